@@ -1,23 +1,39 @@
 //! Compiles `proto/` with protox: no `protoc` is needed.
-use std::{env, error::Error, fs, path::{Path, PathBuf}};
+use std::{
+    env,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
-    println!("cargo:rerun-if-changed={}", root.display());
+    // Not `proto/` as a whole: refreshing `proto/lock` must not rebuild the world.
+    for entry in fs::read_dir(&root)? {
+        let path = entry?.path();
+        if !path.ends_with("lock") {
+            println!("cargo:rerun-if-changed={}", path.display());
+        }
+    }
     let mut files = Vec::new();
     collect(&root, &mut files)?;
     files.sort();
     let descriptors = protox::compile(&files, [&root])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    let mut bare = descriptors.clone();
+    bare.file.iter_mut().for_each(|file| file.source_code_info = None);
+    fs::write(out.join("descriptors.bin"), bare.encode_to_vec())?;
+    // Type names (`prost::Name`) lead the JSON mapping from a Rust type to its descriptor.
+    let mut config = tonic_prost_build::Config::new();
+    config.enable_type_names();
     // Ordered maps: the same message has the same bytes, which simulated runs rely on.
     tonic_prost_build::configure()
         .btree_map(".")
         .bytes(".")
         .include_file("modules.rs")
-        .compile_fds(descriptors)?;
+        .compile_fds_with_config(descriptors, config)?;
     Ok(())
 }
 

@@ -1,0 +1,84 @@
+//! Named background tasks that shutdown waits for.
+
+use std::{future::Future, time::Duration};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument, debug, error, warn};
+
+/// Spawns tasks and stops them together. Clones share the set; `child` makes a part that can be stopped alone.
+#[derive(Clone, Debug, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Tasks {
+    /// An empty set.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A set that stops when this one does, and can be stopped alone.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self { tracker: TaskTracker::new(), stop: self.stop.child_token() }
+    }
+
+    /// Runs `work` until it ends or the set stops. When the set stops the work is dropped at its next await;
+    /// work that must finish something first uses [`Tasks::spawn_graceful`]. A panic ends this task alone
+    /// and is logged.
+    pub fn spawn<F>(&self, name: &'static str, work: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stop = self.stop.clone();
+        self.spawn_graceful(name, async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => debug!(task = name, "task stopped"),
+                () = work => {}
+            }
+        });
+    }
+
+    /// Runs `work` to its end; it watches [`Tasks::stopping`] itself.
+    pub fn spawn_graceful<F>(&self, name: &'static str, work: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let span = tracing::debug_span!("task", task = name);
+        #[allow(clippy::disallowed_methods, reason = "the one place that spawns")]
+        let handle = tokio::spawn(self.tracker.track_future(work.instrument(span)));
+        #[allow(clippy::disallowed_methods, reason = "the one place that spawns")]
+        tokio::spawn(self.tracker.track_future(async move {
+            if let Err(failure) = handle.await
+                && failure.is_panic()
+            {
+                error!(task = name, error = %failure, "task panicked");
+            }
+        }));
+    }
+
+    /// Cancelled once the set stops.
+    #[must_use]
+    pub fn stopping(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Asks all tasks to stop.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Stops all tasks and waits for them. Returns whether they ended within `deadline`.
+    pub async fn shutdown(&self, deadline: Duration) -> bool {
+        self.stop.cancel();
+        self.tracker.close();
+        let ended = tokio::time::timeout(deadline, self.tracker.wait()).await.is_ok();
+        if !ended {
+            warn!(tasks = self.tracker.len(), "tasks still running at the deadline");
+        }
+        ended
+    }
+}

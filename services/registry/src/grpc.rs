@@ -1,0 +1,104 @@
+//! Decode, call, encode.
+
+use std::sync::Arc;
+
+use meshos_mesh::{Env, FeedStream, LeaderInfo};
+use meshos_proto::meshos::registry::v1::{
+    ListFrameworksRequest, ListFrameworksResponse, PutFrameworkRequest, PutFrameworkResponse, SessionRequest,
+    SessionResponse, WatchRequest, WatchResponse, registry_server::Registry,
+};
+use meshos_store::{Compare, SharedStore, Txn, TxnOutcome, leader_key};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    config::Config,
+    error::Error,
+    metrics::RegistryMetrics,
+    roll::Roll,
+    session::Session,
+    store::{FORMAT, FRAMEWORKS, encode, framework_key, read_framework},
+};
+
+/// Messages that wait for one agent.
+const OUTBOX: usize = 16;
+
+pub(crate) type Subscribe = oneshot::Sender<FeedStream<WatchResponse>>;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Grpc {
+    pub(crate) env: Env,
+    pub(crate) store: SharedStore,
+    pub(crate) config: Arc<Config>,
+    pub(crate) metrics: RegistryMetrics,
+    pub(crate) roll: Roll,
+    pub(crate) allocator: watch::Receiver<Option<LeaderInfo>>,
+    pub(crate) subscribe: mpsc::Sender<Subscribe>,
+}
+
+#[tonic::async_trait]
+impl Registry for Grpc {
+    type SessionStream = ReceiverStream<Result<SessionResponse, Status>>;
+    type WatchStream = FeedStream<WatchResponse>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<SessionRequest>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let (responses, receiver) = mpsc::channel(OUTBOX);
+        let session = Session {
+            env: self.env.clone(),
+            config: Arc::clone(&self.config),
+            roll: self.roll.clone(),
+            metrics: self.metrics.clone(),
+            allocator: self.allocator.clone(),
+            responses,
+        };
+        self.env.tasks.spawn("agent-session", session.run(request.into_inner()));
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let stopping = || Status::unavailable("the registry is stopping");
+        let (sender, receiver) = oneshot::channel();
+        self.subscribe.send(sender).await.map_err(|_| stopping())?;
+        Ok(Response::new(receiver.await.map_err(|_| stopping())?))
+    }
+
+    async fn put_framework(
+        &self,
+        request: Request<PutFrameworkRequest>,
+    ) -> Result<Response<PutFrameworkResponse>, Status> {
+        let PutFrameworkRequest { epoch, framework } = request.into_inner();
+        let mut framework = framework.ok_or_else(|| missing("framework"))?;
+        framework.format = FORMAT;
+        let id = framework
+            .info
+            .as_ref()
+            .and_then(|info| info.id.as_ref())
+            .ok_or_else(|| missing("framework.info.id"))?;
+        meshos_types::FrameworkId::parse(&id.value)
+            .map_err(|e| Error::Invalid { field: "framework.info.id", reason: e.to_string() })?;
+        let txn = Txn::new()
+            .when(Compare::CreateRevision(leader_key("allocator"), epoch))
+            .put(framework_key(&id.value), encode(&framework));
+        match self.store.txn(txn).await.map_err(Error::from)? {
+            TxnOutcome::Committed(_) => Ok(Response::new(PutFrameworkResponse {})),
+            TxnOutcome::Refused => Err(Error::Fenced { epoch }.into()),
+        }
+    }
+
+    async fn list_frameworks(
+        &self,
+        _: Request<ListFrameworksRequest>,
+    ) -> Result<Response<ListFrameworksResponse>, Status> {
+        let listing = self.store.list(FRAMEWORKS).await.map_err(Error::from)?;
+        let frameworks = listing.items.iter().filter_map(read_framework).collect();
+        Ok(Response::new(ListFrameworksResponse { frameworks }))
+    }
+}
+
+fn missing(field: &'static str) -> Error {
+    Error::Invalid { field, reason: "missing".to_owned() }
+}

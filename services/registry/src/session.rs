@@ -1,0 +1,138 @@
+//! One agent's session: registered, pinged, told who leads, until the stream breaks or falls silent.
+
+use std::{sync::Arc, time::Duration};
+
+use meshos_mesh::{Backoff, Env, LeaderInfo};
+use meshos_proto::meshos::registry::v1::{
+    Leader, Ping, Refused, Register, Registered, SessionRequest, SessionResponse, session_request,
+    session_response,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, interval, timeout},
+};
+use tonic::{Status, Streaming};
+use tracing::{debug, warn};
+
+use crate::{config::Config, membership::End, metrics::RegistryMetrics, roll::Roll};
+
+/// The first message must come within this time.
+const REGISTER_WITHIN: Duration = Duration::from_secs(10);
+
+pub(crate) type Responses = mpsc::Sender<Result<SessionResponse, Status>>;
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) env: Env,
+    pub(crate) config: Arc<Config>,
+    pub(crate) roll: Roll,
+    pub(crate) metrics: RegistryMetrics,
+    pub(crate) allocator: watch::Receiver<Option<LeaderInfo>>,
+    pub(crate) responses: Responses,
+}
+
+impl Session {
+    pub(crate) async fn run(mut self, mut requests: Streaming<SessionRequest>) {
+        let register = match first(&mut requests).await {
+            Ok(register) => register,
+            Err(status) => return self.fail(status).await,
+        };
+        let agent = match self.roll.admit(&register).await {
+            Ok(Ok(agent)) => agent,
+            Ok(Err(refusal)) => {
+                let refused = Refused { reason: refusal.0 };
+                return self.send(session_response::Body::Refused(refused)).await.unwrap_or(());
+            }
+            Err(error) => return self.fail(error.into()).await,
+        };
+        let Some(id) = agent.info.and_then(|info| info.id) else { return };
+        self.metrics.registrations.inc();
+        self.metrics.sessions.inc();
+        let registered = Registered {
+            agent_id: Some(id.clone()),
+            ping_timeout_ms: u64::try_from(self.config.ping_timeout().as_millis()).unwrap_or(u64::MAX),
+            allocator: self.allocator.borrow_and_update().as_ref().map(leader),
+        };
+        let end = match self.send(session_response::Body::Registered(registered)).await {
+            Ok(()) => self.hold(&mut requests).await,
+            Err(()) => End::Broken,
+        };
+        self.metrics.sessions.dec();
+        self.finish(&id.value, agent.session, end).await;
+    }
+
+    /// Keeps the session until it ends.
+    async fn hold(&mut self, requests: &mut Streaming<SessionRequest>) -> End {
+        let mut pings = interval(self.config.ping_interval);
+        let mut heard = Instant::now();
+        let mut sequence = 0;
+        loop {
+            tokio::select! {
+                biased;
+                message = requests.message() => match message {
+                    Ok(Some(SessionRequest { body: Some(session_request::Body::Unregister(_)) })) => return End::Left,
+                    Ok(Some(_)) => heard = Instant::now(),
+                    Ok(None) | Err(_) => return End::Broken,
+                },
+                changed = self.allocator.changed() => {
+                    if changed.is_err() {
+                        return End::Broken;
+                    }
+                    let current = self.allocator.borrow_and_update().as_ref().map(leader);
+                    if let Some(current) = current
+                        && self.send(session_response::Body::Allocator(current)).await.is_err()
+                    {
+                        return End::Broken;
+                    }
+                }
+                _ = pings.tick() => {
+                    if heard.elapsed() >= self.config.ping_timeout() {
+                        self.metrics.unreachable.inc();
+                        return End::Silent;
+                    }
+                    sequence += 1;
+                    if self.send(session_response::Body::Ping(Ping { sequence })).await.is_err() {
+                        return End::Broken;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes down how it ended. While the store does not answer this goes on trying: nobody else knows.
+    async fn finish(&self, id: &str, session: u64, end: End) {
+        let mut backoff = Backoff::new(&self.env.rng, Duration::from_millis(100), Duration::from_secs(5));
+        while let Err(error) = self.roll.end(id, session, end).await {
+            warn!(agent_id = id, %error, "end of session not recorded, trying again");
+            backoff.wait().await;
+        }
+    }
+
+    /// A message that cannot be handed over within a ping interval counts as a broken stream.
+    async fn send(&self, body: session_response::Body) -> Result<(), ()> {
+        let response = Ok(SessionResponse { body: Some(body) });
+        match timeout(self.config.ping_interval, self.responses.send(response)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(()),
+        }
+    }
+
+    async fn fail(&self, status: Status) {
+        debug!(%status, "session refused");
+        let _ = timeout(REGISTER_WITHIN, self.responses.send(Err(status))).await;
+    }
+}
+
+async fn first(requests: &mut Streaming<SessionRequest>) -> Result<Register, Status> {
+    let first = timeout(REGISTER_WITHIN, requests.message())
+        .await
+        .map_err(|_| Status::deadline_exceeded("no `register` came within 10 s"))??;
+    match first {
+        Some(SessionRequest { body: Some(session_request::Body::Register(register)) }) => Ok(register),
+        _ => Err(Status::invalid_argument("the first message must be `register`")),
+    }
+}
+
+fn leader(info: &LeaderInfo) -> Leader {
+    Leader { instance: info.instance.clone(), address: info.address.clone(), epoch: info.epoch }
+}

@@ -1,0 +1,179 @@
+//! Agents' sessions over the in-memory transport.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{sync::Arc, time::Duration};
+
+use meshos_mesh::{Env, connect};
+use meshos_proto::{
+    meshos::registry::v1::{
+        Agent, AgentState, Framework, ListFrameworksRequest, PutFrameworkRequest, Register, Registered,
+        SessionRequest, SessionResponse, Unregister, WatchRequest, registry_client::RegistryClient,
+        session_request, session_response, watch_response,
+    },
+    mesos::v1::{AgentId, AgentInfo, FrameworkId, FrameworkInfo},
+};
+use meshos_registry::{Config, start};
+use meshos_store::{Embedded, Op, SharedStore, Txn};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Streaming};
+
+const SOON: Duration = Duration::from_secs(20);
+
+type Client = RegistryClient<meshos_mesh::MeshChannel>;
+
+struct Cluster {
+    env: Env,
+    store: SharedStore,
+    client: Client,
+}
+
+async fn cluster(ping_interval: Duration) -> Cluster {
+    let env = Env::in_memory();
+    let store = Embedded::in_memory();
+    env.tasks.spawn("leases", store.run_leases());
+    let store: SharedStore = Arc::new(store);
+    let config = Config {
+        instance: "r0".into(),
+        listen: "registry".into(),
+        advertise: None,
+        lease_ttl: Duration::from_secs(5),
+        ping_interval,
+        max_missed_pings: 2,
+    };
+    let handle = start(&env, Arc::clone(&store), config).await.unwrap();
+    let client = RegistryClient::new(connect(&env, &handle.address));
+    Cluster { env, store, client }
+}
+
+struct Session {
+    requests: mpsc::Sender<SessionRequest>,
+    responses: Streaming<SessionResponse>,
+}
+
+impl Session {
+    async fn open(client: &mut Client, id: Option<&str>) -> Self {
+        let (requests, receiver) = mpsc::channel(4);
+        let info = AgentInfo {
+            hostname: "host".into(),
+            id: id.map(|id| AgentId { value: id.into() }),
+            ..AgentInfo::default()
+        };
+        let register = Register { agent: Some(info), endpoint: "host:5051".into(), ..Register::default() };
+        let body = Some(session_request::Body::Register(register));
+        requests.send(SessionRequest { body }).await.unwrap();
+        let responses = client.session(ReceiverStream::new(receiver)).await.unwrap().into_inner();
+        Self { requests, responses }
+    }
+
+    async fn next(&mut self) -> session_response::Body {
+        timeout(SOON, self.responses.message()).await.unwrap().unwrap().unwrap().body.unwrap()
+    }
+
+    async fn registered(&mut self) -> Registered {
+        match self.next().await {
+            session_response::Body::Registered(registered) => registered,
+            other => panic!("not registered: {other:?}"),
+        }
+    }
+}
+
+/// Waits until the registry's watch shows the agent in this state.
+async fn sees(client: &mut Client, id: &str, state: AgentState) -> Agent {
+    let mut changes = client.watch(WatchRequest {}).await.unwrap().into_inner();
+    let wanted = |agents: Vec<Agent>| {
+        let is = |agent: &Agent| {
+            agent.state() == state && agent.info.as_ref().unwrap().id.as_ref().unwrap().value == id
+        };
+        agents.into_iter().find(is)
+    };
+    loop {
+        let response = timeout(SOON, changes.message()).await.unwrap().unwrap().unwrap();
+        let agents = match response.body.unwrap() {
+            watch_response::Body::Snapshot(snapshot) => snapshot.agents,
+            watch_response::Body::Delta(delta) => delta.changed,
+        };
+        if let Some(agent) = wanted(agents) {
+            return agent;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_agent_is_admitted_breaks_off_and_returns_under_its_id() {
+    let mut cluster = cluster(Duration::from_secs(15)).await;
+    let mut session = Session::open(&mut cluster.client, None).await;
+    let id = session.registered().await.agent_id.unwrap().value;
+    assert!(id.ends_with("-S0"), "{id}");
+    sees(&mut cluster.client, &id, AgentState::Connected).await;
+
+    drop(session);
+    sees(&mut cluster.client, &id, AgentState::Disconnected).await;
+
+    let mut session = Session::open(&mut cluster.client, Some(&id)).await;
+    assert_eq!(session.registered().await.agent_id.unwrap().value, id);
+    let agent = sees(&mut cluster.client, &id, AgentState::Connected).await;
+    assert_eq!(agent.session, 2);
+
+    session
+        .requests
+        .send(SessionRequest { body: Some(session_request::Body::Unregister(Unregister {})) })
+        .await
+        .unwrap();
+    sees(&mut cluster.client, &id, AgentState::Removed).await;
+    cluster.env.tasks.shutdown(SOON).await;
+}
+
+#[tokio::test]
+async fn a_silent_agent_becomes_unreachable_while_its_stream_is_open() {
+    let mut cluster = cluster(Duration::from_millis(50)).await;
+    let mut session = Session::open(&mut cluster.client, None).await;
+    let id = session.registered().await.agent_id.unwrap().value;
+    // It reads its pings and answers none.
+    let agent = sees(&mut cluster.client, &id, AgentState::Unreachable).await;
+    assert!(agent.unreachable_at_ms > 0);
+    assert!(matches!(session.next().await, session_response::Body::Ping(_)));
+    cluster.env.tasks.shutdown(SOON).await;
+}
+
+#[tokio::test]
+async fn an_agent_that_broke_off_becomes_unreachable_after_the_ping_timeout() {
+    let mut cluster = cluster(Duration::from_millis(100)).await;
+    let mut session = Session::open(&mut cluster.client, None).await;
+    let id = session.registered().await.agent_id.unwrap().value;
+    drop(session);
+    sees(&mut cluster.client, &id, AgentState::Unreachable).await;
+    cluster.env.tasks.shutdown(SOON).await;
+}
+
+#[tokio::test]
+async fn a_bad_registration_is_refused_by_field_and_leaves_no_record() {
+    let mut cluster = cluster(Duration::from_secs(15)).await;
+    let mut session = Session::open(&mut cluster.client, Some("../x")).await;
+    let status = timeout(SOON, session.responses.message()).await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().starts_with("agent.id"), "{status}");
+    assert_eq!(cluster.store.list("registry/agents/").await.unwrap().items, []);
+    cluster.env.tasks.shutdown(SOON).await;
+}
+
+#[tokio::test]
+async fn a_framework_record_is_written_by_the_leading_allocator_alone() {
+    let mut cluster = cluster(Duration::from_secs(15)).await;
+    let leader = Txn::new().op(Op::put("leaders/allocator", "leader"));
+    cluster.store.txn(leader).await.unwrap();
+    let epoch = cluster.store.get("leaders/allocator").await.unwrap().unwrap().create_revision;
+    let info = FrameworkInfo { id: Some(FrameworkId { value: "f-0000".into() }), ..FrameworkInfo::default() };
+    let framework = Framework { info: Some(info), ..Framework::default() };
+
+    let stale = PutFrameworkRequest { epoch: epoch - 1, framework: Some(framework.clone()) };
+    let status = cluster.client.put_framework(stale).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    let current = PutFrameworkRequest { epoch, framework: Some(framework) };
+    cluster.client.put_framework(current).await.unwrap();
+
+    let listed =
+        cluster.client.list_frameworks(ListFrameworksRequest {}).await.unwrap().into_inner().frameworks;
+    assert_eq!(listed.len(), 1);
+    cluster.env.tasks.shutdown(SOON).await;
+}
