@@ -1,0 +1,274 @@
+//! The pure core: agents, frameworks, offers and tasks, and every decision about them.
+//!
+//! [`Core::handle`] takes one input; [`Core::settle`] then makes the offers that the inputs since the last call
+//! made possible, and hands over all effects. Both are deterministic: the same inputs at the same times give the
+//! same effects. Work is proportional to what changed: an event touches its own agent, framework and offers,
+//! and allocation looks only at touched agents, and at touched frameworks on agents that have something left.
+
+mod accept;
+mod account;
+mod agent;
+mod agents;
+mod allocate;
+mod call;
+mod counters;
+mod events;
+mod filters;
+mod framework;
+mod frameworks;
+mod ledger;
+mod offers;
+mod publish;
+mod reconcile;
+mod remembered;
+mod report;
+mod shares;
+mod subscribe;
+mod timers;
+mod updates;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use meshos_proto::{
+    meshos::{
+        allocator::v1::{Change, Reregister, StatusUpdate, allocator_message},
+        registry::v1 as registry,
+    },
+    mesos::v1::{MasterInfo, scheduler},
+};
+use meshos_types::{AgentId, FrameworkId, OfferId, Quantities};
+
+use self::{
+    agent::Agent,
+    counters::Counters,
+    framework::{Completed, Framework},
+    offers::Offer,
+    publish::Dirty,
+    remembered::Remembered,
+    shares::Shares,
+    timers::Timers,
+};
+
+/// Id of a framework's event stream, a UUID.
+pub type StreamId = String;
+/// Number of an agent's link, unique within one leader's term.
+pub type LinkId = u64;
+
+/// Settings of the core; times in milliseconds.
+#[derive(Clone, Debug)]
+pub struct CoreConfig {
+    /// Told to frameworks; its id begins the ids of frameworks and offers.
+    pub master: MasterInfo,
+    /// Begin of this leader's term, Unix time.
+    pub elected_at_ms: u64,
+    pub offer_timeout_ms: Option<u64>,
+    /// Shortest time that a declined offer stays away.
+    pub min_filter_ms: u64,
+    pub max_completed_frameworks: usize,
+    pub max_completed_tasks: usize,
+    pub max_unreachable_tasks: usize,
+    /// Resources that contain none of these sets are not worth an offer.
+    pub min_allocatable: Vec<Quantities>,
+    pub filter_gpus: bool,
+    pub excluded_from_shares: BTreeSet<String>,
+    pub root_submissions: bool,
+    /// Frameworks that were connected to the last leader have at least this long to come back.
+    pub comeback_ms: u64,
+}
+
+/// What happens to the core.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// What the registry remembers of frameworks; the first input of a term.
+    FrameworkRecords(Vec<registry::Framework>),
+    /// All admitted agents.
+    RegistrySnapshot(Vec<registry::Agent>),
+    RegistryChanged(Box<registry::Agent>),
+    RegistryRemoved(AgentId),
+    /// An agent opened a link and reports what it runs.
+    AgentLinked {
+        link: LinkId,
+        report: Box<Reregister>,
+    },
+    AgentUnlinked {
+        link: LinkId,
+    },
+    StatusUpdate {
+        link: LinkId,
+        update: Box<StatusUpdate>,
+    },
+    /// A SUBSCRIBE call on a new stream.
+    Subscribe {
+        stream: StreamId,
+        call: Box<scheduler::Call>,
+    },
+    StreamClosed {
+        stream: StreamId,
+    },
+    /// Any other call; `traceparent` is the trace it belongs to, or empty.
+    Call {
+        stream: StreamId,
+        call: Box<scheduler::Call>,
+        traceparent: String,
+    },
+    /// An operator removes a framework.
+    Teardown {
+        framework: FrameworkId,
+    },
+    /// Time has passed: see [`Core::next_deadline`].
+    Tick,
+}
+
+/// What the shell has to do, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Events for a framework; `traceparent` is the trace that they belong to, or empty.
+    Events { stream: StreamId, events: Vec<scheduler::Event>, traceparent: String },
+    /// The stream ends, after the events before this.
+    CloseStream { stream: StreamId },
+    /// A command for an agent.
+    Command { link: LinkId, command: Box<allocator_message::Body> },
+    /// The link ends, after the commands before this.
+    CloseLink { link: LinkId },
+    /// A framework record to be made durable.
+    Persist(Box<registry::Framework>),
+}
+
+/// Everything that came of the inputs since the last [`Core::settle`].
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub effects: Vec<Effect>,
+    /// For readers of Watch.
+    pub changes: Vec<Change>,
+}
+
+/// Why a call is refused; the text is Mesos's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// HTTP 400.
+    #[error("{0}")]
+    Invalid(String),
+    /// HTTP 403.
+    #[error("{0}")]
+    Forbidden(String),
+}
+
+impl CallError {
+    fn invalid(text: impl Into<String>) -> Self {
+        Self::Invalid(text.into())
+    }
+}
+
+/// The whole live state of the cluster.
+#[derive(Debug)]
+pub struct Core {
+    config: CoreConfig,
+    /// Time of the input that is handled.
+    now: u64,
+    agents: BTreeMap<AgentId, Agent>,
+    frameworks: BTreeMap<FrameworkId, Framework>,
+    completed: Remembered<FrameworkId, Completed>,
+    /// Ids that may never subscribe again.
+    removed: BTreeSet<FrameworkId>,
+    offers: BTreeMap<OfferId, Offer>,
+    /// Streams of connected frameworks.
+    streams: BTreeMap<StreamId, FrameworkId>,
+    /// Links of connected agents.
+    links: BTreeMap<LinkId, AgentId>,
+    /// Links of agents that the registry does not show as admitted yet.
+    waiting: BTreeMap<LinkId, Reregister>,
+    shares: Shares,
+    timers: Timers,
+    /// Agents with more to offer than before.
+    touched_agents: BTreeSet<AgentId>,
+    /// Frameworks that may want what they did not want before.
+    touched_frameworks: BTreeSet<FrameworkId>,
+    /// Agents that have something left to offer.
+    available: BTreeSet<AgentId>,
+    /// Agents known to the registry that have not linked to this leader yet.
+    recovered: BTreeSet<AgentId>,
+    next_framework: u64,
+    next_offer: u64,
+    next_filter: u64,
+    /// State of the generator that shuffles agents.
+    shuffle: u64,
+    counters: Counters,
+    effects: Vec<Effect>,
+    dirty: Dirty,
+}
+
+impl Core {
+    /// An empty cluster.
+    #[must_use]
+    pub fn new(config: CoreConfig) -> Self {
+        let seed = config.master.id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        Self {
+            now: config.elected_at_ms,
+            agents: BTreeMap::new(),
+            frameworks: BTreeMap::new(),
+            completed: Remembered::new(config.max_completed_frameworks),
+            removed: BTreeSet::new(),
+            offers: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            links: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            shares: Shares::new(config.excluded_from_shares.clone()),
+            timers: Timers::default(),
+            touched_agents: BTreeSet::new(),
+            touched_frameworks: BTreeSet::new(),
+            available: BTreeSet::new(),
+            recovered: BTreeSet::new(),
+            next_framework: 0,
+            next_offer: 0,
+            next_filter: 0,
+            shuffle: seed | 1,
+            counters: Counters::default(),
+            effects: Vec::new(),
+            dirty: Dirty::default(),
+            config,
+        }
+    }
+
+    /// Takes one input at a time (Unix time, milliseconds).
+    ///
+    /// # Errors
+    /// Only calls fail; a refused call changes nothing.
+    pub fn handle(&mut self, input: Input, now_ms: u64) -> Result<(), CallError> {
+        self.now = self.now.max(now_ms);
+        match input {
+            Input::FrameworkRecords(records) => self.load_frameworks(records),
+            Input::RegistrySnapshot(agents) => self.registry_snapshot(agents),
+            Input::RegistryChanged(agent) => self.registry_changed(*agent),
+            Input::RegistryRemoved(agent) => self.registry_removed(&agent),
+            Input::AgentLinked { link, report } => self.agent_linked(link, *report),
+            Input::AgentUnlinked { link } => self.agent_unlinked(link),
+            Input::StatusUpdate { link, update } => self.status_update(link, *update),
+            Input::Subscribe { stream, call } => return self.subscribe(stream, *call),
+            Input::StreamClosed { stream } => self.stream_closed(&stream),
+            Input::Call { stream, call, traceparent } => return self.call(&stream, *call, &traceparent),
+            Input::Teardown { framework } => return self.operator_teardown(&framework),
+            Input::Tick => self.tick(),
+        }
+        Ok(())
+    }
+
+    /// Makes offers and hands over what is to be done since the last call.
+    pub fn settle(&mut self, now_ms: u64) -> Outcome {
+        self.now = self.now.max(now_ms);
+        self.allocate();
+        let changes = self.take_changes();
+        Outcome { effects: std::mem::take(&mut self.effects), changes }
+    }
+
+    /// When [`Input::Tick`] is due next (Unix time, milliseconds).
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.timers.next()
+    }
+}

@@ -1,0 +1,173 @@
+//! Tasks: live, unreachable, completed. Every accepted task has exactly one entry.
+
+use std::collections::BTreeMap;
+
+use meshos_proto::{
+    meshos::allocator::v1::TaskPlace,
+    mesos::v1::{self as pb, TaskState},
+};
+use meshos_types::{
+    AgentId, FrameworkId, Resources, RoleName, TaskId,
+    task_state::{frees_resources, is_terminal},
+};
+
+use super::{Core, account::Place, remembered::Remembered};
+
+/// A live task: it runs, or it is over and its last update is not acknowledged.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) task: pb::Task,
+    pub(crate) agent: AgentId,
+    pub(crate) role: RoleName,
+    /// Not allocated to a role, as the agent's own.
+    pub(crate) resources: Resources,
+    /// Whether the resources are held; until its first terminal state.
+    pub(crate) holds: bool,
+}
+
+/// The tasks of one framework.
+#[derive(Clone, Debug)]
+pub(crate) struct Ledger {
+    pub(crate) live: BTreeMap<TaskId, Entry>,
+    /// On agents that are out of contact.
+    pub(crate) unreachable: Remembered<TaskId, pb::Task>,
+    pub(crate) completed: Remembered<TaskId, pb::Task>,
+}
+
+impl Ledger {
+    pub(crate) fn new(max_unreachable: usize, max_completed: usize) -> Self {
+        Self {
+            live: BTreeMap::new(),
+            unreachable: Remembered::new(max_unreachable),
+            completed: Remembered::new(max_completed),
+        }
+    }
+}
+
+/// Appends a status to the task's history: one entry for each run of equal states, the newest of the run.
+pub(crate) fn add_status(task: &mut pb::Task, status: &pb::TaskStatus) {
+    let status = pb::TaskStatus { data: None, ..status.clone() };
+    match task.statuses.last_mut() {
+        Some(last) if last.state == status.state => *last = status,
+        _ => task.statuses.push(status),
+    }
+}
+
+impl Core {
+    /// Enters a task that is not in the ledger's live part. The framework and the agent are known.
+    pub(super) fn enter_task(&mut self, framework: &FrameworkId, mut entry: Entry) {
+        let task_id = TaskId::from(&entry.task.task_id);
+        entry.holds = !frees_resources(entry.task.state());
+        let place =
+            Place { agent: entry.agent.clone(), framework: framework.clone(), role: entry.role.clone() };
+        if entry.holds {
+            self.hold_used(&place, &entry.resources);
+        }
+        if let Some(agent) = self.agents.get_mut(&entry.agent) {
+            agent.tasks.insert((framework.clone(), task_id.clone()));
+        }
+        self.counters.task_entered(entry.task.state());
+        self.publish_task(entry.task.clone(), TaskPlace::Live);
+        if let Some(known) = self.frameworks.get_mut(framework) {
+            *known.agents.entry(entry.agent.clone()).or_default() += 1;
+            known.ledger.live.insert(task_id, entry);
+        }
+    }
+
+    /// Changes a live task, and frees its resources at its first terminal state.
+    pub(super) fn change_task(
+        &mut self,
+        framework: &FrameworkId,
+        task: &TaskId,
+        change: impl FnOnce(&mut pb::Task),
+    ) {
+        let Some(entry) = self.frameworks.get_mut(framework).and_then(|f| f.ledger.live.get_mut(task)) else {
+            return;
+        };
+        let before = entry.task.state();
+        change(&mut entry.task);
+        let after = entry.task.state();
+        let released = (entry.holds && frees_resources(after)).then(|| {
+            entry.holds = false;
+            let place =
+                Place { agent: entry.agent.clone(), framework: framework.clone(), role: entry.role.clone() };
+            (place, entry.resources.clone())
+        });
+        let task = entry.task.clone();
+        self.counters.task_changed(before, after);
+        if let Some((place, resources)) = released {
+            self.free_used(&place, &resources);
+        }
+        self.publish_task(task, TaskPlace::Live);
+    }
+
+    /// Moves a live task to the completed ones, or to the unreachable ones.
+    pub(super) fn retire_task(&mut self, framework: &FrameworkId, task: &TaskId, to: TaskPlace) {
+        let Some(entry) = self.take_live(framework, task) else { return };
+        self.publish_task_removed(framework, task, TaskPlace::Live);
+        self.publish_task(entry.task.clone(), to);
+        let Some(known) = self.frameworks.get_mut(framework) else { return };
+        let store = match to {
+            TaskPlace::Unreachable => &mut known.ledger.unreachable,
+            _ => &mut known.ledger.completed,
+        };
+        if let Some((forgotten, _)) = store.insert(task.clone(), entry.task) {
+            self.publish_task_removed(framework, &forgotten, to);
+        }
+    }
+
+    /// Takes a task out of the live part, with everything that refers to it.
+    fn take_live(&mut self, framework: &FrameworkId, task: &TaskId) -> Option<Entry> {
+        let known = self.frameworks.get_mut(framework)?;
+        let entry = known.ledger.live.remove(task)?;
+        if let Some(count) = known.agents.get_mut(&entry.agent) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                known.agents.remove(&entry.agent);
+            }
+        }
+        if let Some(agent) = self.agents.get_mut(&entry.agent) {
+            let key = (framework.clone(), task.clone());
+            agent.tasks.remove(&key);
+            agent.kills.remove(&key);
+        }
+        if entry.holds {
+            let role = entry.role.clone();
+            let place = Place { agent: entry.agent.clone(), framework: framework.clone(), role };
+            self.free_used(&place, &entry.resources);
+        }
+        self.counters.task_left(entry.task.state());
+        Some(entry)
+    }
+
+    /// A status by the leader itself: into the history, and to the framework.
+    pub(super) fn judge_task(&mut self, framework: &FrameworkId, status: &pb::TaskStatus) {
+        let task = TaskId::from(&status.task_id);
+        self.change_task(framework, &task, |task| {
+            // A task that is over keeps how it ended.
+            if !is_terminal(task.state()) {
+                task.state = status.state;
+                task.status_update_state = Some(status.state);
+                task.status_update_uuid = None;
+                add_status(task, status);
+            }
+        });
+        self.counters.status(status);
+        self.send(framework, super::events::update(status.clone()));
+    }
+
+    /// Forgets that a task is unreachable or completed: its agent still has it.
+    pub(super) fn forget_retired(&mut self, framework: &FrameworkId, task: &TaskId) {
+        let Some(known) = self.frameworks.get_mut(framework) else { return };
+        let unreachable = known.ledger.unreachable.remove(task).map(|_| TaskPlace::Unreachable);
+        let completed = known.ledger.completed.remove(task).map(|_| TaskPlace::Completed);
+        for place in [unreachable, completed].into_iter().flatten() {
+            self.publish_task_removed(framework, task, place);
+        }
+    }
+
+    /// The state of a live task.
+    pub(super) fn live_state(&self, framework: &FrameworkId, task: &TaskId) -> Option<TaskState> {
+        Some(self.frameworks.get(framework)?.ledger.live.get(task)?.task.state())
+    }
+}

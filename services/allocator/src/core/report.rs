@@ -1,0 +1,221 @@
+//! An agent links and reports everything it runs: how a new leader learns tasks, and how both sides agree again
+//! after a break.
+
+use std::collections::BTreeSet;
+
+use meshos_proto::{
+    meshos::{
+        allocator::v1::{
+            Kill, LinkAccepted, Reregister, ShutdownFramework, TaskPlace, allocator_message::Body,
+        },
+        registry::v1::AgentState,
+    },
+    mesos::v1::{self as pb, TaskState, task_status::Reason},
+};
+use meshos_types::{AgentId, FrameworkId, Resources, TaskId, task_state::is_terminal};
+
+use super::{
+    Core, Effect, LinkId,
+    agents::report_id,
+    events::{self, Verdict},
+    ledger::Entry,
+    timers::Timer,
+};
+
+/// How long a link waits for the registry to show its agent.
+const ADMISSION_MS: u64 = 5_000;
+
+impl Core {
+    /// A link was opened; it counts once the registry shows the agent as admitted.
+    pub(super) fn agent_linked(&mut self, link: LinkId, report: Reregister) {
+        let Some(id) = report_id(&report) else {
+            return self.refuse_link(link, "Agent reports no id: it must register with the registry first");
+        };
+        match self.agents.get(&id) {
+            Some(agent) if agent.state == AgentState::Gone => {
+                self.refuse_link(link, "Agent has been marked gone");
+            }
+            Some(agent) if agent.is_admitted() => self.link_admitted(&id, link, report),
+            _ => {
+                self.waiting.insert(link, report);
+                self.timers.set(self.now + ADMISSION_MS, Timer::Admission(link));
+            }
+        }
+    }
+
+    fn link_admitted(&mut self, id: &AgentId, link: LinkId, report: Reregister) {
+        let returned = self.adopt_agent(id, link, &report);
+        self.command(link, Body::Accepted(LinkAccepted {}));
+        let frameworks = self.adopt_frameworks(link, &report.frameworks);
+        let mut reported = BTreeSet::new();
+        for task in report.tasks {
+            let framework = FrameworkId::from(&task.framework_id);
+            if !frameworks.contains(&framework) && !self.frameworks.contains_key(&framework) {
+                continue;
+            }
+            reported.insert((framework.clone(), TaskId::from(&task.task_id)));
+            self.adopt_task(&framework, id, task, returned);
+        }
+        self.drop_unreported(id, &reported);
+        self.resend_kills(id, link);
+        self.recovered.remove(id);
+        self.touched_agents.insert(id.clone());
+    }
+
+    /// Takes over what the agent says of itself; whether its tasks had been declared unreachable.
+    fn adopt_agent(&mut self, id: &AgentId, link: LinkId, report: &Reregister) -> bool {
+        let total = report.agent.as_ref().map(|info| Resources::from_proto(&info.resources));
+        let total = match total {
+            Some(Ok(total)) => total.unallocated(),
+            Some(Err(error)) => {
+                tracing::warn!(agent_id = %id, %error, "agent reports resources that are not valid");
+                Resources::new()
+            }
+            None => Resources::new(),
+        };
+        let now = self.now;
+        let Some(agent) = self.agents.get_mut(id) else { return false };
+        let old_link = agent.link.replace(link);
+        let first = !agent.heard;
+        agent.heard = true;
+        let returned = std::mem::take(&mut agent.was_unreachable);
+        if !first {
+            agent.reregistered_at_ms = now;
+        }
+        let info = report.agent.clone().unwrap_or_default();
+        let attributes_changed = agent.info.attributes != info.attributes;
+        agent.info = info;
+        agent.version.clone_from(&report.version);
+        agent.endpoint.clone_from(&report.endpoint);
+        agent.capabilities.clone_from(&report.capabilities);
+        let before = std::mem::replace(&mut agent.total, total.clone());
+        if let Some(old) = old_link.filter(|old| *old != link) {
+            self.links.remove(&old);
+            self.effects.push(Effect::CloseLink { link: old });
+        }
+        self.links.insert(link, id.clone());
+        if before != total {
+            self.shares.remove_total(&before.scalars());
+            self.shares.add_total(&total.scalars());
+        }
+        // Offers were made of what the agent had before.
+        self.rescind_of_agent(id);
+        if attributes_changed {
+            self.clear_filters_of_agent(id);
+        }
+        let event =
+            if report.tasks.is_empty() && first { "slave_registrations" } else { "slave_reregistrations" };
+        self.counters.add(&format!("master/{event}"), 1);
+        self.dirty.agents.insert(id.clone());
+        returned
+    }
+
+    /// Takes over frameworks that are not known, and has removed ones shut down. Returns those that stay.
+    fn adopt_frameworks(&mut self, link: LinkId, reported: &[pb::FrameworkInfo]) -> BTreeSet<FrameworkId> {
+        let mut staying = BTreeSet::new();
+        for info in reported {
+            let Some(id) = info.id.as_ref().map(FrameworkId::from) else { continue };
+            if self.removed.contains(&id) {
+                let shutdown = ShutdownFramework { framework_id: Some(id.to_proto()) };
+                self.command(link, Body::ShutdownFramework(shutdown));
+                continue;
+            }
+            if !self.frameworks.contains_key(&id) {
+                self.recover_framework(info.clone());
+            }
+            staying.insert(id);
+        }
+        staying
+    }
+
+    /// Enters or corrects a reported task: the agent knows best.
+    fn adopt_task(&mut self, framework: &FrameworkId, agent: &AgentId, task: pb::Task, returned: bool) {
+        let task_id = TaskId::from(&task.task_id);
+        let state = task.state();
+        if self.live_state(framework, &task_id).is_some() {
+            self.correct_task(framework, &task_id, task);
+        } else {
+            // It was taken for lost, or its last acknowledgement has not reached the agent.
+            self.forget_retired(framework, &task_id);
+            let Some(entry) = self.entry_of(framework, agent, task) else { return };
+            self.enter_task(framework, entry);
+        }
+        if returned {
+            let message = format!("Agent {agent} came back");
+            let verdict = Verdict { state, reason: Reason::AgentReregistered, message };
+            let status = events::status(&task_id, Some(agent), &verdict, self.now);
+            self.counters.status(&status);
+            self.send(framework, events::update(status));
+        }
+    }
+
+    fn correct_task(&mut self, framework: &FrameworkId, task_id: &TaskId, reported: pb::Task) {
+        let known = self.frameworks.get(framework).and_then(|known| known.ledger.live.get(task_id));
+        let same = known.is_some_and(|entry| {
+            entry.task.state == reported.state
+                && entry.task.status_update_uuid == reported.status_update_uuid
+                && entry.task.statuses.len() == reported.statuses.len()
+        });
+        if same {
+            return;
+        }
+        self.change_task(framework, task_id, |task| {
+            task.state = reported.state;
+            task.status_update_state = reported.status_update_state;
+            task.status_update_uuid = reported.status_update_uuid;
+            if !reported.statuses.is_empty() {
+                task.statuses = reported.statuses;
+            }
+        });
+    }
+
+    fn entry_of(&self, framework: &FrameworkId, agent: &AgentId, mut task: pb::Task) -> Option<Entry> {
+        let known = self.frameworks.get(framework)?;
+        let resources = match Resources::from_proto(&task.resources) {
+            Ok(resources) => resources,
+            Err(error) => {
+                // The task runs all the same: it is shown, and holds nothing.
+                tracing::warn!(task_id = task.task_id.value, %error, "task has resources that are not valid");
+                Resources::new()
+            }
+        };
+        let role = resources.iter().find_map(|resource| resource.allocation.clone());
+        let role = role.unwrap_or_else(|| known.default_role());
+        task.agent_id = agent.to_proto();
+        Some(Entry { task, agent: agent.clone(), role, resources: resources.unallocated(), holds: false })
+    }
+
+    /// Tasks that the agent does not know never reached it, or ended there for good.
+    fn drop_unreported(&mut self, id: &AgentId, reported: &BTreeSet<(FrameworkId, TaskId)>) {
+        let Some(agent) = self.agents.get(id) else { return };
+        let missing: Vec<_> = agent.tasks.difference(reported).cloned().collect();
+        for (framework, task) in missing {
+            let Some(before) = self.live_state(&framework, &task) else { continue };
+            if !is_terminal(before) {
+                let Some(known) = self.frameworks.get(&framework) else { continue };
+                let precise = match before {
+                    TaskState::TaskStaging => TaskState::TaskDropped,
+                    _ => TaskState::TaskGone,
+                };
+                let state = known.state_or_lost(precise);
+                let message = format!("Task is unknown to agent {id}");
+                let verdict = Verdict { state, reason: Reason::Reconciliation, message };
+                self.judge_task(&framework, &events::status(&task, Some(id), &verdict, self.now));
+            }
+            self.retire_task(&framework, &task, TaskPlace::Completed);
+        }
+    }
+
+    fn resend_kills(&mut self, id: &AgentId, link: LinkId) {
+        let Some(agent) = self.agents.get_mut(id) else { return };
+        for ((framework, task), kill_policy) in std::mem::take(&mut agent.kills) {
+            let (framework_id, task_id) = (Some(framework.to_proto()), Some(task.to_proto()));
+            self.command(link, Body::Kill(Kill { framework_id, task_id, kill_policy }));
+        }
+    }
+
+    /// A command for the agent at `link`.
+    pub(super) fn command(&mut self, link: LinkId, command: Body) {
+        self.effects.push(Effect::Command { link, command: Box::new(command) });
+    }
+}

@@ -1,0 +1,9 @@
+//! The core as its frameworks, agents and readers see it.
+
+mod accept;
+mod agents;
+mod frameworks;
+mod harness;
+mod offers;
+mod random;
+mod tasks;

@@ -1,0 +1,59 @@
+//! An agent as it is in its own eyes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use meshos_proto::{
+    meshos::allocator::v1::allocator_message,
+    mesos::v1::{self as pb, TaskState},
+};
+use meshos_types::task_state::frees_resources;
+
+use crate::core::LinkId;
+
+/// It keeps tasks through breaks and partitions.
+#[derive(Default)]
+pub(super) struct Node {
+    pub(super) link: Option<LinkId>,
+    pub(super) tasks: BTreeMap<(String, String), pb::Task>,
+    pub(super) infos: BTreeMap<String, pb::FrameworkInfo>,
+}
+
+pub(super) fn hear_command(
+    node: &mut Node,
+    command: allocator_message::Body,
+    accepted: &mut BTreeSet<(String, String)>,
+) {
+    use allocator_message::Body;
+    match command {
+        Body::Launch(launch) => {
+            let info = launch.framework.unwrap();
+            let framework = info.id.clone().unwrap();
+            for task in launch.tasks {
+                accepted.insert((framework.value.clone(), task.task_id.value.clone()));
+                let record = pb::Task {
+                    name: task.name,
+                    task_id: task.task_id.clone(),
+                    framework_id: framework.clone(),
+                    agent_id: task.agent_id,
+                    state: TaskState::TaskStaging.into(),
+                    resources: task.resources,
+                    ..pb::Task::default()
+                };
+                node.tasks.insert((framework.value.clone(), task.task_id.value), record);
+            }
+            node.infos.insert(framework.value, info);
+        }
+        Body::Acknowledge(acknowledge) => {
+            let key = (acknowledge.framework_id.unwrap().value, acknowledge.task_id.unwrap().value);
+            if node.tasks.get(&key).is_some_and(|task| frees_resources(task.state())) {
+                node.tasks.remove(&key);
+            }
+        }
+        Body::ShutdownFramework(shutdown) => {
+            let id = shutdown.framework_id.unwrap().value;
+            node.tasks.retain(|(framework, _), _| *framework != id);
+            node.infos.remove(&id);
+        }
+        Body::Accepted(_) | Body::Kill(_) | Body::Refused(_) => {}
+    }
+}

@@ -1,0 +1,194 @@
+//! Decode, ask the owner, encode: no decisions.
+
+use std::time::Duration;
+
+use meshos_mesh::{Env, FeedStream, trace};
+use meshos_proto::{
+    meshos::allocator::v1::{
+        AgentMessage, AllocatorMessage, CallRequest, CallResponse, SubscribeRequest, SubscribeResponse,
+        TeardownRequest, TeardownResponse, WatchRequest, WatchResponse, agent_link_server::AgentLink,
+        agent_message::Body, operator_server::Operator, scheduler_server::Scheduler,
+    },
+    mesos::v1::scheduler::{Call, call},
+};
+use meshos_types::FrameworkId;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request as Rpc, Response, Status, Streaming};
+use tracing::debug;
+
+use crate::{
+    core::{CallError, Input, LinkId},
+    service::{Gate, Guarded, LinkEnd, OwnerHandle, Request, StreamEnd, not_leading},
+};
+
+/// Responses that a framework may be behind before it is cut off.
+const EVENTS: usize = 1024;
+/// Commands that an agent may be behind before it is cut off.
+const COMMANDS: usize = 4096;
+/// How long an agent may take to send its report.
+const REPORT: Duration = Duration::from_secs(10);
+/// How long the removal of a framework may take to become durable.
+const DURABLE: Duration = Duration::from_secs(10);
+
+/// All services of the allocator.
+#[derive(Clone, Debug)]
+pub(crate) struct Grpc {
+    env: Env,
+    gate: Gate,
+}
+
+impl Grpc {
+    pub(crate) fn new(env: &Env, gate: Gate) -> Self {
+        Self { env: env.clone(), gate }
+    }
+
+    fn owner(&self) -> Result<OwnerHandle, Status> {
+        self.gate.borrow().clone().ok_or_else(not_leading)
+    }
+}
+
+fn refused(error: CallError) -> Status {
+    match error {
+        CallError::Invalid(text) => Status::invalid_argument(text),
+        CallError::Forbidden(text) => Status::permission_denied(text),
+    }
+}
+
+fn missing(field: &str) -> Status {
+    Status::invalid_argument(format!("field '{field}' is missing"))
+}
+
+/// A call, and the removal that it asks for made durable before it is answered.
+async fn settle(owner: &OwnerHandle, input: Input, removes: Option<FrameworkId>) -> Result<(), Status> {
+    let (told, durable) = oneshot::channel();
+    let told = removes.is_some().then_some(told);
+    let waits = removes.is_some();
+    owner.ask(|reply| Request::Call { input, removes, durable: told, reply }).await?.map_err(refused)?;
+    if waits && !matches!(timeout(DURABLE, durable).await, Ok(Ok(()))) {
+        return Err(Status::unavailable(
+            "the framework is removed, but the registry does not confirm that yet",
+        ));
+    }
+    Ok(())
+}
+
+#[tonic::async_trait]
+impl Scheduler for Grpc {
+    type SubscribeStream = Guarded<SubscribeResponse>;
+
+    async fn subscribe(
+        &self,
+        request: Rpc<SubscribeRequest>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let owner = self.owner()?;
+        let call = request.into_inner().call.ok_or_else(|| missing("call"))?;
+        if call.r#type() != call::Type::Subscribe {
+            return Err(Status::invalid_argument(
+                "Subscribe takes a call of type SUBSCRIBE; use Call for others",
+            ));
+        }
+        let stream = self.env.rng.uuid().to_string();
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let (id, call) = (stream.clone(), Box::new(call));
+        // Made first: if the caller goes away meanwhile, dropping it tells the owner.
+        let responses = StreamEnd::guard(&owner, stream.clone(), receiver);
+        owner.ask(|reply| Request::Subscribe { stream: id, call, events, reply }).await?.map_err(refused)?;
+        let mut response = Response::new(responses);
+        let value = stream.parse().map_err(|_| Status::internal("a UUID is a header value"))?;
+        response.metadata_mut().insert("mesos-stream-id", value);
+        Ok(response)
+    }
+
+    async fn call(&self, request: Rpc<CallRequest>) -> Result<Response<CallResponse>, Status> {
+        let owner = self.owner()?;
+        let CallRequest { stream_id: stream, call } = request.into_inner();
+        let call: Box<Call> = Box::new(call.ok_or_else(|| missing("call"))?);
+        let removes = (call.r#type() == call::Type::Teardown)
+            .then(|| call.framework_id.as_ref().map(FrameworkId::from))
+            .flatten();
+        settle(&owner, Input::Call { stream, call, traceparent: trace::current() }, removes).await?;
+        Ok(Response::new(CallResponse {}))
+    }
+}
+
+#[tonic::async_trait]
+impl AgentLink for Grpc {
+    type LinkStream = Guarded<AllocatorMessage>;
+
+    async fn link(
+        &self,
+        request: Rpc<Streaming<AgentMessage>>,
+    ) -> Result<Response<Self::LinkStream>, Status> {
+        let owner = self.owner()?;
+        let mut messages = request.into_inner();
+        let first = timeout(REPORT, messages.message()).await;
+        let first =
+            first.map_err(|_| Status::deadline_exceeded("no report came: send 'reregister' first"))??;
+        let Some(Body::Reregister(report)) = first.and_then(|message| message.body) else {
+            return Err(Status::invalid_argument("the first message must be 'reregister'"));
+        };
+        let link = owner.next_link();
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let (responses, ended) = LinkEnd::guard(&owner, link, receiver);
+        owner.send(Request::Link { link, report: Box::new(report), commands }).await?;
+        let reader = read_link(owner.clone(), link, messages, ended);
+        owner.tasks.spawn("link-reader", reader);
+        Ok(Response::new(responses))
+    }
+}
+
+/// Passes an agent's updates to the owner until either side of the link ends.
+async fn read_link(
+    owner: OwnerHandle,
+    link: LinkId,
+    mut messages: Streaming<AgentMessage>,
+    ended: CancellationToken,
+) {
+    loop {
+        let message = tokio::select! {
+            biased;
+            () = ended.cancelled() => return,
+            message = messages.message() => message,
+        };
+        let update = match message {
+            Ok(Some(message)) => message.body,
+            Ok(None) => break,
+            Err(status) => {
+                debug!(link, %status, "link broke");
+                break;
+            }
+        };
+        if let Some(Body::Update(update)) = update
+            && owner
+                .send(Request::Input(Input::StatusUpdate { link, update: Box::new(update) }))
+                .await
+                .is_err()
+        {
+            return;
+        }
+    }
+    // An owner that has ended knows no links.
+    let _ = owner.send(Request::Unlink { link }).await;
+}
+
+#[tonic::async_trait]
+impl Operator for Grpc {
+    type WatchStream = FeedStream<WatchResponse>;
+
+    async fn watch(&self, _: Rpc<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let stream = self.owner()?.ask(|reply| Request::Watch { reply }).await?;
+        Ok(Response::new(stream))
+    }
+
+    async fn teardown(&self, request: Rpc<TeardownRequest>) -> Result<Response<TeardownResponse>, Status> {
+        let owner = self.owner()?;
+        let framework = request.into_inner().framework_id.ok_or_else(|| missing("framework_id"))?;
+        let framework = FrameworkId::from(framework);
+        settle(&owner, Input::Teardown { framework: framework.clone() }, Some(framework)).await?;
+        Ok(Response::new(TeardownResponse {}))
+    }
+}

@@ -1,0 +1,226 @@
+//! The leader's client of the registry: framework records, the view of agents. Any replica will do.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use meshos_mesh::{Backoff, Env, InstanceInfo, MAX_MESSAGE_BYTES, MeshChannel, connect};
+use meshos_proto::meshos::registry::v1::{
+    Agent, Framework, ListFrameworksRequest, PutFrameworkRequest, WatchRequest, WatchResponse,
+    registry_client::RegistryClient, watch_response::Body,
+};
+use meshos_types::{AgentId, FrameworkId};
+use tokio::{
+    sync::{Notify, oneshot, watch},
+    time::timeout,
+};
+use tonic::{Code, Status, Streaming};
+use tracing::{error, warn};
+
+use super::owner::{OwnerHandle, Request};
+use crate::core::Input;
+
+/// How long a replica may take to answer.
+const DEADLINE: Duration = Duration::from_secs(3);
+
+/// Client of whichever replica answers.
+#[derive(Clone, Debug)]
+pub(super) struct Registry {
+    env: Env,
+    replicas: watch::Receiver<Vec<InstanceInfo>>,
+    epoch: u64,
+}
+
+/// An open Watch and the revision that it stands at.
+pub(super) struct Watching {
+    stream: Streaming<WatchResponse>,
+    revision: u64,
+}
+
+impl Registry {
+    pub(super) fn new(env: &Env, replicas: watch::Receiver<Vec<InstanceInfo>>, epoch: u64) -> Self {
+        Self { env: env.clone(), replicas, epoch }
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(&self.env.rng, Duration::from_millis(50), Duration::from_secs(2))
+    }
+
+    /// A client of some replica; waits until there is one.
+    async fn client(&self) -> RegistryClient<MeshChannel> {
+        let mut replicas = self.replicas.clone();
+        // The sender lives as long as the term; without it nothing is left to wait for.
+        let _ = replicas.wait_for(|replicas| !replicas.is_empty()).await;
+        let address = {
+            let replicas = replicas.borrow();
+            let count = u64::try_from(replicas.len()).unwrap_or(1);
+            let chosen = usize::try_from(self.env.rng.below(count)).unwrap_or(0);
+            replicas.get(chosen).map(|replica| replica.address.clone()).unwrap_or_default()
+        };
+        RegistryClient::new(connect(&self.env, &address))
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// All framework records; asks until a replica answers.
+    pub(super) async fn list_frameworks(&self) -> Vec<Framework> {
+        let mut backoff = self.backoff();
+        loop {
+            let mut client = self.client().await;
+            match timeout(DEADLINE, client.list_frameworks(ListFrameworksRequest {})).await {
+                Ok(Ok(response)) => return response.into_inner().frameworks,
+                Ok(Err(status)) => warn!(%status, "registry does not list frameworks, asking again"),
+                Err(_) => warn!("registry does not answer, asking again"),
+            }
+            backoff.wait().await;
+        }
+    }
+
+    /// Opens a Watch, and reads its snapshot.
+    pub(super) async fn watch(&self) -> (Watching, Vec<Agent>) {
+        self.watch_from(0).await
+    }
+
+    /// Asks until a replica is at least at `revision`: one that lags must not turn time back.
+    async fn watch_from(&self, revision: u64) -> (Watching, Vec<Agent>) {
+        let mut backoff = self.backoff();
+        loop {
+            match timeout(DEADLINE, self.try_watch(revision)).await {
+                Ok(Ok(watching)) => return watching,
+                Ok(Err(status)) => warn!(%status, "registry cannot be watched, trying again"),
+                Err(_) => warn!("registry does not answer, trying again"),
+            }
+            backoff.wait().await;
+        }
+    }
+
+    async fn try_watch(&self, revision: u64) -> Result<(Watching, Vec<Agent>), Status> {
+        let mut client = self.client().await;
+        let mut stream = client.watch(WatchRequest {}).await?.into_inner();
+        let first = stream.message().await?.ok_or_else(|| Status::unavailable("the stream ended"))?;
+        if first.revision < revision {
+            let behind = format!("replica is at revision {}, behind {revision}", first.revision);
+            return Err(Status::unavailable(behind));
+        }
+        match first.body {
+            Some(Body::Snapshot(snapshot)) => {
+                Ok((Watching { stream, revision: first.revision }, snapshot.agents))
+            }
+            _ => Err(Status::internal("the first response is not a snapshot")),
+        }
+    }
+
+    /// Passes on what changes, over any number of replicas, until the owner has ended.
+    pub(super) async fn follow(self, mut watching: Watching, owner: OwnerHandle) {
+        loop {
+            match watching.stream.message().await {
+                Ok(Some(response)) => {
+                    watching.revision = watching.revision.max(response.revision);
+                    for input in inputs(response) {
+                        if owner.send(Request::Input(input)).await.is_err() {
+                            return;
+                        }
+                    }
+                    continue;
+                }
+                Ok(None) => warn!("registry ended the watch, watching again"),
+                Err(status) => warn!(%status, "watch of the registry broke, watching again"),
+            }
+            let (next, agents) = self.watch_from(watching.revision).await;
+            watching = next;
+            if owner.send(Request::Input(Input::RegistrySnapshot(agents))).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Starts the task that makes framework records durable.
+    pub(super) fn writer(&self) -> RecordWriter {
+        let writer = RecordWriter { queue: Arc::new(Queue::default()) };
+        let (registry, queue) = (self.clone(), Arc::clone(&writer.queue));
+        self.env.tasks.spawn("framework-records", async move {
+            loop {
+                queue.wake.notified().await;
+                loop {
+                    let next = queue.pending.lock().unwrap_or_else(PoisonError::into_inner).pop_first();
+                    let Some((_, job)) = next else { break };
+                    registry.put(job).await;
+                }
+            }
+        });
+        writer
+    }
+
+    async fn put(&self, job: Job) {
+        let mut backoff = self.backoff();
+        loop {
+            let mut client = self.client().await;
+            let request = PutFrameworkRequest { epoch: self.epoch, framework: Some(job.record.clone()) };
+            match timeout(DEADLINE, client.put_framework(request)).await {
+                Ok(Ok(_)) => break,
+                Ok(Err(status)) if status.code() == Code::FailedPrecondition => {
+                    // Another leader has taken over: this term ends soon. Nobody is told that it is durable.
+                    return error!(%status, epoch = self.epoch, "framework record refused");
+                }
+                Ok(Err(status)) => warn!(%status, "framework record not written, trying again"),
+                Err(_) => warn!("registry does not answer, writing the framework record again"),
+            }
+            backoff.wait().await;
+        }
+        for waiter in job.waiters {
+            // Whoever waited may have gone.
+            let _ = waiter.send(());
+        }
+    }
+}
+
+fn inputs(response: WatchResponse) -> Vec<Input> {
+    match response.body {
+        Some(Body::Snapshot(snapshot)) => vec![Input::RegistrySnapshot(snapshot.agents)],
+        Some(Body::Delta(delta)) => {
+            let changed = delta.changed.into_iter().map(|agent| Input::RegistryChanged(Box::new(agent)));
+            let removed =
+                delta.removed_agent_ids.into_iter().map(|id| Input::RegistryRemoved(AgentId::new(id)));
+            changed.chain(removed).collect()
+        }
+        None => Vec::new(),
+    }
+}
+
+#[derive(Debug)]
+struct Job {
+    record: Framework,
+    /// Told when the record, or a newer one of the same framework, is durable.
+    waiters: Vec<oneshot::Sender<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// One job a framework: only the newest record counts.
+    pending: Mutex<BTreeMap<FrameworkId, Job>>,
+    wake: Notify,
+}
+
+/// Takes framework records to be made durable, in the background.
+#[derive(Clone, Debug)]
+pub(super) struct RecordWriter {
+    queue: Arc<Queue>,
+}
+
+impl RecordWriter {
+    /// Queues a record; `waiters` are told once it is durable.
+    pub(super) fn put(&self, record: Framework, waiters: Vec<oneshot::Sender<()>>) {
+        let Some(id) = record.info.as_ref().and_then(|info| info.id.as_ref()).map(FrameworkId::from) else {
+            return;
+        };
+        let mut pending = self.queue.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let job =
+            pending.entry(id).or_insert_with(|| Job { record: Framework::default(), waiters: Vec::new() });
+        job.record = record;
+        job.waiters.extend(waiters);
+        drop(pending);
+        self.queue.wake.notify_one();
+    }
+}
