@@ -1,1 +1,29 @@
-//! `meshos-agent`.
+//! One node of the mesh: detects what it has, runs tasks through containerizers, watches them and reports.
+//!
+//! The decisions stand in [`core`], a state machine without I/O; [`service`] drives it. Task processes are
+//! children of the [`supervisor`], a small process of its own that outlives the agent, so that a restart or
+//! an upgrade of the agent never touches a task.
+
+pub mod checkpoint;
+pub mod config;
+pub mod containerizer;
+pub mod core;
+mod detect;
+pub mod error;
+mod grpc;
+mod http;
+pub mod journal;
+mod link;
+mod procfs;
+mod runner;
+pub mod service;
+mod session;
+pub mod supervisor;
+mod workdir;
+
+pub use config::Config;
+pub use error::Error;
+pub use service::{Handle, start};
+
+/// The Mesos version whose behaviour this agent has; clients compare it.
+pub const MESOS_VERSION: &str = "1.12.0";

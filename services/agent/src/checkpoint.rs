@@ -1,0 +1,320 @@
+//! What an agent must know again after a restart, as records of a [journal](crate::journal).
+//!
+//! Replaying the records in order gives the state ([`Replay`]); on start the journal is written anew with as
+//! few records as give the same state. Records carry a format version; only what the frameworks want
+//! checkpointed is written.
+
+use std::path::{Path, PathBuf};
+
+use indexmap::IndexMap;
+use meshos_proto::mesos::v1 as pb;
+use prost::{Message, Oneof};
+
+use crate::{
+    error::Error,
+    journal::{Contents, Journal},
+    procfs::boot_id,
+};
+
+/// Version of the records.
+pub const FORMAT: u32 = 1;
+
+/// One change.
+#[derive(Clone, PartialEq, Message)]
+pub struct Record {
+    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    pub change: Option<Change>,
+}
+
+/// What changed.
+#[derive(Clone, PartialEq, Oneof)]
+#[allow(clippy::large_enum_variant, reason = "made, encoded, dropped")]
+pub enum Change {
+    #[prost(message, tag = "1")]
+    Header(Header),
+    #[prost(message, tag = "2")]
+    Agent(Agent),
+    /// The newest epoch of an allocator that was obeyed.
+    #[prost(uint64, tag = "3")]
+    Epoch(u64),
+    #[prost(message, tag = "4")]
+    Framework(pb::FrameworkInfo),
+    #[prost(message, tag = "5")]
+    Launch(Launch),
+    #[prost(message, tag = "6")]
+    Kill(Kill),
+    #[prost(message, tag = "7")]
+    Update(Update),
+    #[prost(message, tag = "8")]
+    Acknowledged(Acknowledged),
+    /// The task's last update was acknowledged, or nobody wants it.
+    #[prost(message, tag = "9")]
+    Removed(Key),
+    /// A removed task, for the agent's history.
+    #[prost(message, tag = "10")]
+    Completed(Completed),
+}
+
+/// The first record.
+#[derive(Clone, PartialEq, Message)]
+pub struct Header {
+    #[prost(uint32, tag = "1")]
+    pub format: u32,
+    #[prost(string, tag = "2")]
+    pub boot_id: String,
+}
+
+/// The agent as the registry admitted it.
+#[derive(Clone, PartialEq, Message)]
+pub struct Agent {
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// Unix time, milliseconds.
+    #[prost(uint64, tag = "2")]
+    pub registered_at_ms: u64,
+}
+
+/// Names a task.
+#[derive(Clone, PartialEq, Message)]
+pub struct Key {
+    #[prost(string, tag = "1")]
+    pub framework_id: String,
+    #[prost(string, tag = "2")]
+    pub task_id: String,
+}
+
+/// A task was accepted.
+#[derive(Clone, PartialEq, Message)]
+pub struct Launch {
+    #[prost(string, tag = "1")]
+    pub framework_id: String,
+    #[prost(message, required, tag = "2")]
+    pub task: pb::TaskInfo,
+    #[prost(string, tag = "3")]
+    pub container_id: String,
+    #[prost(string, tag = "4")]
+    pub directory: String,
+    #[prost(string, tag = "5")]
+    pub traceparent: String,
+}
+
+/// A task shall end.
+#[derive(Clone, PartialEq, Message)]
+pub struct Kill {
+    #[prost(message, required, tag = "1")]
+    pub key: Key,
+    #[prost(uint64, tag = "2")]
+    pub grace_ms: u64,
+}
+
+/// A status update that must reach the framework.
+#[derive(Clone, PartialEq, Message)]
+pub struct Update {
+    #[prost(message, required, tag = "1")]
+    pub key: Key,
+    #[prost(message, required, tag = "2")]
+    pub status: pb::TaskStatus,
+}
+
+/// The oldest update of a task reached the framework.
+#[derive(Clone, PartialEq, Message)]
+pub struct Acknowledged {
+    #[prost(message, required, tag = "1")]
+    pub key: Key,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub uuid: bytes::Bytes,
+}
+
+/// A task of the past.
+#[derive(Clone, PartialEq, Message)]
+pub struct Completed {
+    #[prost(message, required, tag = "1")]
+    pub task: pb::Task,
+    #[prost(string, tag = "2")]
+    pub container_id: String,
+    #[prost(string, tag = "3")]
+    pub directory: String,
+}
+
+impl From<Change> for Record {
+    fn from(change: Change) -> Self {
+        Self { change: Some(change) }
+    }
+}
+
+/// A task as the records tell it.
+#[derive(Clone, Debug)]
+pub struct ReplayedTask {
+    pub launch: Launch,
+    /// All updates, oldest first.
+    pub updates: Vec<pb::TaskStatus>,
+    /// How many of them were acknowledged.
+    pub acknowledged: usize,
+    pub kill_grace_ms: Option<u64>,
+}
+
+/// What the records add up to.
+#[derive(Clone, Debug, Default)]
+pub struct Replay {
+    pub boot_id: String,
+    pub agent: Option<Agent>,
+    pub epoch: u64,
+    /// By id.
+    pub frameworks: IndexMap<String, pb::FrameworkInfo>,
+    /// By framework and task id, in the order of launch.
+    pub tasks: IndexMap<(String, String), ReplayedTask>,
+    /// Oldest first.
+    pub completed: Vec<Completed>,
+}
+
+impl Replay {
+    /// Applies one change.
+    ///
+    /// # Errors
+    /// A format that this version does not know.
+    pub fn apply(&mut self, record: Record) -> Result<(), String> {
+        match record.change {
+            Some(Change::Header(header)) if header.format != FORMAT => {
+                return Err(format!("format {} is not {FORMAT}, the one this version reads", header.format));
+            }
+            Some(Change::Header(header)) => self.boot_id = header.boot_id,
+            Some(Change::Agent(agent)) => self.agent = Some(agent),
+            Some(Change::Epoch(epoch)) => self.epoch = epoch,
+            Some(Change::Framework(info)) => {
+                let id = info.id.as_ref().map(|id| id.value.clone()).unwrap_or_default();
+                self.frameworks.insert(id, info);
+            }
+            Some(Change::Launch(launch)) => {
+                let key = (launch.framework_id.clone(), launch.task.task_id.value.clone());
+                let task = ReplayedTask { launch, updates: Vec::new(), acknowledged: 0, kill_grace_ms: None };
+                self.tasks.insert(key, task);
+            }
+            Some(Change::Completed(completed)) => self.completed.push(completed),
+            Some(Change::Removed(key)) => drop(self.tasks.shift_remove(&(key.framework_id, key.task_id))),
+            Some(change) => self.change_task(change),
+            None => return Err("a record of a kind that this version does not know".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn change_task(&mut self, change: Change) {
+        let key = match &change {
+            Change::Kill(kill) => &kill.key,
+            Change::Update(update) => &update.key,
+            Change::Acknowledged(acknowledged) => &acknowledged.key,
+            _ => return,
+        };
+        let Some(task) = self.tasks.get_mut(&(key.framework_id.clone(), key.task_id.clone())) else { return };
+        match change {
+            Change::Kill(kill) => task.kill_grace_ms = Some(kill.grace_ms),
+            Change::Update(update) => task.updates.push(update.status),
+            Change::Acknowledged(_) => task.acknowledged = (task.acknowledged + 1).min(task.updates.len()),
+            _ => {}
+        }
+    }
+}
+
+/// The file.
+#[derive(Debug)]
+pub struct Checkpoint {
+    journal: Journal,
+    /// Written anew beyond this size.
+    compact_at: u64,
+}
+
+const COMPACT_AT: u64 = 8 * 1024 * 1024;
+
+impl Checkpoint {
+    /// Opens and reads the checkpoint in an agent's work directory. A record that was not written whole is
+    /// dropped, with those after it.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] says what cannot be read.
+    pub fn open(path: &Path) -> Result<(Self, Replay), Error> {
+        let failed = |reason: String| Error::Checkpoint { path: PathBuf::from(path), reason };
+        let (journal, Contents { records, torn }) =
+            Journal::open(path).map_err(|error| failed(error.to_string()))?;
+        if torn > 0 {
+            tracing::warn!(path = %path.display(), bytes = torn, "checkpoint ended in the middle of a record");
+        }
+        let mut replay = Replay { boot_id: boot_id(), ..Replay::default() };
+        for bytes in records {
+            let record = Record::decode(bytes.as_slice()).map_err(|error| failed(error.to_string()))?;
+            replay.apply(record).map_err(failed)?;
+        }
+        Ok((Self { journal, compact_at: COMPACT_AT }, replay))
+    }
+
+    /// Adds records; they are safe from the end of this process when this returns.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn append(&mut self, records: &[Record]) -> std::io::Result<()> {
+        let records: Vec<_> = records.iter().map(Message::encode_to_vec).collect();
+        self.journal.append(&records)
+    }
+
+    /// Whether it is worth to [rewrite](Self::rewrite).
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        self.journal.len() > self.compact_at
+    }
+
+    /// Replaces all records by these, which give the same state.
+    ///
+    /// # Errors
+    /// What the file system says; the old records stay.
+    pub fn rewrite(&mut self, records: &[Record]) -> std::io::Result<()> {
+        let header = Record::from(Change::Header(Header { format: FORMAT, boot_id: boot_id() }));
+        let all = std::iter::once(&header).chain(records);
+        let records: Vec<_> = all.map(Message::encode_to_vec).collect();
+        self.journal.rewrite(&records)?;
+        self.compact_at = COMPACT_AT.max(self.journal.len() * 2);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_come_back_as_state() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.journal");
+        let key = Key { framework_id: "f".to_owned(), task_id: "t".to_owned() };
+        let status =
+            |state: pb::TaskState| pb::TaskStatus { state: state as i32, ..pb::TaskStatus::default() };
+        let task = pb::TaskInfo { task_id: pb::TaskId { value: "t".to_owned() }, ..pb::TaskInfo::default() };
+        let launch =
+            Launch { framework_id: "f".to_owned(), task, container_id: "c".to_owned(), ..Launch::default() };
+        let (mut checkpoint, _) = Checkpoint::open(&path).unwrap();
+        checkpoint.rewrite(&[]).unwrap();
+        let changes = [
+            Change::Agent(Agent { id: "a".to_owned(), registered_at_ms: 5 }),
+            Change::Epoch(7),
+            Change::Launch(launch),
+            Change::Update(Update { key: key.clone(), status: status(pb::TaskState::TaskStarting) }),
+            Change::Update(Update { key: key.clone(), status: status(pb::TaskState::TaskRunning) }),
+            Change::Acknowledged(Acknowledged { key: key.clone(), uuid: bytes::Bytes::new() }),
+            Change::Kill(Kill { key: key.clone(), grace_ms: 100 }),
+        ];
+        checkpoint.append(&changes.map(Record::from)).unwrap();
+        let (_, replay) = Checkpoint::open(&path).unwrap();
+        assert_eq!((replay.epoch, replay.agent.unwrap().id.as_str()), (7, "a"));
+        let task = &replay.tasks[&("f".to_owned(), "t".to_owned())];
+        assert_eq!((task.updates.len(), task.acknowledged, task.kill_grace_ms), (2, 1, Some(100)));
+        checkpoint.append(&[Record::from(Change::Removed(key))]).unwrap();
+        assert!(Checkpoint::open(&path).unwrap().1.tasks.is_empty());
+    }
+
+    #[test]
+    fn a_newer_format_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.journal");
+        let (mut checkpoint, _) = Checkpoint::open(&path).unwrap();
+        let header = Header { format: FORMAT + 1, boot_id: String::new() };
+        checkpoint.append(&[Record::from(Change::Header(header))]).unwrap();
+        assert!(Checkpoint::open(&path).unwrap_err().to_string().contains("format 2"));
+    }
+}

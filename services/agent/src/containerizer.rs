@@ -1,0 +1,173 @@
+//! What runs tasks: one trait, an implementation per kind of container, one conformance suite for all.
+
+#[cfg(any(test, feature = "test-util"))]
+pub mod conformance;
+pub mod process;
+#[cfg(any(test, feature = "test-util"))]
+pub mod sim;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+
+/// A containerizer that the parts of an agent share.
+pub type SharedContainerizer = Arc<dyn Containerizer>;
+
+/// Everything that a container needs to run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ContainerSpec {
+    /// Unique on this agent.
+    pub container_id: String,
+    /// A path, or a name that is looked for on the environment's PATH.
+    pub program: String,
+    /// What the program is told as its own name.
+    pub argument_zero: String,
+    /// Without the program's own name.
+    pub arguments: Vec<String>,
+    /// The whole environment.
+    pub environment: BTreeMap<String, String>,
+    /// The working directory, made by `prepare`; `stdout` and `stderr` lie in it.
+    pub sandbox: PathBuf,
+    /// Absent: the agent's own.
+    pub user: Option<String>,
+    pub limits: Limits,
+}
+
+/// What a container may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Limits {
+    /// Share of the processors, in cores.
+    pub cpus: f64,
+    /// Never more than this, in cores; infinite: no limit.
+    pub cpus_limit: Option<f64>,
+    /// Bytes that are reserved.
+    pub memory: u64,
+    /// Bytes that may be used at most; absent: `memory`; `u64::MAX`: no limit.
+    pub memory_limit: Option<u64>,
+}
+
+/// How a container ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// How the process ended.
+    pub status: ExitStatus,
+    /// The kernel killed it because it used more memory than it may.
+    pub out_of_memory: bool,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// By itself, with this status.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+    /// While nobody was there to see it.
+    Unknown,
+}
+
+impl ExitStatus {
+    /// Reads what `waitpid` gives; negative: unknown.
+    #[must_use]
+    pub fn from_wait_status(raw: i32) -> Self {
+        if raw < 0 {
+            return Self::Unknown;
+        }
+        match raw & 0x7f {
+            0 => Self::Code((raw >> 8) & 0xff),
+            signal => Self::Signal(signal),
+        }
+    }
+}
+
+/// A container ended; nobody asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub container_id: String,
+    pub exit: Exit,
+}
+
+/// A container that was there before this agent process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    pub container_id: String,
+    pub pid: u32,
+    /// Absent while it runs.
+    pub exit: Option<Exit>,
+}
+
+/// What a container uses at the moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Usage {
+    pub user_seconds: f64,
+    pub system_seconds: f64,
+    /// Resident memory in bytes.
+    pub memory: u64,
+    pub processes: u64,
+}
+
+/// Why a container could not be made, started, reached or cleaned up.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainerizerError {
+    #[error("container {container_id}: {reason}")]
+    Container { container_id: String, reason: String },
+    #[error("supervisor in {dir}: {reason}")]
+    Supervisor { dir: String, reason: String },
+}
+
+impl ContainerizerError {
+    /// An error about one container.
+    pub fn container(container_id: &str, reason: impl fmt::Display) -> Self {
+        Self::Container { container_id: container_id.to_owned(), reason: reason.to_string() }
+    }
+
+    /// The reason alone, for a status message.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Container { reason, .. } => reason.clone(),
+            Self::Supervisor { .. } => self.to_string(),
+        }
+    }
+}
+
+/// Runs containers. Every call may be repeated: what has been done already succeeds again.
+#[async_trait]
+pub trait Containerizer: Send + Sync + fmt::Debug + 'static {
+    /// Containers that ended, from this call on. Call it before [`Containerizer::recover`], so that none is
+    /// missed; one may then be told of twice.
+    fn events(&self) -> BoxStream<'static, Ended>;
+
+    /// All containers there are: running ones, and ended ones that were not cleaned up.
+    async fn recover(&self) -> Result<Vec<Recovered>, ContainerizerError>;
+
+    /// Makes the sandbox and whatever else must be there before the start.
+    async fn prepare(&self, spec: &ContainerSpec) -> Result<(), ContainerizerError>;
+
+    /// Starts a prepared container; returns its process id once the program runs.
+    async fn launch(&self, spec: &ContainerSpec) -> Result<u32, ContainerizerError>;
+
+    /// Sends a signal to all processes of a container. One that has ended is no error.
+    async fn signal(&self, container_id: &str, signal: i32) -> Result<(), ContainerizerError>;
+
+    /// Forgets an ended container; its sandbox stays.
+    async fn cleanup(&self, container_id: &str) -> Result<(), ContainerizerError>;
+
+    /// What a running container uses; none when it cannot be told.
+    async fn usage(&self, container_id: &str, pid: u32) -> Option<Usage>;
+
+    /// Ends what runs beside the agent for its containers, unless there still are some.
+    async fn stop(&self);
+}
+
+/// Where the output of a sandbox goes.
+#[must_use]
+pub fn output_paths(sandbox: &Path) -> (PathBuf, PathBuf) {
+    (sandbox.join("stdout"), sandbox.join("stderr"))
+}

@@ -1,0 +1,302 @@
+//! Limits through cgroups, version 1 and 2. The knobs and their numbers are those of the Mesos isolators
+//! `cgroups/cpu` and `cgroups/mem`.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    thread::sleep,
+    time::Duration,
+};
+
+use crate::containerizer::Limits;
+
+const MB: u64 = 1024 * 1024;
+/// Less than this is not set, as in Mesos.
+const MIN_MEMORY: u64 = 32 * MB;
+/// In microseconds: the period of the processor quota.
+const PERIOD: f64 = 100_000.0;
+const MIN_QUOTA: f64 = 1_000.0;
+/// An ended cgroup is busy until the kernel has done with its last process.
+const REMOVALS: u32 = 50;
+const REMOVAL_PAUSE: Duration = Duration::from_millis(10);
+
+/// The agent's cgroup flags.
+#[derive(Clone, Debug)]
+pub struct CgroupSettings {
+    pub enabled: bool,
+    /// Where cgroups are mounted, usually `/sys/fs/cgroup`.
+    pub hierarchy: PathBuf,
+    /// Name of the cgroup that holds those of all tasks.
+    pub root: String,
+    /// Enforce the share of the processors as a quota.
+    pub cfs: bool,
+}
+
+/// A hierarchy that this agent may use.
+#[derive(Debug)]
+pub(super) struct Cgroups {
+    version: Version,
+    cfs: bool,
+}
+
+#[derive(Debug)]
+enum Version {
+    /// Directories of the controllers that are there.
+    V1 {
+        cpu: Option<PathBuf>,
+        memory: Option<PathBuf>,
+    },
+    V2 {
+        root: PathBuf,
+        cpu: bool,
+        memory: bool,
+    },
+}
+
+impl Cgroups {
+    /// Makes the root cgroup, or says why that cannot be.
+    pub(super) fn detect(settings: &CgroupSettings) -> Result<Self, String> {
+        if !settings.enabled {
+            return Err("--isolation names no cgroups isolator".to_owned());
+        }
+        let version = if settings.hierarchy.join("cgroup.controllers").exists() {
+            detect_v2(settings)?
+        } else {
+            detect_v1(settings)?
+        };
+        Ok(Self { version, cfs: settings.cfs })
+    }
+
+    /// For the log.
+    pub(super) fn kind(&self) -> &'static str {
+        match &self.version {
+            Version::V1 { cpu: Some(_), memory: Some(_) } => "v1 cpu and memory",
+            Version::V1 { cpu: Some(_), .. } => "v1 cpu",
+            Version::V1 { .. } => "v1 memory",
+            Version::V2 { cpu: true, memory: true, .. } => "v2 cpu and memory",
+            Version::V2 { .. } => "v2",
+        }
+    }
+
+    fn directories(&self, id: &str) -> Vec<PathBuf> {
+        match &self.version {
+            Version::V1 { cpu, memory } => {
+                [cpu, memory].into_iter().flatten().map(|dir| dir.join(id)).collect()
+            }
+            Version::V2 { root, .. } => vec![root.join(id)],
+        }
+    }
+
+    fn memory_directory(&self, id: &str) -> Option<PathBuf> {
+        match &self.version {
+            Version::V1 { memory, .. } => memory.as_ref().map(|dir| dir.join(id)),
+            Version::V2 { root, memory, .. } => memory.then(|| root.join(id)),
+        }
+    }
+
+    /// Files that a process is written into to be limited.
+    pub(super) fn procs(&self, id: &str) -> Vec<String> {
+        self.directories(id).iter().map(|dir| dir.join("cgroup.procs").display().to_string()).collect()
+    }
+
+    /// Makes a container's cgroups with its limits.
+    pub(super) fn make(&self, id: &str, limits: &Limits) -> Result<(), String> {
+        for dir in self.directories(id) {
+            match fs::create_dir(&dir) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(format!("cannot make cgroup {}: {error}", dir.display()));
+                }
+                _ => {}
+            }
+        }
+        for (path, value) in self.knobs(id, limits) {
+            fs::write(&path, &value)
+                .map_err(|error| format!("cannot write {value} to {}: {error}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn knobs(&self, id: &str, limits: &Limits) -> Vec<(PathBuf, String)> {
+        let quota = quota(limits, self.cfs);
+        let (soft, hard) = memory(limits);
+        let mut knobs = Vec::new();
+        match &self.version {
+            Version::V1 { cpu, memory } => {
+                if let Some(dir) = cpu.as_ref().map(|dir| dir.join(id)) {
+                    knobs.push((dir.join("cpu.shares"), (1024.0 * limits.cpus).max(2.0).floor().to_string()));
+                    if let Some(quota) = quota {
+                        knobs.push((dir.join("cpu.cfs_period_us"), PERIOD.to_string()));
+                        knobs.push((
+                            dir.join("cpu.cfs_quota_us"),
+                            quota.map_or("-1".to_owned(), |q| q.to_string()),
+                        ));
+                    }
+                }
+                if let Some(dir) = memory.as_ref().map(|dir| dir.join(id)) {
+                    knobs.push((dir.join("memory.soft_limit_in_bytes"), soft.to_string()));
+                    let hard = hard.map_or("-1".to_owned(), |bytes| bytes.to_string());
+                    knobs.push((dir.join("memory.limit_in_bytes"), hard));
+                }
+            }
+            Version::V2 { root, cpu, memory } => {
+                let dir = root.join(id);
+                if *cpu {
+                    let weight = (100.0 * limits.cpus).clamp(1.0, 10_000.0).floor();
+                    knobs.push((dir.join("cpu.weight"), weight.to_string()));
+                    if let Some(quota) = quota {
+                        let quota = quota.map_or("max".to_owned(), |q| q.to_string());
+                        knobs.push((dir.join("cpu.max"), format!("{quota} {PERIOD}")));
+                    }
+                }
+                if *memory {
+                    knobs.push((dir.join("memory.low"), soft.to_string()));
+                    knobs.push((
+                        dir.join("memory.max"),
+                        hard.map_or("max".to_owned(), |bytes| bytes.to_string()),
+                    ));
+                }
+            }
+        }
+        knobs
+    }
+
+    /// Whether the kernel killed a process of the container for its use of memory.
+    pub(super) fn out_of_memory(&self, id: &str) -> bool {
+        let Some(dir) = self.memory_directory(id) else { return false };
+        let file = match self.version {
+            Version::V1 { .. } => "memory.oom_control",
+            Version::V2 { .. } => "memory.events",
+        };
+        let text = fs::read_to_string(dir.join(file)).unwrap_or_default();
+        let kills = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        kills.and_then(|count| count.trim().parse::<u64>().ok()).is_some_and(|count| count > 0)
+    }
+
+    /// Removes a container's cgroups once their processes have ended.
+    pub(super) fn remove(&self, id: &str) -> Result<(), String> {
+        for dir in self.directories(id) {
+            remove(&dir).map_err(|error| format!("cannot remove cgroup {}: {error}", dir.display()))?;
+        }
+        Ok(())
+    }
+}
+
+fn remove(dir: &Path) -> io::Result<()> {
+    let mut left = REMOVALS;
+    loop {
+        match fs::remove_dir(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(_) if left > 0 => {
+                left -= 1;
+                sleep(REMOVAL_PAUSE);
+            }
+            done => return done,
+        }
+    }
+}
+
+/// In microseconds of a period; the inner none: no limit; the outer none: leave it alone.
+fn quota(limits: &Limits, cfs: bool) -> Option<Option<f64>> {
+    let cores = limits.cpus_limit.or(cfs.then_some(limits.cpus))?;
+    Some(cores.is_finite().then(|| (PERIOD * cores).max(MIN_QUOTA).floor()))
+}
+
+/// Soft and hard limit in bytes; none: no limit.
+fn memory(limits: &Limits) -> (u64, Option<u64>) {
+    let hard = limits.memory_limit.unwrap_or(limits.memory);
+    (limits.memory.max(MIN_MEMORY), (hard != u64::MAX).then_some(hard.max(MIN_MEMORY)))
+}
+
+fn detect_v1(settings: &CgroupSettings) -> Result<Version, String> {
+    let mut reasons = Vec::new();
+    let mut controller = |name: &str| {
+        let dir = settings.hierarchy.join(name).join(&settings.root);
+        match fs::create_dir_all(&dir) {
+            Ok(()) if dir.join("cgroup.procs").exists() => Some(dir),
+            Ok(()) => {
+                let _ = fs::remove_dir(&dir);
+                reasons.push(format!("{} is no cgroup hierarchy", settings.hierarchy.join(name).display()));
+                None
+            }
+            Err(error) => {
+                reasons.push(format!("cannot make {}: {error}", dir.display()));
+                None
+            }
+        }
+    };
+    match (controller("cpu"), controller("memory")) {
+        (None, None) => Err(reasons.join("; ")),
+        (cpu, memory) => Ok(Version::V1 { cpu, memory }),
+    }
+}
+
+fn detect_v2(settings: &CgroupSettings) -> Result<Version, String> {
+    let root = settings.hierarchy.join(&settings.root);
+    fs::create_dir_all(&root).map_err(|error| format!("cannot make {}: {error}", root.display()))?;
+    // One at a time: a controller that is not there must not keep the others away.
+    for dir in [&settings.hierarchy, &root] {
+        for controller in ["+cpu", "+memory", "+pids"] {
+            let _ = fs::write(dir.join("cgroup.subtree_control"), controller);
+        }
+    }
+    let given = fs::read_to_string(root.join("cgroup.subtree_control")).unwrap_or_default();
+    let has = |name: &str| given.split_whitespace().any(|controller| controller == name);
+    if !has("cpu") && !has("memory") {
+        return Err(format!("no controller can be enabled in {}", root.display()));
+    }
+    Ok(Version::V2 { root, cpu: has("cpu"), memory: has("memory") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v(version: Version) -> Vec<(String, String)> {
+        let cgroups = Cgroups { version, cfs: false };
+        let limits = Limits { cpus: 0.5, cpus_limit: Some(1.5), memory: 64 * MB, memory_limit: None };
+        let knobs = cgroups.knobs("c", &limits).into_iter();
+        knobs.map(|(path, value)| (path.display().to_string(), value)).collect()
+    }
+
+    #[test]
+    fn the_numbers_are_those_of_mesos() {
+        let text = |pairs: &[(&str, &str)]| -> Vec<_> {
+            pairs.iter().map(|(path, value)| ((*path).to_owned(), (*value).to_owned())).collect()
+        };
+        let v1 = Version::V1 { cpu: Some("/cpu".into()), memory: Some("/mem".into()) };
+        let want = [
+            ("/cpu/c/cpu.shares", "512"),
+            ("/cpu/c/cpu.cfs_period_us", "100000"),
+            ("/cpu/c/cpu.cfs_quota_us", "150000"),
+            ("/mem/c/memory.soft_limit_in_bytes", "67108864"),
+            ("/mem/c/memory.limit_in_bytes", "67108864"),
+        ];
+        assert_eq!(v(v1), text(&want));
+        let v2 = Version::V2 { root: "/r".into(), cpu: true, memory: true };
+        let want = [
+            ("/r/c/cpu.weight", "50"),
+            ("/r/c/cpu.max", "150000 100000"),
+            ("/r/c/memory.low", "67108864"),
+            ("/r/c/memory.max", "67108864"),
+        ];
+        assert_eq!(v(v2), text(&want));
+    }
+
+    #[test]
+    fn small_requests_get_the_least_that_works() {
+        let limits = Limits { cpus: 0.001, memory: MB, ..Limits::default() };
+        assert_eq!(memory(&limits), (MIN_MEMORY, Some(MIN_MEMORY)));
+        assert_eq!(quota(&limits, true), Some(Some(MIN_QUOTA)));
+        assert_eq!(quota(&limits, false), None);
+        let endless = Limits { cpus_limit: Some(f64::INFINITY), memory_limit: Some(u64::MAX), ..limits };
+        assert_eq!((quota(&endless, false), memory(&endless).1), (Some(None), None));
+    }
+
+    #[test]
+    fn a_directory_that_is_no_hierarchy_is_refused_with_a_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings =
+            CgroupSettings { enabled: true, hierarchy: dir.path().into(), root: "meshos".into(), cfs: false };
+        assert!(Cgroups::detect(&settings).unwrap_err().contains("is no cgroup hierarchy"));
+    }
+}

@@ -1,0 +1,145 @@
+//! The state as others see it: the allocator at re-registration, and readers.
+
+use std::path::PathBuf;
+
+use meshos_proto::{
+    meshos::allocator::v1::Reregister,
+    mesos::v1::{self as pb, TaskState},
+};
+
+use super::{Core, Phase, TaskKey, task::Task};
+use crate::checkpoint::Completed;
+
+/// Since this agent process started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    pub finished: u64,
+    pub failed: u64,
+    pub killed: u64,
+    pub lost: u64,
+    pub gone: u64,
+    pub updates: u64,
+    pub sent_updates: u64,
+    pub launch_errors: u64,
+    pub ended: u64,
+}
+
+impl Counters {
+    pub(super) fn count(&mut self, state: TaskState) {
+        self.updates += 1;
+        let counter = match state {
+            TaskState::TaskFinished => &mut self.finished,
+            TaskState::TaskFailed => &mut self.failed,
+            TaskState::TaskKilled => &mut self.killed,
+            TaskState::TaskLost | TaskState::TaskDropped => &mut self.lost,
+            TaskState::TaskGone => &mut self.gone,
+            _ => return,
+        };
+        *counter += 1;
+        self.ended += 1;
+    }
+}
+
+/// A copy of the state for readers.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    pub agent_id: Option<String>,
+    pub frameworks: Vec<ViewFramework>,
+    pub counters: Counters,
+    pub linked: bool,
+}
+
+/// A framework and its tasks.
+#[derive(Clone, Debug)]
+pub struct ViewFramework {
+    pub info: pb::FrameworkInfo,
+    pub tasks: Vec<ViewTask>,
+    /// Oldest first.
+    pub completed: Vec<Completed>,
+}
+
+/// A task that is not history yet.
+#[derive(Clone, Debug)]
+pub struct ViewTask {
+    pub task: pb::Task,
+    /// As Mesos names the executor that it makes for a command.
+    pub command: Option<pb::CommandInfo>,
+    pub container_id: String,
+    pub directory: PathBuf,
+    pub pid: Option<u32>,
+    pub phase: Phase,
+}
+
+impl Core {
+    /// Everything that this agent runs, for the leading allocator.
+    #[must_use]
+    pub fn reregister(&self) -> Reregister {
+        let with_tasks = || self.frameworks.iter().filter(|(_, framework)| !framework.tasks.is_empty());
+        let tasks = with_tasks().flat_map(|(id, framework)| {
+            framework.tasks.values().map(|task| task.to_proto(id.as_str())).collect::<Vec<_>>()
+        });
+        Reregister {
+            frameworks: with_tasks().map(|(_, framework)| framework.info.clone()).collect(),
+            tasks: tasks.collect(),
+            highest_epoch: self.epoch,
+            registered_at_ms: self.registered_at_ms,
+            ..Reregister::default()
+        }
+    }
+
+    /// Whether the allocator has accepted the link.
+    #[must_use]
+    pub fn is_linked(&self) -> bool {
+        self.linked
+    }
+
+    /// A copy for readers.
+    #[must_use]
+    pub fn view(&self) -> View {
+        let frameworks = self.frameworks.iter().map(|(id, framework)| ViewFramework {
+            info: framework.info.clone(),
+            tasks: framework.tasks.values().map(|task| view_task(id.as_str(), task)).collect(),
+            completed: framework.completed.iter().cloned().collect(),
+        });
+        View {
+            agent_id: self.agent_id.as_ref().map(|id| id.to_string()),
+            frameworks: frameworks.collect(),
+            counters: self.counters,
+            linked: self.linked,
+        }
+    }
+
+    /// One task as readers see it.
+    #[must_use]
+    pub fn task_proto(&self, key: &TaskKey) -> Option<pb::Task> {
+        self.task(key).map(|task| task.to_proto(key.framework_id.as_str()))
+    }
+
+    /// All tasks as readers see them.
+    #[must_use]
+    pub fn task_protos(&self) -> Vec<pb::Task> {
+        self.keys().iter().filter_map(|key| self.task_proto(key)).collect()
+    }
+
+    /// All sandboxes that the files API shows.
+    #[must_use]
+    pub fn sandboxes(&self) -> Vec<PathBuf> {
+        let of_framework = |framework: &super::Framework| {
+            let live = framework.tasks.values().map(|task| task.directory.clone());
+            live.chain(framework.completed.iter().map(|completed| PathBuf::from(&completed.directory)))
+                .collect::<Vec<_>>()
+        };
+        self.frameworks.values().flat_map(of_framework).collect()
+    }
+}
+
+fn view_task(framework_id: &str, task: &Task) -> ViewTask {
+    ViewTask {
+        task: task.to_proto(framework_id),
+        command: task.info.command.clone(),
+        container_id: task.container_id.clone(),
+        directory: task.directory.clone(),
+        pid: task.pid,
+        phase: task.phase,
+    }
+}

@@ -1,0 +1,385 @@
+//! Drives the core: one loop that takes events in and carries effects out.
+
+use std::{collections::VecDeque, path::PathBuf, sync::Arc};
+
+use futures::{StreamExt, stream::BoxStream};
+use meshos_mesh::{Env, Feed, FeedStream, trace};
+use meshos_proto::{
+    meshos::{
+        agent::v1::{Delta, Snapshot, WatchResponse, watch_response},
+        allocator::v1::{AgentMessage, AllocatorMessage, Reregister, agent_message},
+    },
+    mesos::v1 as pb,
+};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot, watch},
+    time::{Instant, sleep_until},
+};
+use tracing::{Instrument, error, info, warn};
+
+use crate::{
+    checkpoint::{Checkpoint, Record},
+    containerizer::{ContainerSpec, Ended, SharedContainerizer},
+    core::{Core, Effect, Input, Now, TaskKey, View},
+    http::Sandboxes,
+    workdir::WorkDir,
+};
+
+/// Containers that are being started at the same time.
+const STARTING: usize = 16;
+/// Changes that a slow reader of the feed may be behind.
+const FEED: usize = 4096;
+/// Events that wait for the loop.
+pub(crate) const EVENTS: usize = 1024;
+
+/// What comes into the loop.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Input(Input),
+    /// A link is being opened: updates go to `sender` once the allocator has accepted it.
+    LinkOpened {
+        number: u64,
+        sender: mpsc::Sender<AgentMessage>,
+        reply: oneshot::Sender<Reregister>,
+    },
+    LinkClosed {
+        number: u64,
+    },
+    FromAllocator {
+        number: u64,
+        message: Box<AllocatorMessage>,
+    },
+    /// An ended container is forgotten.
+    Cleaned,
+    Watch(oneshot::Sender<FeedStream<WatchResponse>>),
+    View(oneshot::Sender<View>),
+}
+
+/// What others may want to wait for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Status {
+    pub(crate) agent_id: Option<String>,
+    pub(crate) linked: bool,
+    pub(crate) refused: Option<String>,
+    /// Containers that there are, running or not cleaned up.
+    pub(crate) live: usize,
+}
+
+/// The agent as it presents itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub(crate) info: pb::AgentInfo,
+    pub(crate) version: String,
+    pub(crate) endpoint: String,
+    pub(crate) capabilities: Vec<pb::agent_info::Capability>,
+}
+
+/// An open link.
+#[derive(Debug)]
+struct Linked {
+    number: u64,
+    sender: mpsc::Sender<AgentMessage>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Runner {
+    pub(crate) env: Env,
+    pub(crate) core: Core,
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) containerizer: SharedContainerizer,
+    pub(crate) identity: Identity,
+    pub(crate) sandboxes: Sandboxes,
+    pub(crate) status: watch::Sender<Status>,
+    pub(crate) events: mpsc::Sender<Event>,
+    /// Locked for as long as the loop runs.
+    _work_dir: WorkDir,
+    outlet: Outlet,
+    started: Instant,
+}
+
+/// Where news go.
+#[derive(Debug)]
+struct Outlet {
+    link: Option<Linked>,
+    /// Updates that the link has no room for yet: at most one for each task.
+    waiting: VecDeque<AgentMessage>,
+    feed: Feed<WatchResponse>,
+    revision: u64,
+    starting: Arc<Semaphore>,
+    /// Containers that are being cleaned up.
+    cleaning: usize,
+}
+
+impl Default for Outlet {
+    fn default() -> Self {
+        let starting = Arc::new(Semaphore::new(STARTING));
+        Self {
+            link: None,
+            waiting: VecDeque::new(),
+            feed: Feed::new(FEED),
+            revision: 0,
+            starting,
+            cleaning: 0,
+        }
+    }
+}
+
+/// The parts that [`Runner::new`] puts together.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) env: Env,
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) containerizer: SharedContainerizer,
+    pub(crate) identity: Identity,
+    pub(crate) sandboxes: Sandboxes,
+    pub(crate) status: watch::Sender<Status>,
+    pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) work_dir: WorkDir,
+}
+
+impl Runner {
+    pub(crate) fn new(parts: Parts, core: Core, started: Instant) -> Self {
+        let Parts { env, checkpoint, containerizer, identity, sandboxes, status, events, work_dir } = parts;
+        let outlet = Outlet::default();
+        Self {
+            env,
+            core,
+            checkpoint,
+            containerizer,
+            identity,
+            sandboxes,
+            status,
+            events,
+            _work_dir: work_dir,
+            outlet,
+            started,
+        }
+    }
+
+    /// Runs until the environment's tasks stop. `effects` are those of the recovery.
+    pub(crate) async fn run(
+        mut self,
+        mut effects: Vec<Effect>,
+        mut events: mpsc::Receiver<Event>,
+        mut ended: BoxStream<'static, Ended>,
+    ) {
+        // The checkpoint was written anew after the recovery.
+        effects.retain(|effect| !matches!(effect, Effect::Record(_)));
+        self.apply(effects);
+        loop {
+            let timer = self.core.next_timer().map(|at| self.started + at);
+            let link = self.outlet.link.as_ref().filter(|_| !self.outlet.waiting.is_empty());
+            let link = link.map(|link| link.sender.clone());
+            tokio::select! {
+                biased;
+                permit = async { link.as_ref()?.reserve().await.ok() }, if link.is_some() => match permit {
+                    Some(permit) => if let Some(message) = self.outlet.waiting.pop_front() { permit.send(message) },
+                    // The link's end is on its way as an event.
+                    None => self.outlet.waiting.clear(),
+                },
+                event = events.recv() => match event {
+                    Some(event) => self.take(event),
+                    None => return,
+                },
+                Some(Ended { container_id, exit }) = ended.next() => self.input(Input::Exited { container_id, exit }),
+                () = async { sleep_until(timer.unwrap_or(self.started)).await }, if timer.is_some() => {
+                    self.input(Input::Timer);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn now(env: &Env, started: Instant) -> Now {
+        Now { elapsed: started.elapsed(), unix: env.clock.since_epoch() }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Input(input) => self.input(input),
+            Event::LinkOpened { number, sender, reply } => {
+                self.input(Input::LinkDown);
+                self.outlet.waiting.clear();
+                self.outlet.link = Some(Linked { number, sender });
+                // Gone again when nobody takes it.
+                let _ = reply.send(self.reregister());
+            }
+            Event::LinkClosed { number } if self.is_current(number) => {
+                self.outlet.link = None;
+                self.outlet.waiting.clear();
+                self.input(Input::LinkDown);
+            }
+            Event::FromAllocator { number, message } if self.is_current(number) => {
+                self.input(Input::Allocator(message));
+            }
+            // Of a link that was replaced.
+            Event::LinkClosed { .. } | Event::FromAllocator { .. } => {}
+            Event::Cleaned => {
+                self.outlet.cleaning = self.outlet.cleaning.saturating_sub(1);
+                self.tell();
+            }
+            Event::Watch(reply) => drop(reply.send(self.watch())),
+            Event::View(reply) => drop(reply.send(self.core.view())),
+        }
+    }
+
+    fn is_current(&self, number: u64) -> bool {
+        self.outlet.link.as_ref().is_some_and(|link| link.number == number)
+    }
+
+    fn input(&mut self, input: Input) {
+        let now = Self::now(&self.env, self.started);
+        let effects = self.core.handle(input, now);
+        self.apply(effects);
+        self.tell();
+    }
+
+    /// Lets those know who wait for the agent to get somewhere.
+    fn tell(&self) {
+        let (agent_id, live, linked) = (
+            self.core.agent_id().map(|id| id.to_string()),
+            self.core.live() + self.outlet.cleaning,
+            self.core.is_linked(),
+        );
+        self.status.send_if_modified(|status| {
+            let changed = status.agent_id != agent_id || status.live != live || status.linked != linked;
+            (status.agent_id, status.live, status.linked) = (agent_id, live, linked);
+            changed
+        });
+    }
+
+    fn reregister(&self) -> Reregister {
+        let Identity { info, version, endpoint, capabilities } = self.identity.clone();
+        let agent = pb::AgentInfo { id: self.core.agent_id().map(Into::into), ..info };
+        Reregister { agent: Some(agent), version, endpoint, capabilities, ..self.core.reregister() }
+    }
+
+    fn watch(&self) -> FeedStream<WatchResponse> {
+        let agent = pb::AgentInfo { id: self.core.agent_id().map(Into::into), ..self.identity.info.clone() };
+        let snapshot = Snapshot { agent: Some(agent), tasks: self.core.task_protos() };
+        let body = Some(watch_response::Body::Snapshot(snapshot));
+        self.outlet.feed.subscribe(WatchResponse { revision: self.outlet.revision, body })
+    }
+
+    fn apply(&mut self, effects: Vec<Effect>) {
+        let rewritten = self.checkpoint.is_large() && self.rewrite();
+        let mut records: Vec<Record> = Vec::new();
+        for effect in effects {
+            match effect {
+                // The state that was written has it already.
+                Effect::Record(_) if rewritten => {}
+                Effect::Record(record) => records.push(*record),
+                effect => {
+                    self.write(&mut records);
+                    self.carry_out(effect);
+                }
+            }
+        }
+        self.write(&mut records);
+    }
+
+    /// Records are safe from the end of this process when this returns.
+    fn write(&mut self, records: &mut Vec<Record>) {
+        if !records.is_empty() {
+            complain(self.checkpoint.append(records));
+            records.clear();
+        }
+    }
+
+    fn rewrite(&mut self) -> bool {
+        complain(self.checkpoint.rewrite(&self.core.records()))
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Record(_) => {}
+            Effect::Launch(spec) => self.launch(*spec),
+            Effect::Signal { container_id, signal } => {
+                let containerizer = Arc::clone(&self.containerizer);
+                self.env.tasks.spawn("signal", async move {
+                    if let Err(error) = containerizer.signal(&container_id, signal).await {
+                        warn!(container_id, signal, %error, "signal failed");
+                    }
+                });
+            }
+            Effect::Cleanup { container_id } => {
+                let (containerizer, events) = (Arc::clone(&self.containerizer), self.events.clone());
+                self.outlet.cleaning += 1;
+                self.env.tasks.spawn("cleanup", async move {
+                    if let Err(error) = containerizer.cleanup(&container_id).await {
+                        warn!(container_id, %error, "clean-up failed");
+                    }
+                    let _ = events.send(Event::Cleaned).await;
+                });
+            }
+            Effect::Send(update) => {
+                let body = Some(agent_message::Body::Update(*update));
+                self.outlet.waiting.push_back(AgentMessage { body });
+            }
+            Effect::Changed(key) => self.publish(&key, false),
+            Effect::Removed(key) => self.publish(&key, true),
+            Effect::Detach(directory) => self.sandboxes.detach(&directory),
+            Effect::LinkRefused(reason) => {
+                warn!(reason, "the allocator refuses the link");
+                // The stream ends with its sender; the link is tried again, with growing delays.
+                self.outlet.link = None;
+            }
+        }
+    }
+
+    fn publish(&mut self, key: &TaskKey, removed: bool) {
+        self.outlet.revision += 1;
+        if !self.outlet.feed.has_readers() {
+            return;
+        }
+        let delta = if removed {
+            Delta { removed: vec![key.to_string()], ..Delta::default() }
+        } else {
+            Delta { changed: self.core.task_proto(key).into_iter().collect(), ..Delta::default() }
+        };
+        let body = Some(watch_response::Body::Delta(delta));
+        self.outlet.feed.publish(WatchResponse { revision: self.outlet.revision, body });
+    }
+
+    fn launch(&self, spec: ContainerSpec) {
+        self.sandboxes.attach(&spec.sandbox);
+        let span = tracing::info_span!("launch_task", container_id = spec.container_id);
+        trace::set_parent(&span, spec.environment.get("TRACEPARENT").map_or("", String::as_str));
+        let starting = Arc::clone(&self.outlet.starting);
+        let (containerizer, events) = (Arc::clone(&self.containerizer), self.events.clone());
+        let launch = async move {
+            // The semaphore is never closed.
+            let permit = starting.acquire().await;
+            let launched = match containerizer.prepare(&spec).await {
+                Ok(()) => containerizer.launch(&spec).await,
+                Err(error) => Err(error),
+            };
+            drop(permit);
+            let container_id = spec.container_id;
+            let input = match launched {
+                Ok(pid) => {
+                    info!(container_id, pid, "container started");
+                    Input::Launched { container_id, pid }
+                }
+                Err(error) => {
+                    warn!(container_id, %error, "container cannot be started");
+                    Input::LaunchFailed { container_id, reason: error.reason() }
+                }
+            };
+            // Nobody is there any more when the agent ends.
+            let _ = events.send(Event::Input(input)).await;
+        };
+        self.env.tasks.spawn("launch", launch.instrument(span));
+    }
+
+    /// All sandboxes that the state knows.
+    pub(crate) fn attach_all(sandboxes: &Sandboxes, directories: Vec<PathBuf>) {
+        directories.iter().for_each(|directory| sandboxes.attach(directory));
+    }
+}
+
+fn complain(written: std::io::Result<()>) -> bool {
+    if let Err(error) = &written {
+        error!(%error, "checkpoint cannot be written: a restart of the agent would forget what happens now");
+    }
+    written.is_ok()
+}

@@ -1,0 +1,272 @@
+//! Builds an agent from its parts and starts it.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use meshos_mesh::{Env, MAX_MESSAGE_BYTES, serve};
+use meshos_proto::{
+    meshos::{agent::v1::agent_server::AgentServer, registry::v1::Register},
+    mesos::v1::{self as pb, agent_info::capability::Type as Capability},
+};
+use meshos_types::AgentId;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, timeout},
+};
+use tracing::{info, warn};
+
+use crate::{
+    Config, Error, MESOS_VERSION,
+    checkpoint::{Checkpoint, Replay},
+    containerizer::{Containerizer, SharedContainerizer},
+    core::{Core, Input, Settings},
+    detect, grpc,
+    http::{self, Api, Sandboxes},
+    link::Link,
+    runner::{EVENTS, Event, Identity, Parts, Runner, Status},
+    session::Session,
+    workdir::WorkDir,
+};
+
+/// What this agent can do.
+const CAPABILITIES: [Capability; 4] = [
+    Capability::MultiRole,
+    Capability::HierarchicalRole,
+    Capability::ReservationRefinement,
+    Capability::TaskResourceLimits,
+];
+/// Background work is given this long to end.
+const ENDING: Duration = Duration::from_secs(5);
+/// Beyond the longest grace period: SIGKILL, the end of the processes, the news of it.
+const KILLING: Duration = Duration::from_secs(30);
+
+/// A running agent. Dropping it leaves the agent running.
+#[derive(Debug)]
+pub struct Handle {
+    env: Env,
+    http_address: Option<SocketAddr>,
+    grpc_address: Option<String>,
+    status: watch::Receiver<Status>,
+    events: mpsc::Sender<Event>,
+    containerizer: SharedContainerizer,
+    work_dir: PathBuf,
+}
+
+impl Handle {
+    /// Where the HTTP API listens; none when it is off.
+    #[must_use]
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http_address
+    }
+
+    /// Where the gRPC service listens; none when it is off.
+    #[must_use]
+    pub fn grpc_address(&self) -> Option<&str> {
+        self.grpc_address.as_deref()
+    }
+
+    /// The id that the registry gave; none before.
+    #[must_use]
+    pub fn agent_id(&self) -> Option<AgentId> {
+        self.status.borrow().agent_id.as_deref().map(AgentId::new)
+    }
+
+    /// Whether the allocator has accepted the link.
+    #[must_use]
+    pub fn is_linked(&self) -> bool {
+        self.status.borrow().linked
+    }
+
+    /// Waits until the allocator has accepted the link.
+    pub async fn linked(&self) {
+        let _ = self.status.clone().wait_for(|status| status.linked).await;
+    }
+
+    /// Waits until the registry refuses the agent, which happens at most once; why.
+    pub async fn refused(&self) -> String {
+        let mut status = self.status.clone();
+        let Ok(status) = status.wait_for(|status| status.refused.is_some()).await else {
+            return std::future::pending().await;
+        };
+        status.refused.clone().unwrap_or_default()
+    }
+
+    /// Ends the agent. Its tasks end before it, or run on for the next agent in this work directory.
+    pub async fn shutdown(self, keep_tasks: bool) {
+        if !keep_tasks {
+            self.end_tasks().await;
+        }
+        if !self.env.tasks.shutdown(ENDING).await {
+            warn!(work_dir = %self.work_dir.display(), "agent did not end in time");
+        }
+    }
+
+    async fn end_tasks(&self) {
+        if self.events.send(Event::Input(Input::Shutdown)).await.is_err() {
+            return;
+        }
+        // Answered after all that came before: the status is that of a stopping agent.
+        let (reply, seen) = oneshot::channel();
+        let _ = self.events.send(Event::View(reply)).await;
+        let _ = seen.await;
+        let mut status = self.status.clone();
+        let mut before = usize::MAX;
+        loop {
+            let ended = timeout(KILLING, status.wait_for(|status| status.live == 0)).await.is_ok();
+            let live = status.borrow().live;
+            match (ended, live < before) {
+                (true, _) => break,
+                // Grace periods may be long: fewer tasks show that it goes on.
+                (false, true) => before = live,
+                (false, false) => {
+                    warn!(tasks = live, "tasks do not end");
+                    return;
+                }
+            }
+        }
+        self.containerizer.stop().await;
+    }
+}
+
+/// Starts an agent: takes its work directory, finds again what runs, and registers in the background.
+///
+/// # Errors
+/// Bad flags, a work directory that cannot be used or is used by another, an address that is taken, a
+/// containerizer that does not answer.
+pub async fn start(
+    env: &Env,
+    config: Config,
+    containerizer: Arc<dyn Containerizer>,
+) -> Result<Handle, Error> {
+    let env = env.child();
+    let work_dir = WorkDir::open(&config.work_dir)?;
+    let config = Config { work_dir: work_dir.path.clone(), ..config };
+    let detected = detect::detect(&config)?;
+    let hostname = config.hostname.clone().unwrap_or_else(|| match config.ip.is_loopback() {
+        true => config.ip.to_string(),
+        false => detect::hostname(),
+    });
+    let listener = listen(&config).await?;
+    let http_address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    let port = config.advertise_port.or(http_address.map(|address| address.port())).unwrap_or(config.port);
+    let endpoint = SocketAddr::new(config.task_ip(), port).to_string();
+    let identity = Identity {
+        info: detected.agent_info(&hostname, port),
+        version: MESOS_VERSION.to_owned(),
+        endpoint: endpoint.clone(),
+        capabilities: CAPABILITIES.map(|c| pb::agent_info::Capability { r#type: Some(c as i32) }).to_vec(),
+    };
+    let (checkpoint, replay) = Checkpoint::open(&work_dir.checkpoint())?;
+    let (events, inbox) = mpsc::channel(EVENTS);
+    let sandboxes = Sandboxes::new(&work_dir.path);
+    let (status, status_receiver) = watch::channel(Status::default());
+    let parts = Parts {
+        env: env.clone(),
+        checkpoint,
+        containerizer: Arc::clone(&containerizer),
+        identity: identity.clone(),
+        sandboxes: sandboxes.clone(),
+        status: status.clone(),
+        events: events.clone(),
+        work_dir,
+    };
+    let settings = Settings {
+        ip: config.task_ip().to_string(),
+        endpoint: endpoint.clone(),
+        work_dir: config.work_dir.clone(),
+        recovery_timeout: config.recovery_timeout,
+        shutdown_grace: config.executor_shutdown_grace_period,
+    };
+    let agent_id = run_core(parts, settings, replay, inbox).await?;
+    start_session(&env, &config, &identity, agent_id, (events.clone(), status));
+    let grpc_address = start_grpc(&env, &config, events.clone()).await?;
+    if let Some(listener) = listener {
+        let api = Api::new(
+            &env,
+            &config,
+            detected,
+            (identity, hostname),
+            (events.clone(), sandboxes, Arc::clone(&containerizer)),
+        );
+        http::serve(&env, listener, api);
+    }
+    info!(work_dir = %config.work_dir.display(), endpoint, "agent started");
+    Ok(Handle {
+        env,
+        http_address,
+        grpc_address,
+        status: status_receiver,
+        events,
+        containerizer,
+        work_dir: config.work_dir,
+    })
+}
+
+async fn listen(config: &Config) -> Result<Option<TcpListener>, Error> {
+    if !config.http {
+        return Ok(None);
+    }
+    let address = SocketAddr::new(config.ip, config.port);
+    TcpListener::bind(address).await.map(Some).map_err(|source| Error::Listen { address, source })
+}
+
+/// Recovers the state and starts the loop; the id from before, if there is one.
+async fn run_core(
+    mut parts: Parts,
+    settings: Settings,
+    replay: Replay,
+    inbox: mpsc::Receiver<Event>,
+) -> Result<Option<AgentId>, Error> {
+    let started = Instant::now();
+    // Before the recovery, so that no end falls between the two.
+    let ended = parts.containerizer.events();
+    let containers = parts.containerizer.recover().await?;
+    let now = Runner::now(&parts.env, started);
+    let (core, effects) = Core::recover(settings, parts.env.rng.clone(), replay, containers, now);
+    let records = core.records();
+    let path = parts.sandboxes.root().join("meta/agent.journal");
+    parts.checkpoint.rewrite(&records).map_err(|e| Error::Checkpoint { path, reason: e.to_string() })?;
+    Runner::attach_all(&parts.sandboxes, core.sandboxes());
+    let agent_id = core.agent_id().cloned();
+    let (id, live) = (agent_id.as_ref().map(AgentId::to_string), core.live());
+    parts.status.send_modify(|status| (status.agent_id, status.live) = (id, live));
+    let tasks = parts.env.tasks.clone();
+    let runner = Runner::new(parts, core, started);
+    tasks.spawn("agent", runner.run(effects, inbox, ended));
+    Ok(agent_id)
+}
+
+fn start_session(
+    env: &Env,
+    config: &Config,
+    identity: &Identity,
+    agent_id: Option<AgentId>,
+    (events, status): (mpsc::Sender<Event>, watch::Sender<Status>),
+) {
+    let agent = pb::AgentInfo { id: agent_id.map(Into::into), ..identity.info.clone() };
+    let register = Register {
+        agent: Some(agent),
+        version: identity.version.clone(),
+        endpoint: identity.endpoint.clone(),
+        capabilities: identity.capabilities.clone(),
+    };
+    let (leader, leader_receiver) = watch::channel(None);
+    let addresses = config.registry.clone();
+    let session = Session { env: env.clone(), addresses, register, events: events.clone(), leader, status };
+    env.tasks.spawn("registry-session", session.run());
+    let link = Link { env: env.clone(), leader: leader_receiver, events };
+    env.tasks.spawn("allocator-link", link.run());
+}
+
+async fn start_grpc(
+    env: &Env,
+    config: &Config,
+    events: mpsc::Sender<Event>,
+) -> Result<Option<String>, Error> {
+    let Some(address) = &config.grpc_listen else { return Ok(None) };
+    let listener = env.transport.bind(address).await?;
+    let service = AgentServer::new(grpc::Service { events }).max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let serving = serve(env, "agent-grpc", listener, tonic::service::Routes::new(service)).await;
+    serving.ready().await;
+    Ok(Some(serving.address))
+}

@@ -1,0 +1,202 @@
+//! System calls that the standard library does not wrap.
+#![allow(unsafe_code, reason = "fork, waitpid and pidfd_open have no safe form")]
+
+use std::{
+    ffi::{CStr, CString},
+    io,
+    os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open},
+    libc,
+    sys::{
+        signal::{SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, signal},
+        stat::Mode,
+    },
+    unistd::{self, ForkResult, Gid, Pid, Uid},
+};
+
+/// A process ready to be started: everything that needs memory has been prepared before the fork.
+#[derive(Debug)]
+pub(super) struct Command {
+    /// Paths to try in order.
+    pub(super) programs: Vec<CString>,
+    pub(super) arguments: Vec<CString>,
+    pub(super) environment: Vec<CString>,
+    pub(super) directory: CString,
+    pub(super) stdout: CString,
+    pub(super) stderr: CString,
+    pub(super) cgroups: Vec<CString>,
+    pub(super) uid: Option<u32>,
+    pub(super) gid: Option<u32>,
+    pub(super) groups: Vec<Gid>,
+}
+
+/// What failed between fork and exec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Step {
+    Signals = 1,
+    Cgroup,
+    Session,
+    Output,
+    Directory,
+    User,
+    Exec,
+}
+
+impl Step {
+    fn from_byte(byte: u8) -> Self {
+        match byte {
+            1 => Self::Signals,
+            2 => Self::Cgroup,
+            3 => Self::Session,
+            4 => Self::Output,
+            5 => Self::Directory,
+            6 => Self::User,
+            _ => Self::Exec,
+        }
+    }
+}
+
+/// Forks and executes. The descriptor reads as ended once the program runs, or gives a failure
+/// ([`failure_from`]).
+pub(super) fn start(command: &Command) -> nix::Result<(Pid, OwnedFd)> {
+    let (read, write) = unistd::pipe2(OFlag::O_CLOEXEC)?;
+    // SAFETY: this process has one thread, so no lock is held by a thread that the child does not have.
+    match unsafe { unistd::fork() }? {
+        ForkResult::Parent { child } => Ok((child, read)),
+        ForkResult::Child => {
+            let (step, error) = become_program(command);
+            let mut report = [step as u8, 0, 0, 0, 0];
+            report[1..].copy_from_slice(&(error as i32).to_be_bytes());
+            let _ = unistd::write(&write, &report);
+            // SAFETY: ends the child without running the parent's exit handlers.
+            unsafe { libc::_exit(127) }
+        }
+    }
+}
+
+/// Reads a start pipe to its end: none when the program runs.
+pub(super) fn failure_from(pipe: &OwnedFd) -> Option<(Step, Errno)> {
+    let mut report = [0; 5];
+    match unistd::read(pipe, &mut report) {
+        Ok(5) => {
+            let number = i32::from_be_bytes([report[1], report[2], report[3], report[4]]);
+            Some((Step::from_byte(report[0]), Errno::from_raw(number)))
+        }
+        _ => None,
+    }
+}
+
+/// Runs in the child; returns only after a failure.
+fn become_program(command: &Command) -> (Step, Errno) {
+    if let Err(failed) = prepare(command) {
+        return failed;
+    }
+    let mut last = Errno::ENOENT;
+    for program in &command.programs {
+        let Err(error) = unistd::execve(program, &command.arguments, &command.environment);
+        // As a shell searches PATH: a program that is there but may not be run is the better answer.
+        if last != Errno::EACCES {
+            last = error;
+        }
+    }
+    (Step::Exec, last)
+}
+
+fn prepare(command: &Command) -> Result<(), (Step, Errno)> {
+    let at = |step| move |error| (step, error);
+    close_inherited();
+    default_signals().map_err(at(Step::Signals))?;
+    for path in &command.cgroups {
+        join_cgroup(path).map_err(at(Step::Cgroup))?;
+    }
+    unistd::setsid().map_err(at(Step::Session))?;
+    redirect(command).map_err(at(Step::Output))?;
+    unistd::chdir(command.directory.as_c_str()).map_err(at(Step::Directory))?;
+    become_user(command).map_err(at(Step::User))
+}
+
+/// The supervisor blocks SIGCHLD and, as any Rust program, ignores SIGPIPE; others it may have inherited. A
+/// program must inherit none of that.
+fn default_signals() -> nix::Result<()> {
+    for number in Signal::iterator().filter(|number| !matches!(number, Signal::SIGKILL | Signal::SIGSTOP)) {
+        // SAFETY: sets the default action, no handler.
+        unsafe { signal(number, SigHandler::SigDfl) }?;
+    }
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
+}
+
+/// Closes at exec what was inherited open from whoever started this process: a pipe that stays open in a
+/// process that lives for long keeps its reader waiting.
+pub(crate) fn close_inherited() {
+    const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
+    // SAFETY: takes numbers only, and closes nothing before exec. A kernel that does not know it (before
+    // 5.11) leaves things as they are.
+    unsafe { libc::syscall(libc::SYS_close_range, 3_u32, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
+}
+
+fn join_cgroup(path: &CStr) -> nix::Result<()> {
+    let file = open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    // "0" stands for the process that writes it.
+    unistd::write(&file, b"0").map(drop)
+}
+
+fn redirect(command: &Command) -> nix::Result<()> {
+    let null = open(c"/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    unistd::dup2_stdin(&null)?;
+    let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mode = Mode::from_bits_truncate(0o644);
+    unistd::dup2_stdout(open(command.stdout.as_c_str(), flags, mode)?)?;
+    unistd::dup2_stderr(open(command.stderr.as_c_str(), flags, mode)?)
+}
+
+fn become_user(command: &Command) -> nix::Result<()> {
+    if let Some(gid) = command.gid {
+        unistd::setgroups(&command.groups)?;
+        unistd::setgid(Gid::from_raw(gid))?;
+    }
+    command.uid.map_or(Ok(()), |uid| unistd::setuid(Uid::from_raw(uid)))
+}
+
+/// Takes an ended child off the system's list; its raw wait status.
+pub(super) fn reap(pid: Pid) -> nix::Result<i32> {
+    let mut status = 0;
+    // SAFETY: `status` outlives the call.
+    Errno::result(unsafe { libc::waitpid(pid.as_raw(), &raw mut status, libc::WNOHANG) })?;
+    Ok(status)
+}
+
+/// A descriptor that becomes readable when the process ends, whoever its parent is.
+pub(super) fn pidfd(pid: Pid) -> nix::Result<OwnedFd> {
+    // SAFETY: takes numbers only; the result is a new descriptor that nobody else owns.
+    unsafe {
+        let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0))?;
+        Ok(OwnedFd::from_raw_fd(RawFd::try_from(fd).map_err(|_| Errno::EBADF)?))
+    }
+}
+
+/// Takes over a descriptor that the program before this one left open.
+pub(super) fn inherit(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the number comes from the handover variable, which only this program sets, right before exec.
+    let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+    match fcntl(&owned, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)) {
+        Ok(_) => Ok(owned),
+        Err(error) => {
+            // Not open: closing it would close nothing, or somebody else's.
+            let _ = owned.into_raw_fd();
+            Err(error.into())
+        }
+    }
+}
+
+/// Leaves a descriptor open over exec, or not.
+pub(super) fn keep_over_exec(fd: &impl AsRawFd, keep: bool) -> nix::Result<()> {
+    let flags = if keep { FdFlag::empty() } else { FdFlag::FD_CLOEXEC };
+    // SAFETY: borrowed for this call, while its owner lives.
+    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd.as_raw_fd()) };
+    fcntl(borrowed, FcntlArg::F_SETFD(flags)).map(drop)
+}
