@@ -1,0 +1,254 @@
+//! Everything that is decided, without any I/O: see [`Core::handle`].
+//!
+//! A core is made from the stored records ([`Core::restore`]) and then fed with [`Input`]s. Each gives an
+//! [`Output`]: records to write, and what to do, either at once or only after these records are stored. The order
+//! of outputs is the order of effects.
+
+mod apps;
+mod change;
+mod deployments;
+mod instances;
+mod kills;
+mod launch;
+mod members;
+mod offers;
+mod output;
+mod restore;
+mod specs;
+mod status;
+mod timers;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use meshos_mesh::Rng;
+use meshos_proto::{
+    meshos::apps::v1::{
+        App, CancelDeploymentRequest, ChangeResponse, CreateAppRequest, DeleteAppRequest, Deployment,
+        Instance, KillTasksRequest, KillTasksResponse, ListVersionsRequest, ListVersionsResponse, Queue,
+        ResetDelayRequest, RestartAppRequest, TaskFailure, UpdateAppsRequest,
+    },
+    mesos::v1 as pb,
+};
+
+use crate::{
+    backoff::{Backoff, BackoffPolicy},
+    config::MarathonArgs,
+    error::Refusal,
+    matcher::Refusals,
+    update::Defaults,
+    validate::Rules,
+};
+use deployments::Running;
+use members::Members;
+use offers::Asking;
+pub use output::{After, CameUp, Output};
+use restore::store_framework;
+use timers::Timers;
+
+/// What users ask for.
+#[derive(Clone, Debug)]
+pub enum Request {
+    Create(Box<CreateAppRequest>),
+    Update(UpdateAppsRequest),
+    Delete(DeleteAppRequest),
+    Restart(RestartAppRequest),
+    Kill(KillTasksRequest),
+    Cancel(CancelDeploymentRequest),
+    ResetDelay(ResetDelayRequest),
+    Versions(ListVersionsRequest),
+}
+
+/// What they get. Revisions are filled in once the change is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    Change(ChangeResponse),
+    Kill(KillTasksResponse),
+    Versions(ListVersionsResponse),
+}
+
+/// What happens.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Somebody asks; the answer carries `token`. `traceparent` is the context of the request, or empty.
+    Request {
+        token: u64,
+        request: Request,
+        traceparent: String,
+    },
+    /// The allocator accepted the framework.
+    Subscribed {
+        framework_id: String,
+    },
+    /// The event stream ended: calls get nowhere.
+    Disconnected,
+    /// The allocator does not want this framework any more: the next subscription is that of a new one.
+    FrameworkRemoved,
+    Offers(Vec<pb::Offer>),
+    Status(Box<pb::TaskStatus>),
+    /// An ACCEPT was refused: its tasks do not exist.
+    LaunchRefused {
+        task_ids: Vec<String>,
+        message: String,
+    },
+    /// Nothing but that time has passed; due at [`Core::next_deadline`] at the latest.
+    Tick,
+}
+
+/// Settings in the form in which they are used.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub args: MarathonArgs,
+    pub defaults: Defaults,
+    pub rules: Rules,
+}
+
+impl Settings {
+    /// From the flags.
+    #[must_use]
+    pub fn new(args: MarathonArgs) -> Self {
+        let defaults = Defaults { role: args.mesos_role.clone() };
+        let gpus_enabled = args.enable_features.iter().any(|feature| feature == "gpu_resources");
+        let rules = Rules { role: args.mesos_role.clone(), gpus_enabled };
+        Self { args, defaults, rules }
+    }
+}
+
+/// One app: its definition while it is wanted, and what there is of it.
+#[derive(Debug, Default)]
+struct AppState {
+    /// None once it is removed, while instances are still ending.
+    spec: Option<Arc<App>>,
+    versions: BTreeMap<u64, Arc<App>>,
+    members: Members,
+    backoff: Backoff,
+    /// The deployment that locks it.
+    deployment: Option<String>,
+    failure: Option<TaskFailure>,
+    /// Why offers were not used the last time.
+    refusals: Refusals,
+    waiting_since_ms: u64,
+    /// Until then surplus instances stay (a deployment was stopped).
+    hold_surplus_until_ms: u64,
+}
+
+impl AppState {
+    fn policy(&self) -> BackoffPolicy {
+        let spec = self.spec.as_deref();
+        BackoffPolicy {
+            first_ms: spec.map_or(1000, |app| app.backoff_ms),
+            factor: spec.map_or(1.15, |app| app.backoff_factor),
+            max_ms: spec.map_or(300_000, |app| app.max_launch_delay_ms),
+        }
+    }
+
+    /// Whether the instance runs the configuration that is wanted now.
+    fn is_current(&self, instance: &Instance) -> bool {
+        self.spec.as_ref().is_some_and(|spec| instance.version_ms >= spec.last_config_change_at_ms)
+    }
+
+    /// The definition that the instance runs, or will run.
+    fn definition(&self, instance: &Instance) -> Option<Arc<App>> {
+        if self.is_current(instance) {
+            return self.spec.clone();
+        }
+        self.versions.get(&instance.version_ms).or(self.spec.as_ref()).cloned()
+    }
+}
+
+/// All apps, instances and deployments, and what is to be done for them.
+#[derive(Debug)]
+pub struct Core {
+    settings: Settings,
+    rng: Rng,
+    /// Unix time in milliseconds of the input that is handled.
+    now: u64,
+    apps: BTreeMap<String, AppState>,
+    instances: BTreeMap<String, Instance>,
+    deployments: BTreeMap<String, Running>,
+    framework_id: Option<String>,
+    connected: bool,
+    /// Service ports, with the number of definitions that have them.
+    service_ports: BTreeMap<u32, usize>,
+    last_version: u64,
+    /// Apps to look at before this input is done.
+    dirty: BTreeSet<String>,
+    /// Apps with waiting instances and no delay.
+    launchable: BTreeSet<String>,
+    /// Instances whose task was told to end and has not.
+    kills: BTreeSet<String>,
+    asking: Asking,
+    timers: Timers,
+    queue_dirty: BTreeSet<String>,
+    queue: BTreeMap<String, Queue>,
+    out: Output,
+}
+
+impl Core {
+    /// Takes an input in and says what to do.
+    pub fn handle(&mut self, input: Input, now_ms: u64) -> Output {
+        // The wall clock may step back; decisions do not.
+        self.now = self.now.max(now_ms);
+        self.fire_timers();
+        match input {
+            Input::Request { token, request, traceparent } => {
+                let reply = self.request(request, &traceparent);
+                self.out.after.push(After::Reply { token, reply });
+            }
+            Input::Subscribed { framework_id } => self.subscribed(framework_id),
+            Input::Disconnected => self.connected = false,
+            Input::FrameworkRemoved => self.forget_framework(),
+            Input::Offers(offers) => self.offers(offers),
+            Input::Status(status) => self.status(&status),
+            Input::LaunchRefused { task_ids, message } => self.launch_refused(&task_ids, &message),
+            Input::Tick => {}
+        }
+        self.settle();
+        self.ask_for_offers();
+        self.publish_queue();
+        self.finish_output()
+    }
+
+    /// When [`Input::Tick`] is due, in Unix milliseconds; none: when anything else happens.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.timers.next()
+    }
+
+    /// Why the offers that came last were not used for the app's waiting instances.
+    #[must_use]
+    pub fn refusals(&self, app_id: &str) -> Option<&Refusals> {
+        self.apps.get(app_id).map(|state| &state.refusals)
+    }
+
+    /// Deployments that run.
+    #[must_use]
+    pub fn running_deployments(&self) -> Vec<&Deployment> {
+        self.deployments.values().map(|running| &running.record).collect()
+    }
+
+    fn request(&mut self, request: Request, traceparent: &str) -> Result<Reply, Refusal> {
+        match request {
+            Request::Create(request) => self.create(&request, traceparent).map(Reply::Change),
+            Request::Update(request) => self.update_apps(&request, traceparent).map(Reply::Change),
+            Request::Delete(request) => self.delete(&request, traceparent).map(Reply::Change),
+            Request::Restart(request) => self.restart(&request, traceparent).map(Reply::Change),
+            Request::Kill(request) => self.kill_tasks(&request, traceparent).map(Reply::Kill),
+            Request::Cancel(request) => self.cancel(&request, traceparent).map(Reply::Change),
+            Request::ResetDelay(request) => self.reset_delay(&request).map(Reply::Change),
+            Request::Versions(request) => self.versions(&request).map(Reply::Versions),
+        }
+    }
+
+    /// Brings every app that changed nearer to what is wanted, until nothing is left to do.
+    fn settle(&mut self) {
+        while let Some(app_id) = self.dirty.pop_first() {
+            self.reconcile_app(&app_id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

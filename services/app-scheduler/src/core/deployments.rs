@@ -1,0 +1,222 @@
+//! Carrying deployments out. Each action is a function of what is there now, so a new leader just goes on.
+
+use std::collections::BTreeSet;
+
+use meshos_proto::meshos::apps::v1::{ActionKind, Deployment, Instance};
+use tracing::info;
+
+use super::{Core, members::Class, timers::Timer};
+use crate::deployment::{
+    kill_selection::{self, Rule},
+    upgrade::{self, Counts, Limits},
+};
+
+/// A deployment that is under way.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub record: Deployment,
+    /// Apps whose action of the current step is not done.
+    pub pending: BTreeSet<String>,
+}
+
+impl Running {
+    /// The actions of the current step.
+    fn step_apps(record: &Deployment) -> BTreeSet<String> {
+        let at = (record.current_step as usize).checked_sub(1);
+        let step = at.and_then(|at| record.steps.get(at));
+        step.into_iter().flat_map(|step| &step.actions).map(|action| action.app_id.clone()).collect()
+    }
+
+    /// As it was stored.
+    pub(super) fn restored(record: Deployment) -> Self {
+        Self { pending: Self::step_apps(&record), record }
+    }
+
+    fn action(&self, app_id: &str) -> Option<ActionKind> {
+        if !self.pending.contains(app_id) {
+            return None;
+        }
+        let at = (self.record.current_step as usize).checked_sub(1)?;
+        let actions = &self.record.steps.get(at)?.actions;
+        actions.iter().find(|action| action.app_id == app_id).map(|action| action.kind())
+    }
+}
+
+impl Core {
+    pub(super) fn start_deployment(&mut self, record: Deployment) {
+        let id = record.id.clone();
+        if record.steps.is_empty() {
+            self.out.delta.deployments.push(record);
+            self.out.delta.removed_deployments.push(id);
+            return;
+        }
+        for app_id in &record.affected_apps {
+            self.apps.entry(app_id.clone()).or_default().deployment = Some(id.clone());
+        }
+        info!(deployment_id = id, steps = record.steps.len(), "deployment started");
+        self.deployments.insert(id.clone(), Running { record, pending: BTreeSet::new() });
+        self.next_step(&id);
+    }
+
+    /// Begins the next step, or ends the deployment after the last.
+    pub(super) fn next_step(&mut self, id: &str) {
+        let Some(running) = self.deployments.get_mut(id) else { return };
+        if running.record.current_step as usize >= running.record.steps.len() {
+            info!(deployment_id = id, "deployment done");
+            self.end_deployment(id);
+            return;
+        }
+        running.record.current_step += 1;
+        running.pending = Running::step_apps(&running.record);
+        self.dirty.extend(running.pending.iter().cloned());
+        self.out.put_deployment(&running.record);
+    }
+
+    /// Ends a deployment early; tasks and definitions stay as they are. With `hold` surplus tasks stay a while.
+    pub(super) fn stop_deployment(&mut self, id: &str, hold: bool) {
+        let Some(running) = self.deployments.get(id) else { return };
+        info!(deployment_id = id, "deployment stopped");
+        let until = self.now + self.settings.args.scale_apps_interval_ms;
+        for app_id in running.record.affected_apps.iter().filter(|_| hold) {
+            if let Some(state) = self.apps.get_mut(app_id) {
+                state.hold_surplus_until_ms = until;
+            }
+        }
+        self.end_deployment(id);
+    }
+
+    fn end_deployment(&mut self, id: &str) {
+        let Some(running) = self.deployments.remove(id) else { return };
+        self.out.remove_deployment(id);
+        for app_id in running.record.affected_apps {
+            if let Some(state) = self.apps.get_mut(&app_id) {
+                state.deployment.take_if(|lock| lock == id);
+            }
+            self.dirty.insert(app_id);
+        }
+    }
+
+    /// Brings one app nearer to what is wanted: by its deployment, or to its number of instances without one.
+    pub(super) fn reconcile_app(&mut self, app_id: &str) {
+        let Some(state) = self.apps.get(app_id) else { return };
+        let instances = state.spec.as_ref().map(|spec| spec.instances as usize);
+        match (state.deployment.clone(), instances) {
+            (Some(id), _) => {
+                let action = self.deployments.get(&id).and_then(|running| running.action(app_id));
+                if let Some(kind) = action
+                    && self.act(kind, app_id)
+                {
+                    self.action_done(&id, app_id);
+                }
+            }
+            (None, Some(instances)) => {
+                self.scale(app_id, instances);
+            }
+            (None, None) => {
+                self.stop(app_id);
+            }
+        }
+        let gone = |state: &super::AppState| {
+            state.spec.is_none() && state.members.is_empty() && state.deployment.is_none()
+        };
+        if self.apps.get(app_id).is_some_and(gone) {
+            self.apps.remove(app_id);
+            self.refresh_launchable(app_id);
+        }
+    }
+
+    fn action_done(&mut self, id: &str, app_id: &str) {
+        if let Some(running) = self.deployments.get_mut(id) {
+            running.pending.remove(app_id);
+            if running.pending.is_empty() {
+                self.next_step(id);
+            }
+        }
+    }
+
+    /// One move of an action; whether it is done.
+    fn act(&mut self, kind: ActionKind, app_id: &str) -> bool {
+        let instances = self.spec(app_id).map_or(0, |spec| spec.instances as usize);
+        match kind {
+            ActionKind::StopApplication => self.stop(app_id),
+            ActionKind::ScaleApplication => self.scale(app_id, instances),
+            ActionKind::RestartApplication => self.roll(app_id, instances),
+            ActionKind::StartApplication | ActionKind::Unspecified => true,
+        }
+    }
+
+    fn stop(&mut self, app_id: &str) -> bool {
+        let ids = self.apps.get(app_id).map(|state| state.members.staying()).unwrap_or_default();
+        for id in ids {
+            self.decommission(&id);
+        }
+        self.apps.get(app_id).is_none_or(|state| state.members.is_empty())
+    }
+
+    fn scale(&mut self, app_id: &str, target: usize) -> bool {
+        let Some(state) = self.apps.get(app_id) else { return true };
+        let existing = state.members.existing();
+        let hold = state.hold_surplus_until_ms;
+        for _ in existing..target {
+            self.create_instance(app_id);
+        }
+        if existing > target && hold > self.now {
+            self.timers.set(hold, Timer::App(app_id.to_owned()));
+        } else if existing > target {
+            self.shrink(app_id, existing - target, None);
+        }
+        let Some(state) = self.apps.get(app_id) else { return true };
+        let members = &state.members;
+        members.existing() == target
+            && members.count(Class::Ready) == target
+            && members.count(Class::Dying) == 0
+    }
+
+    /// Ends `count` instances, of one configuration only where that is given.
+    fn shrink(&mut self, app_id: &str, count: usize, current: Option<bool>) {
+        let Some(state) = self.apps.get(app_id) else { return };
+        let Some(spec) = state.spec.clone() else { return };
+        let ids = state.members.existing_ids(current);
+        let instances: Vec<&Instance> = ids.iter().filter_map(|id| self.instances.get(id)).collect();
+        let grouped = spec.constraints.iter().filter(|constraint| constraint.operator == "GROUP_BY");
+        let group_by: Vec<String> = grouped.map(|constraint| constraint.field.clone()).collect();
+        let rule = Rule { named: &BTreeSet::new(), selection: spec.kill_selection(), group_by: &group_by };
+        for id in kill_selection::select(&instances, count, rule) {
+            self.decommission(&id);
+        }
+    }
+
+    /// One move of a rolling restart.
+    fn roll(&mut self, app_id: &str, target: usize) -> bool {
+        const UNREADY: [Class; 3] = [Class::Waiting, Class::Launched, Class::Unreachable];
+        let Some(state) = self.apps.get(app_id) else { return true };
+        let Some(spec) = state.spec.clone() else { return true };
+        let members = &state.members;
+        let unready =
+            |current| UNREADY.map(|class| members.count_config(class, current)).iter().sum::<usize>();
+        let counts = Counts {
+            old_ready: members.count_config(Class::Ready, false),
+            old_unready: unready(false) + members.count_config(Class::Inactive, false),
+            new_ready: members.count_config(Class::Ready, true),
+            new_unready: unready(true),
+            dying: members.count(Class::Dying),
+        };
+        let strategy = spec.upgrade_strategy.unwrap_or_default();
+        let limits = Limits::new(target, strategy.minimum_health_capacity, strategy.maximum_over_capacity);
+        let moves = upgrade::next(target, limits, counts);
+        let mut old = members.some(Class::Ready, false, moves.kill_ready_old);
+        for class in [Class::Waiting, Class::Launched, Class::Unreachable, Class::Inactive] {
+            old.extend(members.of_config(class, false));
+        }
+        for id in old {
+            self.decommission(&id);
+        }
+        if moves.kill_new > 0 {
+            self.shrink(app_id, moves.kill_new, Some(true));
+        }
+        for _ in 0..moves.start {
+            self.create_instance(app_id);
+        }
+        moves.done
+    }
+}

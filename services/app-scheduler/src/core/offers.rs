@@ -1,0 +1,175 @@
+//! Asking for offers, and what to do with those that come.
+
+use std::collections::BTreeMap;
+
+use meshos_proto::mesos::v1::{self as pb, scheduler::call};
+
+use super::{Core, members::Class, timers::Timer};
+use crate::matcher::{
+    self, Offered, Request,
+    constraints::{self, Placed},
+};
+
+/// Calls for offers that may be made at once, and how many come back each second.
+const ASK_BURST: f64 = 100.0;
+const ASK_PER_SECOND: f64 = 20.0;
+
+/// What is known about the wish for offers.
+#[derive(Debug)]
+pub(super) struct Asking {
+    /// Something new waits that no offer was looked at for.
+    pub fresh: bool,
+    /// Something waits again: its delay is over.
+    pub again: bool,
+    suppressed: bool,
+    tokens: f64,
+    refilled_ms: u64,
+    last_ms: u64,
+}
+
+impl Default for Asking {
+    fn default() -> Self {
+        Self { fresh: false, again: false, suppressed: false, tokens: ASK_BURST, refilled_ms: 0, last_ms: 0 }
+    }
+}
+
+impl Asking {
+    /// After subscribing: offers come by themselves.
+    pub(super) fn restart(&mut self) {
+        self.fresh = false;
+        self.again = false;
+        self.suppressed = false;
+    }
+
+    fn refill(&mut self, now_ms: u64) {
+        let elapsed = now_ms.saturating_sub(self.refilled_ms) as f64 / 1000.0;
+        self.tokens = (self.tokens + elapsed * ASK_PER_SECOND).min(ASK_BURST);
+        self.refilled_ms = now_ms;
+    }
+}
+
+impl Core {
+    /// REVIVE when something waits that offers were declined for, SUPPRESS when nothing waits. New instances ask at
+    /// once; those that wait again after a failure ask at most once in an interval.
+    pub(super) fn ask_for_offers(&mut self) {
+        if !self.connected {
+            return;
+        }
+        if self.launchable.is_empty() {
+            self.asking.fresh = false;
+            self.asking.again = false;
+            if !self.asking.suppressed {
+                self.asking.suppressed = true;
+                let mut call = self.call(call::Type::Suppress);
+                call.suppress = Some(call::Suppress { roles: vec![self.settings.args.mesos_role.clone()] });
+                self.out.now.push(call);
+            }
+            return;
+        }
+        let now = self.now;
+        let urgent = self.asking.fresh || self.asking.suppressed;
+        if !urgent && !self.asking.again {
+            return;
+        }
+        self.asking.refill(now);
+        let interval = self.settings.args.min_revive_offers_interval_ms;
+        let due = match (urgent, self.asking.tokens >= 1.0) {
+            (true, true) => now,
+            (true, false) => now + 1 + (1000.0 / ASK_PER_SECOND) as u64,
+            (false, _) => self.asking.last_ms + interval,
+        };
+        if due > now {
+            self.timers.set(due, Timer::Ask);
+            return;
+        }
+        self.asking.tokens -= 1.0;
+        self.asking.last_ms = now;
+        self.asking.restart();
+        let mut call = self.call(call::Type::Revive);
+        call.revive = Some(call::Revive { roles: vec![self.settings.args.mesos_role.clone()] });
+        self.out.now.push(call);
+    }
+
+    /// Uses offers for what waits and declines the rest.
+    pub(super) fn offers(&mut self, offers: Vec<pb::Offer>) {
+        let mut offered: Vec<Offered> = offers.into_iter().map(Offered::new).collect();
+        self.place_waiting(&mut offered);
+        let mut unused = Vec::new();
+        for one in offered {
+            if one.launches.is_empty() { unused.push(one.offer.id) } else { self.accept(one) }
+        }
+        if unused.is_empty() {
+            return;
+        }
+        let mut call = self.call(call::Type::Decline);
+        let refuse_seconds = Some(self.settings.args.decline_offer_duration_ms as f64 / 1000.0);
+        call.decline =
+            Some(call::Decline { offer_ids: unused, filters: Some(pb::Filters { refuse_seconds }) });
+        self.out.now.push(call);
+    }
+
+    /// Matches all that is launchable with all offers.
+    fn place_waiting(&mut self, offered: &mut [Offered]) {
+        let mut owners = Vec::new();
+        let mut parts = Vec::new();
+        for app_id in &self.launchable {
+            for (definition, waiting) in self.waiting_by_definition(app_id) {
+                owners.push(app_id.clone());
+                parts.push((definition, waiting, self.placed(app_id)));
+            }
+        }
+        let requests: Vec<Request<'_>> = parts
+            .iter()
+            .map(|(app, waiting, placed)| Request {
+                app,
+                waiting: waiting.clone(),
+                placed: placed.clone(),
+                accepted_roles: self.accepted_roles(app),
+            })
+            .collect();
+        let refusals = matcher::place(&requests, offered, self.settings.args.max_instances_per_offer.max(1));
+        for (app_id, refusals) in owners.into_iter().zip(refusals) {
+            if let Some(state) = self.apps.get_mut(&app_id) {
+                state.refusals = refusals;
+            }
+        }
+    }
+
+    /// The app's waiting instances, by the definition that they are to run.
+    fn waiting_by_definition(&self, app_id: &str) -> Vec<(std::sync::Arc<super::App>, Vec<String>)> {
+        let Some(state) = self.apps.get(app_id) else { return Vec::new() };
+        let mut by_version: BTreeMap<u64, (std::sync::Arc<super::App>, Vec<String>)> = BTreeMap::new();
+        for id in state.members.of(Class::Waiting) {
+            let Some(instance) = self.instances.get(id) else { continue };
+            let Some(definition) = state.definition(instance) else { continue };
+            let entry = by_version.entry(definition.version_ms);
+            entry.or_insert_with(|| (definition, Vec::new())).1.push(id.clone());
+        }
+        by_version.into_values().collect()
+    }
+
+    /// Where instances of the wanted configuration are, in the order in which they were placed. Only constraints
+    /// look at that.
+    fn placed(&self, app_id: &str) -> Vec<Placed> {
+        let Some(state) = self.apps.get(app_id) else { return Vec::new() };
+        let Some(spec) = state.spec.as_deref().filter(|spec| !spec.constraints.is_empty()) else {
+            return Vec::new();
+        };
+        let classes = [Class::Launched, Class::Ready, Class::Unreachable];
+        let ids = classes.into_iter().flat_map(|class| state.members.of_config(class, true));
+        let mut placed: Vec<_> = ids.filter_map(|id| self.instances.get(&id)).collect();
+        placed.sort_by_key(|instance| (instance.staged_at_ms, &instance.id));
+        placed.into_iter().map(|instance| constraints::placed(spec, instance)).collect()
+    }
+
+    fn accepted_roles(&self, app: &super::App) -> Vec<String> {
+        if !app.accepted_resource_roles.is_empty() {
+            return app.accepted_resource_roles.clone();
+        }
+        match self.settings.args.accepted_resource_roles_default_behavior.as_str() {
+            "unreserved" => vec!["*".to_owned()],
+            "reserved" => vec![app.role.clone()],
+            _ => vec!["*".to_owned(), app.role.clone()],
+        }
+    }
+}

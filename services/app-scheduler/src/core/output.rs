@@ -1,0 +1,139 @@
+//! What the core wants done.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use meshos_proto::{
+    meshos::apps::v1::{App, Delta, Deployment, Instance, TaskFailure},
+    mesos::v1::scheduler::{Call, call},
+};
+use meshos_store::Op;
+use prost::Message;
+
+use super::{Core, Reply};
+use crate::{error::Refusal, store};
+
+/// Something that must not happen before the records are stored.
+#[derive(Clone, Debug)]
+pub enum After {
+    Call(Call),
+    /// An ACCEPT with its tasks: task id and the trace context of who asked for it.
+    Launch {
+        call: Call,
+        tasks: Vec<(String, String)>,
+    },
+    Reply {
+        token: u64,
+        reply: Result<Reply, Refusal>,
+    },
+}
+
+/// A task came up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CameUp {
+    pub app_id: String,
+    pub task_id: String,
+    pub traceparent: String,
+}
+
+/// What follows from one input.
+#[derive(Clone, Debug, Default)]
+pub struct Output {
+    /// Calls to make at once, in order.
+    pub now: Vec<Call>,
+    /// Records to write: deployments, then apps, then instances.
+    pub ops: Vec<Op>,
+    /// What readers see once the records are stored. An instance may stand in it several times: its states in order,
+    /// the last one also when it is removed (see [`crate::view::in_order`]).
+    pub delta: Delta,
+    /// In order, once the records are stored.
+    pub after: Vec<After>,
+    pub came_up: Vec<CameUp>,
+    writes: BTreeMap<String, Option<Bytes>>,
+}
+
+impl Output {
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.now.is_empty() && self.ops.is_empty() && self.after.is_empty() && self.delta == Delta::default()
+    }
+
+    fn put(&mut self, key: String, record: &impl Message) {
+        self.writes.insert(key, Some(Bytes::from(record.encode_to_vec())));
+    }
+
+    pub(super) fn put_text(&mut self, key: &str, text: &str) {
+        self.writes.insert(key.to_owned(), Some(Bytes::copy_from_slice(text.as_bytes())));
+    }
+
+    pub(super) fn remove(&mut self, key: String) {
+        self.writes.insert(key, None);
+    }
+
+    pub(super) fn put_app(&mut self, app: &App) {
+        self.put(store::app_key(&app.id), app);
+        self.put(store::version_key(&app.id, app.version_ms), app);
+        self.delta.apps.push(app.clone());
+    }
+
+    pub(super) fn remove_app(&mut self, app_id: &str) {
+        self.remove(store::app_key(app_id));
+        self.delta.apps.retain(|app| app.id != app_id);
+        self.delta.removed_apps.push(app_id.to_owned());
+    }
+
+    pub(super) fn put_instance(&mut self, instance: &Instance) {
+        self.put(store::instance_key(&instance.id), instance);
+        self.delta.instances.push(instance.clone());
+    }
+
+    /// A state that is seen but not stored: another one follows at once.
+    pub(super) fn show_instance(&mut self, instance: &Instance) {
+        self.delta.instances.push(instance.clone());
+    }
+
+    pub(super) fn remove_instance(&mut self, id: &str) {
+        self.remove(store::instance_key(id));
+        self.delta.removed_instances.push(id.to_owned());
+    }
+
+    pub(super) fn put_deployment(&mut self, deployment: &Deployment) {
+        self.put(store::deployment_key(&deployment.id), deployment);
+        self.delta.deployments.push(deployment.clone());
+    }
+
+    pub(super) fn remove_deployment(&mut self, id: &str) {
+        self.remove(store::deployment_key(id));
+        self.delta.removed_deployments.push(id.to_owned());
+    }
+
+    pub(super) fn put_failure(&mut self, failure: &TaskFailure) {
+        self.put(store::failure_key(&failure.app_id), failure);
+        self.delta.failures.push(failure.clone());
+    }
+}
+
+impl Core {
+    /// Hands the output of this input over. A crash between two transactions must leave what the next leader can
+    /// complete: deployments hold the apps they change, and missing instances are made again.
+    pub(super) fn finish_output(&mut self) -> Output {
+        let mut out = std::mem::take(&mut self.out);
+        let (mut early, mut late) = (Vec::new(), Vec::new());
+        for (key, value) in std::mem::take(&mut out.writes) {
+            let last = key.starts_with("apps/instances/");
+            let op = value.map_or_else(|| Op::delete(key.clone()), |value| Op::put(key.clone(), value));
+            if last { late.push(op) } else { early.push(op) }
+        }
+        early.append(&mut late);
+        out.ops = early;
+        out
+    }
+
+    /// A call of this framework.
+    pub(super) fn call(&self, kind: call::Type) -> Call {
+        let framework_id =
+            self.framework_id.as_ref().map(|id| meshos_proto::mesos::v1::FrameworkId { value: id.clone() });
+        Call { framework_id, r#type: Some(kind.into()), ..Default::default() }
+    }
+}

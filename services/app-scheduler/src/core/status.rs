@@ -1,0 +1,334 @@
+//! What the states of tasks mean for instances.
+
+use meshos_proto::{
+    meshos::apps::v1::{Condition, Goal, Instance, IpAddress, TaskFailure, UnreachableStrategy},
+    mesos::v1::{
+        self as pb, TaskState, network_info,
+        scheduler::{
+            Call,
+            call::{self, reconcile},
+        },
+        task_status::{Reason, Source},
+    },
+};
+use meshos_types::{TaskId, TaskName, task_state};
+
+use super::{After, Core, output::CameUp, store_framework, timers::Timer};
+
+/// Longest message of a failure that is kept.
+const LONGEST_MESSAGE: usize = 10_000;
+/// Tasks in one RECONCILE call.
+const RECONCILE_CHUNK: usize = 1000;
+
+impl Core {
+    /// A new event stream: offers begin to come, what was sent before may be lost.
+    pub(super) fn subscribed(&mut self, framework_id: String) {
+        self.connected = true;
+        self.asking.restart();
+        store_framework(self, framework_id);
+        self.reconcile_tasks();
+        for id in self.kills.clone() {
+            self.kill(&id);
+        }
+    }
+
+    /// Asks for the states of all tasks: of those we know, then of all that the allocator knows.
+    pub(super) fn reconcile_tasks(&mut self) {
+        self.timers.set(self.now + self.settings.args.reconciliation_interval_ms, Timer::Reconcile);
+        if !self.connected {
+            return;
+        }
+        let task = |instance: &Instance| reconcile::Task {
+            task_id: pb::TaskId { value: instance.task_id.clone() },
+            agent_id: Some(pb::AgentId { value: instance.agent_id.clone() }),
+        };
+        let placed = self.instances.values().filter(|instance| !instance.task_id.is_empty());
+        let tasks: Vec<_> = placed.map(task).collect();
+        let explicit: Vec<Vec<_>> = tasks.chunks(RECONCILE_CHUNK).map(<[_]>::to_vec).collect();
+        for tasks in explicit.into_iter().chain([Vec::new()]) {
+            let call = self.call(call::Type::Reconcile);
+            // After launches that still wait to be stored: else they would be reported as unknown.
+            self.out.after.push(After::Call(Call { reconcile: Some(call::Reconcile { tasks }), ..call }));
+        }
+    }
+
+    pub(super) fn launch_refused(&mut self, task_ids: &[String], message: &str) {
+        for task_id in task_ids {
+            let status = task_state::new_status(
+                &TaskId::new(task_id.as_str()),
+                TaskState::TaskDropped,
+                Source::Master,
+            );
+            self.status(&task_state::with_reason(status, Reason::InvalidOffers, message));
+        }
+    }
+
+    pub(super) fn status(&mut self, status: &pb::TaskStatus) {
+        if task_state::needs_acknowledgement(status) {
+            self.acknowledge(status);
+        }
+        let Some(state) = task_state::state_of(status) else { return };
+        let Some(condition) = condition(state, task_state::reason_of(status)) else { return };
+        let task_id = &status.task_id.value;
+        let name = TaskName::of(&TaskId::new(task_id.as_str()));
+        let known = name.and_then(|name| self.instances.get(name.instance.as_str()));
+        let Some(instance) = known.filter(|instance| instance.task_id == *task_id) else {
+            self.unknown_task(status, condition);
+            return;
+        };
+        let id = instance.id.clone();
+        if is_terminal(condition) {
+            self.ended(&id, status, condition);
+        } else if matches!(condition, Condition::Unreachable) {
+            self.became_unreachable(&id, status);
+        } else {
+            self.progressed(&id, status, condition);
+        }
+    }
+
+    fn acknowledge(&mut self, status: &pb::TaskStatus) {
+        let (Some(agent_id), Some(uuid)) = (status.agent_id.clone(), status.uuid.clone()) else { return };
+        if !self.connected {
+            return;
+        }
+        let mut call = self.call(call::Type::Acknowledge);
+        call.acknowledge = Some(call::Acknowledge { agent_id, task_id: status.task_id.clone(), uuid });
+        // Once it is acknowledged it does not come again: what it says has to be stored by then.
+        self.out.after.push(After::Call(call));
+    }
+
+    /// A task that we do not know, or an older launch: whatever still runs is ended.
+    fn unknown_task(&mut self, status: &pb::TaskStatus, condition: Condition) {
+        let task_id = &status.task_id.value;
+        let runs = matches!(condition, Condition::Staging | Condition::Starting | Condition::Running);
+        if runs {
+            tracing::warn!(task_id, "killing a task that is not known");
+            let agent_id = status.agent_id.as_ref().map(|id| id.value.clone());
+            self.kill_task(task_id, agent_id.as_deref());
+        }
+    }
+
+    fn progressed(&mut self, id: &str, status: &pb::TaskStatus, condition: Condition) {
+        let now = self.now;
+        let Some(before) = self.instances.get(id) else { return };
+        let mut after = before.clone();
+        after.set_condition(condition);
+        state_name(status).clone_into(&mut after.mesos_state);
+        after.unreachable_since_ms = 0;
+        if condition == Condition::Running {
+            after.healthy = status.healthy;
+            if after.started_at_ms == 0 {
+                after.started_at_ms = now;
+            }
+        }
+        let addresses = addresses(status);
+        if !addresses.is_empty() {
+            after.ip_addresses = addresses;
+        }
+        if after == *before {
+            return;
+        }
+        let came_up = condition == Condition::Running && before.condition() != Condition::Running;
+        let app_id = after.app_id.clone();
+        if came_up {
+            self.out.came_up.push(CameUp {
+                app_id: app_id.clone(),
+                task_id: after.task_id.clone(),
+                traceparent: after.traceparent.clone(),
+            });
+        }
+        let timer = Timer::Launch(id.to_owned(), after.incarnation);
+        let changed = before.condition() != condition;
+        if matches!(condition, Condition::Staging | Condition::Starting) {
+            self.timers.set(self.launch_deadline(&after), timer);
+        }
+        self.update_instance(id, |instance| *instance = after);
+        if changed && let Some(state) = self.apps.get_mut(&app_id) {
+            let policy = state.policy();
+            state.backoff.advanced(policy, now);
+            self.refresh_launchable(&app_id);
+        }
+    }
+
+    /// The task is over: the instance is launched again, or forgotten.
+    fn ended(&mut self, id: &str, status: &pb::TaskStatus, condition: Condition) {
+        let now = self.now;
+        self.kills.remove(id);
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        instance.set_condition(condition);
+        state_name(status).clone_into(&mut instance.mesos_state);
+        let seen = instance.clone();
+        self.out.show_instance(&seen);
+        self.record_failure(&seen, status, condition);
+        if seen.goal() != Goal::Running {
+            self.forget_instance(id);
+            return;
+        }
+        let counted = matches!(
+            condition,
+            Condition::Failed | Condition::Error | Condition::Dropped | Condition::Gone | Condition::Finished
+        );
+        if let Some(state) = self.apps.get_mut(&seen.app_id)
+            && counted
+            && state.is_current(&seen)
+        {
+            let policy = state.policy();
+            state.backoff.failed(policy, now);
+        }
+        if !counted {
+            self.asking.fresh = true;
+        }
+        self.update_instance(id, |instance| {
+            *instance = Instance {
+                format: instance.format,
+                id: instance.id.clone(),
+                app_id: instance.app_id.clone(),
+                version_ms: instance.version_ms,
+                condition: Condition::Scheduled.into(),
+                goal: instance.goal,
+                incarnation: instance.incarnation,
+                scheduled_at_ms: now,
+                role: instance.role.clone(),
+                traceparent: instance.traceparent.clone(),
+                ..Default::default()
+            };
+        });
+    }
+
+    fn record_failure(&mut self, instance: &Instance, status: &pb::TaskStatus, condition: Condition) {
+        let counted = matches!(
+            condition,
+            Condition::Failed | Condition::Error | Condition::Dropped | Condition::Gone | Condition::Unknown
+        );
+        let Some(state) = self.apps.get_mut(&instance.app_id).filter(|state| counted && state.spec.is_some())
+        else {
+            return;
+        };
+        let failure = TaskFailure {
+            app_id: instance.app_id.clone(),
+            host: instance.host.clone(),
+            message: status.message.as_deref().unwrap_or_default().chars().take(LONGEST_MESSAGE).collect(),
+            agent_id: instance.agent_id.clone(),
+            state: instance.mesos_state.clone(),
+            task_id: instance.task_id.clone(),
+            timestamp_ms: self.now,
+            version_ms: instance.version_ms,
+        };
+        self.out.put_failure(&failure);
+        state.failure = Some(failure);
+    }
+
+    fn became_unreachable(&mut self, id: &str, status: &pb::TaskStatus) {
+        let now = self.now;
+        let Some(instance) = self.instances.get(id) else { return };
+        if instance.goal() != Goal::Running {
+            self.decommission_lost(id);
+            return;
+        }
+        if matches!(instance.condition(), Condition::Unreachable | Condition::UnreachableInactive) {
+            return;
+        }
+        let since = status.unreachable_time.as_ref().and_then(|time| u64::try_from(time.nanoseconds).ok());
+        let since = since.map_or(now, |nanoseconds| (nanoseconds / 1_000_000).min(now));
+        self.update_instance(id, |instance| {
+            instance.set_condition(Condition::Unreachable);
+            instance.unreachable_since_ms = since;
+            state_name(status).clone_into(&mut instance.mesos_state);
+        });
+        self.unreachable_due(id);
+    }
+
+    fn decommission_lost(&mut self, id: &str) {
+        if let Some(instance) = self.instances.get_mut(id) {
+            instance.set_condition(Condition::Unreachable);
+            let seen = instance.clone();
+            self.out.show_instance(&seen);
+        }
+        self.forget_instance(id);
+    }
+
+    /// Moves an unreachable instance on when its time has come.
+    pub(super) fn unreachable_due(&mut self, id: &str) {
+        let Some(instance) = self.instances.get(id) else { return };
+        let condition = instance.condition();
+        if !matches!(condition, Condition::Unreachable | Condition::UnreachableInactive) {
+            return;
+        }
+        let since = instance.unreachable_since_ms;
+        let strategy = self.unreachable_strategy(instance);
+        if strategy.disabled {
+            return;
+        }
+        let inactive_at = since.saturating_add(strategy.inactive_after_s.saturating_mul(1000));
+        let expunge_at = since.saturating_add(strategy.expunge_after_s.saturating_mul(1000));
+        if expunge_at <= self.now {
+            self.forget_instance(id);
+            return;
+        }
+        if inactive_at <= self.now && condition == Condition::Unreachable {
+            self.update_instance(id, |instance| instance.set_condition(Condition::UnreachableInactive));
+        }
+        let next = if inactive_at > self.now { inactive_at } else { expunge_at };
+        self.timers.set(next, Timer::Unreachable(id.to_owned()));
+    }
+
+    fn unreachable_strategy(&self, instance: &Instance) -> UnreachableStrategy {
+        let state = self.apps.get(&instance.app_id);
+        state.and_then(|state| state.spec.as_ref()?.unreachable_strategy).unwrap_or_default()
+    }
+}
+
+/// What a state means. A lost task may come back for these reasons only.
+fn condition(state: TaskState, reason: Option<Reason>) -> Option<Condition> {
+    Some(match state {
+        TaskState::TaskStaging => Condition::Staging,
+        TaskState::TaskStarting => Condition::Starting,
+        TaskState::TaskRunning => Condition::Running,
+        TaskState::TaskKilling => Condition::Killing,
+        TaskState::TaskFinished => Condition::Finished,
+        TaskState::TaskFailed => Condition::Failed,
+        TaskState::TaskKilled => Condition::Killed,
+        TaskState::TaskError => Condition::Error,
+        TaskState::TaskDropped => Condition::Dropped,
+        TaskState::TaskGone | TaskState::TaskGoneByOperator => Condition::Gone,
+        TaskState::TaskUnknown => Condition::Unknown,
+        TaskState::TaskUnreachable => Condition::Unreachable,
+        TaskState::TaskLost => match reason {
+            Some(Reason::Reconciliation | Reason::AgentDisconnected | Reason::AgentRemoved) => {
+                Condition::Unreachable
+            }
+            Some(Reason::TaskUnknown) => Condition::Unknown,
+            _ => Condition::Gone,
+        },
+    })
+}
+
+pub(super) fn is_terminal(condition: Condition) -> bool {
+    matches!(
+        condition,
+        Condition::Error
+            | Condition::Failed
+            | Condition::Finished
+            | Condition::Killed
+            | Condition::Gone
+            | Condition::Dropped
+            | Condition::Unknown
+    )
+}
+
+fn state_name(status: &pb::TaskStatus) -> &'static str {
+    task_state::state_of(status).map_or("", |state| state.as_str_name())
+}
+
+fn addresses(status: &pb::TaskStatus) -> Vec<IpAddress> {
+    let networks = status.container_status.iter().flat_map(|container| &container.network_infos);
+    let address = |address: &network_info::IpAddress| {
+        let protocol = match address.protocol() {
+            network_info::Protocol::IPv4 => "IPv4",
+            network_info::Protocol::IPv6 => "IPv6",
+        };
+        let text = address.ip_address.clone()?;
+        Some(IpAddress { address: text, protocol: protocol.to_owned() })
+    };
+    networks.flat_map(|network| &network.ip_addresses).filter_map(address).collect()
+}

@@ -1,0 +1,5 @@
+//! The core against a small cluster without any I/O.
+
+mod cluster;
+mod conformance;
+mod random;

@@ -1,0 +1,147 @@
+//! The gRPC face: decode, hand to the leader's loop, encode.
+
+use meshos_mesh::{FeedStream, trace};
+use meshos_proto::meshos::apps::v1::{
+    CancelDeploymentRequest, ChangeResponse, CreateAppRequest, DeleteAppRequest, KillTasksRequest,
+    KillTasksResponse, ListVersionsRequest, ListVersionsResponse, ResetDelayRequest, RestartAppRequest,
+    UpdateAppsRequest, WatchRequest, WatchResponse, app_scheduler_server::AppScheduler,
+};
+use tokio::sync::{mpsc, oneshot};
+use tonic::{Response, Status};
+
+use crate::{
+    core::{Reply, Request},
+    error::unavailable,
+};
+
+/// What the calls ask of the loop.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Watch(oneshot::Sender<Result<FeedStream<WatchResponse>, Status>>),
+    Request { request: Request, traceparent: String, answer: Answer },
+}
+
+pub(crate) type Answer = oneshot::Sender<Result<Reply, Status>>;
+
+impl Command {
+    /// Answers for a replica that does not lead.
+    pub(crate) fn refuse(self, message: &str) {
+        // A caller that has gone needs no answer.
+        match self {
+            Self::Watch(answer) => {
+                let _ = answer.send(Err(unavailable(message)));
+            }
+            Self::Request { answer, .. } => {
+                let _ = answer.send(Err(unavailable(message)));
+            }
+        }
+    }
+}
+
+pub(crate) struct Grpc {
+    pub(crate) commands: mpsc::Sender<Command>,
+}
+
+impl Grpc {
+    async fn ask(&self, request: Request) -> Result<Reply, Status> {
+        let (answer, answered) = oneshot::channel();
+        let command = Command::Request { request, traceparent: trace::current(), answer };
+        self.commands.send(command).await.map_err(|_| stopping())?;
+        answered.await.map_err(|_| lost())?
+    }
+
+    async fn change(&self, request: Request) -> Result<Response<ChangeResponse>, Status> {
+        match self.ask(request).await? {
+            Reply::Change(response) => Ok(Response::new(response)),
+            Reply::Kill(_) | Reply::Versions(_) => Err(mixed_up()),
+        }
+    }
+}
+
+fn stopping() -> Status {
+    unavailable("the app-scheduler is stopping")
+}
+
+fn lost() -> Status {
+    unavailable("the lead was lost before the change was stored; it may or may not have happened")
+}
+
+fn mixed_up() -> Status {
+    Status::internal("the answer does not belong to the request")
+}
+
+#[tonic::async_trait]
+impl AppScheduler for Grpc {
+    type WatchStream = FeedStream<WatchResponse>;
+
+    async fn watch(
+        &self,
+        _request: tonic::Request<WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(Command::Watch(answer)).await.map_err(|_| stopping())?;
+        answered.await.map_err(|_| lost())?.map(Response::new)
+    }
+
+    async fn create_app(
+        &self,
+        request: tonic::Request<CreateAppRequest>,
+    ) -> Result<Response<ChangeResponse>, Status> {
+        self.change(Request::Create(Box::new(request.into_inner()))).await
+    }
+
+    async fn update_apps(
+        &self,
+        request: tonic::Request<UpdateAppsRequest>,
+    ) -> Result<Response<ChangeResponse>, Status> {
+        self.change(Request::Update(request.into_inner())).await
+    }
+
+    async fn delete_app(
+        &self,
+        request: tonic::Request<DeleteAppRequest>,
+    ) -> Result<Response<ChangeResponse>, Status> {
+        self.change(Request::Delete(request.into_inner())).await
+    }
+
+    async fn restart_app(
+        &self,
+        request: tonic::Request<RestartAppRequest>,
+    ) -> Result<Response<ChangeResponse>, Status> {
+        self.change(Request::Restart(request.into_inner())).await
+    }
+
+    async fn kill_tasks(
+        &self,
+        request: tonic::Request<KillTasksRequest>,
+    ) -> Result<Response<KillTasksResponse>, Status> {
+        match self.ask(Request::Kill(request.into_inner())).await? {
+            Reply::Kill(response) => Ok(Response::new(response)),
+            Reply::Change(_) | Reply::Versions(_) => Err(mixed_up()),
+        }
+    }
+
+    async fn cancel_deployment(
+        &self,
+        request: tonic::Request<CancelDeploymentRequest>,
+    ) -> Result<Response<ChangeResponse>, Status> {
+        self.change(Request::Cancel(request.into_inner())).await
+    }
+
+    async fn reset_delay(
+        &self,
+        request: tonic::Request<ResetDelayRequest>,
+    ) -> Result<Response<ChangeResponse>, Status> {
+        self.change(Request::ResetDelay(request.into_inner())).await
+    }
+
+    async fn list_versions(
+        &self,
+        request: tonic::Request<ListVersionsRequest>,
+    ) -> Result<Response<ListVersionsResponse>, Status> {
+        match self.ask(Request::Versions(request.into_inner())).await? {
+            Reply::Versions(response) => Ok(Response::new(response)),
+            Reply::Change(_) | Reply::Kill(_) => Err(mixed_up()),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Placement constraints (Marathon's operators).
+
+use std::collections::BTreeMap;
+
+use meshos_proto::{
+    meshos::apps::v1::{App, Constraint, Instance},
+    mesos::v1::{self as pb, value},
+};
+
+use crate::validate::full_match;
+
+/// Text values by field of the agent that an instance is on.
+pub type Placed = BTreeMap<String, String>;
+
+/// The text form of a field of the offering agent; none when it has no such field.
+pub fn field_value(offer: &pb::Offer, field: &str) -> Option<String> {
+    let domain = || offer.domain.as_ref()?.fault_domain.as_ref();
+    match field {
+        "hostname" | "@hostname" => Some(offer.hostname.clone()),
+        "@region" => domain().map(|domain| domain.region.name.clone()),
+        "@zone" => domain().map(|domain| domain.zone.name.clone()),
+        name => offer.attributes.iter().find(|attribute| attribute.name == name).and_then(text),
+    }
+}
+
+/// What the constraints of `app` look at, read from an offer.
+pub fn fields(app: &App, offer: &pb::Offer) -> Placed {
+    let fields = app.constraints.iter().map(|constraint| &constraint.field);
+    fields.filter_map(|field| Some((field.clone(), field_value(offer, field)?))).collect()
+}
+
+/// As [`fields`], of an instance that was placed before.
+pub fn placed(app: &App, instance: &Instance) -> Placed {
+    let value = |field: &String| match field.as_str() {
+        "hostname" | "@hostname" => Some(instance.host.clone()),
+        field => instance.attributes.get(field).cloned(),
+    };
+    let fields = app.constraints.iter().map(|constraint| &constraint.field);
+    fields.filter_map(|field| Some((field.clone(), value(field)?))).collect()
+}
+
+/// Marathon's text form of an attribute.
+fn text(attribute: &pb::Attribute) -> Option<String> {
+    match attribute.r#type() {
+        value::Type::Scalar => attribute.scalar.as_ref().map(|scalar| number(scalar.value)),
+        value::Type::Text => attribute.text.as_ref().map(|text| text.value.clone()),
+        value::Type::Set => {
+            let mut items = attribute.set.as_ref()?.item.clone();
+            items.sort();
+            Some(format!("{{{}}}", items.join(",")))
+        }
+        value::Type::Ranges => {
+            let ranges = attribute.ranges.as_ref()?;
+            let mut pairs: Vec<_> = ranges.range.iter().map(|range| (range.begin, range.end)).collect();
+            pairs.sort_unstable();
+            let pairs: Vec<_> = pairs.into_iter().map(|(begin, end)| format!("{begin}-{end}")).collect();
+            Some(format!("[{}]", pairs.join(",")))
+        }
+    }
+}
+
+/// At most three decimals, half to even, without trailing zeros.
+fn number(value: f64) -> String {
+    let rounded = (value * 1000.0).round_ties_even() / 1000.0;
+    format!("{rounded}")
+}
+
+/// An app's constraints and where its instances are.
+#[derive(Debug)]
+pub struct Spread<'a> {
+    app: &'a App,
+    /// For each constraint: instances by value.
+    counts: Vec<BTreeMap<String, usize>>,
+    /// For each constraint: the value of the first instance that was placed.
+    first: Vec<Option<String>>,
+    /// For LIKE and UNLIKE; none for a pattern that is not valid, which then matches nothing.
+    patterns: Vec<Option<regex::Regex>>,
+}
+
+impl<'a> Spread<'a> {
+    /// `placed` in the order in which they were placed.
+    pub fn new(app: &'a App, placed: &[Placed]) -> Self {
+        let pattern = |c: &Constraint| match c.operator.as_str() {
+            "LIKE" | "UNLIKE" => c.value.as_deref().and_then(|text| full_match(text).ok()),
+            _ => None,
+        };
+        let len = app.constraints.len();
+        let patterns = app.constraints.iter().map(pattern).collect();
+        let mut spread = Self { app, counts: vec![BTreeMap::new(); len], first: vec![None; len], patterns };
+        for values in placed {
+            spread.count(|field| values.get(field).cloned());
+        }
+        spread
+    }
+
+    /// One more instance on that agent.
+    pub fn add(&mut self, offer: &pb::Offer) {
+        self.count(|field| field_value(offer, field));
+    }
+
+    fn count(&mut self, value: impl Fn(&str) -> Option<String>) {
+        for (index, constraint) in self.app.constraints.iter().enumerate() {
+            if let Some(value) = value(&constraint.field) {
+                self.first[index].get_or_insert_with(|| value.clone());
+                *self.counts[index].entry(value).or_default() += 1;
+            }
+        }
+    }
+
+    /// Whether an offer that is not allowed now may be once others are used.
+    pub fn may_change(&self) -> bool {
+        self.app.constraints.iter().any(|constraint| constraint.operator == "GROUP_BY")
+    }
+
+    /// Whether one more instance may go there.
+    pub fn allows(&self, offer: &pb::Offer) -> bool {
+        (0..self.app.constraints.len()).all(|index| self.allows_by(index, offer))
+    }
+
+    fn allows_by(&self, index: usize, offer: &pb::Offer) -> bool {
+        let constraint = &self.app.constraints[index];
+        let wanted = constraint.value.as_deref();
+        let Some(value) = field_value(offer, &constraint.field) else {
+            return constraint.operator == "UNLIKE";
+        };
+        let count = self.counts[index].get(&value).copied().unwrap_or(0);
+        match constraint.operator.as_str() {
+            "UNIQUE" => count == 0,
+            "CLUSTER" => match wanted.filter(|text| !text.is_empty()) {
+                Some(wanted) => value == wanted,
+                None => self.first[index].as_ref().is_none_or(|first| *first == value),
+            },
+            "GROUP_BY" => self.group_by(index, &value, wanted.and_then(|text| text.parse().ok())),
+            "LIKE" => self.patterns[index].as_ref().is_some_and(|pattern| pattern.is_match(&value)),
+            "UNLIKE" => self.patterns[index].as_ref().is_some_and(|pattern| !pattern.is_match(&value)),
+            "MAX_PER" => wanted.and_then(|text| text.parse::<usize>().ok()).is_some_and(|most| count < most),
+            "IS" => wanted.is_some_and(|wanted| is(&value, wanted)),
+            _ => false,
+        }
+    }
+
+    /// With a number of groups each has its quota, the remainder spread one each, and no further group begins;
+    /// without one a new value is always taken and a used one only when it has fewest.
+    fn group_by(&self, index: usize, value: &str, groups: Option<usize>) -> bool {
+        let counts = &self.counts[index];
+        let count = counts.get(value).copied().unwrap_or(0);
+        let Some(groups) = groups.filter(|groups| *groups > 0) else {
+            let fewest = counts.values().copied().min().unwrap_or(0);
+            return count == 0 || count == fewest;
+        };
+        if count == 0 {
+            return counts.len() < groups;
+        }
+        let instances = self.app.instances as usize;
+        let (quota, larger) = (instances / groups, instances % groups);
+        let at_larger = counts.values().filter(|count| **count > quota).count();
+        count < quota || (count == quota && at_larger < larger)
+    }
+}
+
+/// Equal as text, or as numbers in normal form.
+fn is(value: &str, wanted: &str) -> bool {
+    match (value.parse::<f64>(), wanted.parse::<f64>()) {
+        (Ok(value), Ok(wanted)) => number(value) == number(wanted),
+        _ => value == wanted,
+    }
+}

@@ -1,0 +1,202 @@
+//! The task of an instance: command, environment, ports, labels.
+
+use std::collections::BTreeMap;
+
+use meshos_proto::{
+    meshos::apps::v1::{App, Fetch},
+    mesos::v1 as pb,
+};
+use meshos_types::{AppId, Format, Timestamp};
+
+use super::Launch;
+
+/// Labels longer than this are not exported as variables.
+const LONGEST_LABEL: usize = 512;
+
+/// What a task is built from, besides the app and its place.
+#[derive(Clone, Copy, Debug)]
+pub struct TaskContext<'a> {
+    pub task_id: &'a str,
+    pub agent_id: &'a str,
+    pub host: &'a str,
+    /// Executor of apps that name none.
+    pub executor: &'a str,
+    /// Prefix of `PORT*` and `HOST`.
+    pub prefix: &'a str,
+}
+
+/// The message that launches the instance.
+pub fn task_info(app: &App, launch: &Launch, context: TaskContext<'_>) -> pb::TaskInfo {
+    let name = AppId::parse(&app.id).map(|id| id.task_name()).unwrap_or_default();
+    let command = command(app, environment(app, &launch.ports, context));
+    let mut task = pb::TaskInfo {
+        name: name.clone(),
+        task_id: pb::TaskId { value: context.task_id.to_owned() },
+        agent_id: pb::AgentId { value: context.agent_id.to_owned() },
+        resources: launch.resources.to_proto(Format::PostRefinement),
+        labels: Some(labels(&app.labels)),
+        discovery: Some(discovery(app, &launch.ports, name)),
+        kill_policy: kill_policy(app),
+        ..Default::default()
+    };
+    let executor = if app.executor.is_empty() { context.executor } else { &app.executor };
+    if executor.is_empty() || executor == "//cmd" {
+        task.command = Some(command);
+    } else {
+        task.executor = Some(custom_executor(executor, command, context.task_id));
+    }
+    task
+}
+
+/// How long the task has between TERM and KILL; none: the agent's default.
+pub fn kill_policy(app: &App) -> Option<pb::KillPolicy> {
+    let seconds = app.kill_grace_period_s?;
+    let nanoseconds = i64::from(seconds).saturating_mul(1_000_000_000);
+    Some(pb::KillPolicy { grace_period: Some(pb::DurationInfo { nanoseconds }) })
+}
+
+fn command(app: &App, variables: BTreeMap<String, String>) -> pb::CommandInfo {
+    let variable = |(name, value): (String, String)| pb::environment::Variable {
+        name,
+        value: Some(value),
+        ..Default::default()
+    };
+    let mut command = pb::CommandInfo {
+        uris: app.fetch.iter().map(uri).collect(),
+        environment: Some(pb::Environment { variables: variables.into_iter().map(variable).collect() }),
+        user: app.user.clone(),
+        ..Default::default()
+    };
+    match &app.cmd {
+        Some(cmd) => {
+            command.shell = Some(true);
+            command.value = Some(cmd.clone());
+        }
+        None => {
+            command.shell = Some(false);
+            command.value = app.args.first().cloned();
+            command.arguments.clone_from(&app.args);
+        }
+    }
+    command
+}
+
+fn uri(fetch: &Fetch) -> pb::command_info::Uri {
+    pb::command_info::Uri {
+        value: fetch.uri.clone(),
+        executable: Some(fetch.executable),
+        extract: Some(fetch.extract),
+        cache: Some(fetch.cache),
+        output_file: fetch.dest_path.clone(),
+    }
+}
+
+fn custom_executor(path: &str, command: pb::CommandInfo, task_id: &str) -> pb::ExecutorInfo {
+    let value = match &command.value {
+        Some(value) => format!("chmod ug+rx '{path}' && exec '{path}' {value}"),
+        None => format!("chmod ug+rx '{path}' && exec '{path}'"),
+    };
+    pb::ExecutorInfo {
+        r#type: Some(pb::executor_info::Type::Custom.into()),
+        executor_id: pb::ExecutorId { value: format!("marathon-{task_id}") },
+        command: Some(pb::CommandInfo {
+            shell: Some(true),
+            value: Some(value),
+            arguments: Vec::new(),
+            ..command
+        }),
+        ..Default::default()
+    }
+}
+
+fn labels(labels: &BTreeMap<String, String>) -> pb::Labels {
+    let label = |(key, value): (&String, &String)| pb::Label { key: key.clone(), value: Some(value.clone()) };
+    pb::Labels { labels: labels.iter().map(label).collect() }
+}
+
+fn discovery(app: &App, ports: &[u32], name: String) -> pb::DiscoveryInfo {
+    let port = |(definition, number): (&meshos_proto::meshos::apps::v1::PortDefinition, &u32)| pb::Port {
+        number: *number,
+        name: definition.name.clone(),
+        protocol: Some(definition.protocol.clone()),
+        labels: (!definition.labels.is_empty()).then(|| labels(&definition.labels)),
+        ..Default::default()
+    };
+    pb::DiscoveryInfo {
+        visibility: pb::discovery_info::Visibility::Framework.into(),
+        name: Some(name),
+        ports: Some(pb::Ports { ports: app.port_definitions.iter().zip(ports).map(port).collect() }),
+        ..Default::default()
+    }
+}
+
+/// The variables of the task; those that the user set win.
+pub fn environment(app: &App, ports: &[u32], context: TaskContext<'_>) -> BTreeMap<String, String> {
+    let mut variables = port_variables(app, ports, context);
+    let version = i64::try_from(app.version_ms).unwrap_or(i64::MAX);
+    let fixed = [
+        ("MESOS_TASK_ID", context.task_id.to_owned()),
+        ("MARATHON_APP_ID", app.id.clone()),
+        ("MARATHON_APP_VERSION", Timestamp::from_millis(version).to_string()),
+        ("MARATHON_APP_RESOURCE_CPUS", format!("{:?}", app.cpus)),
+        ("MARATHON_APP_RESOURCE_MEM", format!("{:?}", app.mem)),
+        ("MARATHON_APP_RESOURCE_DISK", format!("{:?}", app.disk)),
+        ("MARATHON_APP_RESOURCE_GPUS", app.gpus.to_string()),
+        ("MARATHON_APP_ENFORCE_GROUP_ROLE", "FALSE".to_owned()),
+    ];
+    variables.extend(fixed.map(|(name, value)| (name.to_owned(), value)));
+    variables.extend(label_variables(&app.labels));
+    variables.extend(app.env.clone());
+    variables
+}
+
+fn port_variables(app: &App, ports: &[u32], context: TaskContext<'_>) -> BTreeMap<String, String> {
+    let mut variables = BTreeMap::new();
+    let mut set = |name: String, value: String| variables.insert(format!("{}{name}", context.prefix), value);
+    set("HOST".to_owned(), context.host.to_owned());
+    for (index, (definition, port)) in app.port_definitions.iter().zip(ports).enumerate() {
+        set(format!("PORT{index}"), port.to_string());
+        let requested = if definition.port == 0 { *port } else { definition.port };
+        set(format!("PORT_{requested}"), port.to_string());
+        if let Some(name) = &definition.name {
+            set(format!("PORT_{}", name.to_uppercase()), port.to_string());
+        }
+    }
+    if let Some(first) = ports.first() {
+        let all: Vec<String> = ports.iter().map(u32::to_string).collect();
+        set("PORT".to_owned(), first.to_string());
+        set("PORTS".to_owned(), all.join(","));
+    }
+    variables
+}
+
+fn label_variables(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut variables = BTreeMap::new();
+    let mut names = Vec::new();
+    for (key, value) in labels {
+        if key.len() >= LONGEST_LABEL || value.len() >= LONGEST_LABEL {
+            continue;
+        }
+        let name = escaped(key);
+        variables.insert(format!("MARATHON_APP_LABEL_{name}"), value.clone());
+        names.push(name);
+    }
+    variables.insert("MARATHON_APP_LABELS".to_owned(), names.join(" "));
+    variables
+}
+
+/// Upper case; every run of other characters than letters, digits and underscores becomes one underscore.
+fn escaped(key: &str) -> String {
+    let mut name = String::new();
+    let mut gap = false;
+    for c in key.to_uppercase().chars() {
+        if c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_' {
+            name.push(c);
+            gap = false;
+        } else if !gap {
+            name.push('_');
+            gap = true;
+        }
+    }
+    name
+}

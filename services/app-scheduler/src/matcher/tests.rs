@@ -1,0 +1,231 @@
+use meshos_proto::{
+    meshos::apps::v1::{Constraint, PortDefinition},
+    mesos::v1::value,
+};
+
+use super::{
+    task::{TaskContext, environment, task_info},
+    *,
+};
+
+fn scalar(name: &str, value: f64) -> pb::Resource {
+    pb::Resource {
+        name: name.into(),
+        r#type: value::Type::Scalar.into(),
+        scalar: Some(value::Scalar { value }),
+        ..Default::default()
+    }
+}
+
+fn offer(id: &str, host: &str, cpus: f64, ports: (u64, u64)) -> pb::Offer {
+    let ranges = value::Ranges { range: vec![value::Range { begin: ports.0, end: ports.1 }] };
+    let mut resources = vec![scalar("cpus", cpus), scalar("mem", 1024.0)];
+    resources.push(pb::Resource {
+        name: "ports".into(),
+        r#type: value::Type::Ranges.into(),
+        ranges: Some(ranges),
+        ..Default::default()
+    });
+    pb::Offer {
+        id: pb::OfferId { value: id.into() },
+        hostname: host.into(),
+        agent_id: pb::AgentId { value: format!("agent-{host}") },
+        resources,
+        ..Default::default()
+    }
+}
+
+fn app(id: &str, cpus: f64) -> App {
+    App { id: id.into(), cpus, mem: 1.0, role: "*".into(), instances: 1, ..Default::default() }
+}
+
+fn request(app: &App, count: usize) -> Request<'_> {
+    Request {
+        app,
+        waiting: (0..count).map(|i| format!("{}-{i}", app.id)).collect(),
+        placed: Vec::new(),
+        accepted_roles: vec!["*".into()],
+    }
+}
+
+fn constrained(operator: &str, value: Option<&str>, instances: u32) -> App {
+    let constraint =
+        Constraint { field: "hostname".into(), operator: operator.into(), value: value.map(str::to_owned) };
+    App { constraints: vec![constraint], instances, ..app("/c", 0.1) }
+}
+
+/// Launches on each of three hosts.
+fn spread(app: &App, count: usize) -> (Vec<usize>, Refusals) {
+    let mut offers: Vec<_> =
+        ["h1", "h2", "h3"].map(|host| Offered::new(offer(host, host, 10.0, (1, 100)))).into();
+    let refusals = place(&[request(app, count)], &mut offers, 1000).remove(0);
+    (offers.iter().map(|offered| offered.launches.len()).collect(), refusals)
+}
+
+#[test]
+fn the_hardest_is_placed_first() {
+    let (small, large) = (app("/small", 1.0), app("/large", 4.0));
+    let mut offers = vec![Offered::new(offer("o", "h", 4.0, (1, 9)))];
+    let refusals = place(&[request(&small, 4), request(&large, 1)], &mut offers, 1000);
+    let ids: Vec<_> = offers[0].launches.iter().map(|launch| launch.instance_id.as_str()).collect();
+    assert_eq!(ids, ["/large-0"]);
+    assert_eq!(refusals[0].by_reason, BTreeMap::from([(Reason::InsufficientCpus, 1)]));
+    assert_eq!(refusals[1], Refusals::default());
+}
+
+#[test]
+fn a_thousand_instances_go_on_one_offer() {
+    let tiny = app("/t", 0.001);
+    let mut offers = vec![Offered::new(offer("o", "h", 4.0, (1, 9)))];
+    place(&[request(&tiny, 1000)], &mut offers, 1000);
+    assert_eq!(offers[0].launches.len(), 1000);
+    let total: Milli = offers[0].launches.iter().map(|launch| launch.resources.cpus()).sum();
+    assert_eq!(total, Milli::ONE);
+}
+
+#[test]
+fn instances_spread_over_agents() {
+    assert_eq!(spread(&app("/a", 0.1), 6).0, [2, 2, 2]);
+}
+
+#[test]
+fn marathon_c71_c73_operators() {
+    let (placed, refusals) = spread(&constrained("UNIQUE", None, 5), 5);
+    assert_eq!(placed, [1, 1, 1]);
+    assert!(refusals.by_reason[&Reason::UnfulfilledConstraint] > 0);
+    assert_eq!(spread(&constrained("MAX_PER", Some("2"), 9), 9).0, [2, 2, 2]);
+    let mut cluster = spread(&constrained("CLUSTER", None, 4), 4).0;
+    cluster.sort_unstable();
+    assert_eq!(cluster, [0, 0, 4]);
+    assert_eq!(spread(&constrained("CLUSTER", Some("h2"), 4), 4).0, [0, 4, 0]);
+    assert_eq!(spread(&constrained("LIKE", Some("h[13]"), 4), 4).0, [2, 0, 2]);
+    assert_eq!(spread(&constrained("UNLIKE", Some("h[13]"), 4), 4).0, [0, 4, 0]);
+    assert_eq!(spread(&constrained("IS", Some("h1"), 2), 2).0, [2, 0, 0]);
+    let mut missing = constrained("UNLIKE", Some("x"), 1);
+    missing.constraints[0].field = "rack".into();
+    assert_eq!(spread(&missing, 1).0.iter().sum::<usize>(), 1);
+    missing.constraints[0].operator = "LIKE".into();
+    assert_eq!(spread(&missing, 1).0, [0, 0, 0]);
+}
+
+#[test]
+fn marathon_c74_group_by() {
+    let mut sizes = spread(&constrained("GROUP_BY", Some("2"), 5), 5).0;
+    sizes.sort_unstable();
+    assert_eq!(sizes, [0, 2, 3]);
+    let mut sizes = spread(&constrained("GROUP_BY", None, 7), 7).0;
+    sizes.sort_unstable();
+    assert_eq!(sizes, [2, 2, 3]);
+}
+
+#[test]
+fn what_is_placed_already_counts() {
+    let unique = constrained("UNIQUE", None, 2);
+    let mut request = request(&unique, 2);
+    request.placed = vec![Placed::from([("hostname".into(), "h1".into())])];
+    let mut offers =
+        vec![Offered::new(offer("o1", "h1", 9.0, (1, 9))), Offered::new(offer("o2", "h2", 9.0, (1, 9)))];
+    place(&[request], &mut offers, 1000);
+    assert_eq!(offers.iter().map(|o| o.launches.len()).collect::<Vec<_>>(), [0, 1]);
+}
+
+#[test]
+fn marathon_c76_c77_required_ports_are_exact_and_others_dynamic() {
+    let port = |port| PortDefinition { port, protocol: "tcp".into(), ..Default::default() };
+    let mut exact = app("/p", 0.1);
+    exact.port_definitions = vec![port(8888), port(0)];
+    exact.require_ports = true;
+    let mut offers = vec![Offered::new(offer("o", "h", 9.0, (8000, 9000)))];
+    let refusals = place(&[request(&exact, 2)], &mut offers, 1000);
+    assert_eq!(offers[0].launches.len(), 1);
+    assert_eq!(offers[0].launches[0].ports[0], 8888);
+    assert_eq!(refusals[0].by_reason, BTreeMap::from([(Reason::InsufficientPorts, 1)]));
+    let dynamic = App { require_ports: false, ..exact };
+    let mut offers = vec![Offered::new(offer("o", "h", 9.0, (31000, 31009)))];
+    place(&[request(&dynamic, 2)], &mut offers, 1000);
+    let ports: Vec<_> = offers[0].launches.iter().flat_map(|launch| launch.ports.clone()).collect();
+    assert_eq!(ports, [31000, 31001, 31002, 31003]);
+}
+
+#[test]
+fn only_accepted_roles_are_used() {
+    let mut reserved = offer("o", "h", 1.0, (1, 9));
+    reserved.allocation_info = Some(pb::resource::AllocationInfo { role: Some("web".into()) });
+    for resource in &mut reserved.resources {
+        resource.reservations = vec![pb::resource::ReservationInfo {
+            r#type: Some(pb::resource::reservation_info::Type::Static.into()),
+            role: Some("web".into()),
+            ..Default::default()
+        }];
+    }
+    let web = App { role: "web".into(), ..app("/w", 0.5) };
+    for (accepted, fits) in [(vec!["web"], true), (vec!["*"], false), (vec!["*", "web"], true)] {
+        let mut one = request(&web, 1);
+        one.accepted_roles = accepted.into_iter().map(str::to_owned).collect();
+        let mut offers = vec![Offered::new(reserved.clone())];
+        place(&[one], &mut offers, 1000);
+        assert_eq!(offers[0].launches.len() == 1, fits);
+    }
+    let star = app("/s", 0.5);
+    let mut offers = vec![Offered::new(reserved)];
+    let refusals = place(&[request(&star, 1)], &mut offers, 1000);
+    assert_eq!(refusals[0].by_reason, BTreeMap::from([(Reason::UnfulfilledRole, 1)]));
+}
+
+const CONTEXT: TaskContext<'_> =
+    TaskContext { task_id: "a_b.instance-1._app.1", agent_id: "A", host: "h", executor: "//cmd", prefix: "" };
+
+#[test]
+fn marathon_c75_the_environment() {
+    let mut app = app("/a/b", 0.1);
+    app.mem = 32.0;
+    app.version_ms = 1_431_413_263_123;
+    let named = PortDefinition { port: 8080, name: Some("http-api".into()), ..Default::default() };
+    app.port_definitions = vec![named, PortDefinition::default()];
+    app.labels = BTreeMap::from([("my.label".into(), "v".into())]);
+    app.env = BTreeMap::from([("HOST".into(), "mine".into())]);
+    let env = environment(&app, &[31005, 31006], CONTEXT);
+    for (name, value) in [
+        ("HOST", "mine"),
+        ("PORT", "31005"),
+        ("PORT0", "31005"),
+        ("PORT1", "31006"),
+        ("PORTS", "31005,31006"),
+        ("PORT_8080", "31005"),
+        ("PORT_31006", "31006"),
+        ("PORT_HTTP-API", "31005"),
+        ("MESOS_TASK_ID", "a_b.instance-1._app.1"),
+        ("MARATHON_APP_ID", "/a/b"),
+        ("MARATHON_APP_VERSION", "2015-05-12T06:47:43.123Z"),
+        ("MARATHON_APP_RESOURCE_CPUS", "0.1"),
+        ("MARATHON_APP_RESOURCE_MEM", "32.0"),
+        ("MARATHON_APP_RESOURCE_DISK", "0.0"),
+        ("MARATHON_APP_RESOURCE_GPUS", "0"),
+        ("MARATHON_APP_LABELS", "MY_LABEL"),
+        ("MARATHON_APP_LABEL_MY_LABEL", "v"),
+    ] {
+        assert_eq!(env.get(name).map(String::as_str), Some(value), "{name}");
+    }
+    assert!(!environment(&App { port_definitions: vec![], ..app }, &[], CONTEXT).contains_key("PORT"));
+}
+
+#[test]
+fn a_task_has_its_command_resources_and_grace_period() {
+    let mut app = app("/a/b", 0.5);
+    app.cmd = Some("sleep 1".into());
+    app.kill_grace_period_s = Some(3);
+    let mut offers = vec![Offered::new(offer("o", "h", 9.0, (1, 9)))];
+    place(&[request(&app, 1)], &mut offers, 1000);
+    let task = task_info(&app, &offers[0].launches[0], CONTEXT);
+    assert_eq!(task.name, "b.a");
+    let command = task.command.unwrap();
+    assert_eq!((command.value.as_deref(), command.shell), (Some("sleep 1"), Some(true)));
+    assert_eq!(task.kill_policy.unwrap().grace_period.unwrap().nanoseconds, 3_000_000_000);
+    let cpus = task.resources.iter().find(|r| r.name == "cpus").unwrap();
+    assert_eq!(cpus.scalar.as_ref().unwrap().value, 0.5);
+    app.cmd = None;
+    app.args = vec!["/bin/echo".into(), "x".into()];
+    let command = task_info(&app, &offers[0].launches[0], CONTEXT).command.unwrap();
+    assert_eq!((command.shell, command.value.as_deref()), (Some(false), Some("/bin/echo")));
+    assert_eq!(command.arguments, ["/bin/echo", "x"]);
+}

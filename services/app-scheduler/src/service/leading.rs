@@ -1,0 +1,292 @@
+//! The loop of a leader: one task owns the core; records are written before anything that depends on them.
+
+use std::{collections::VecDeque, time::Duration};
+
+use meshos_mesh::{Env, Feed, Leadership};
+use meshos_proto::{
+    meshos::apps::v1::{Delta, WatchResponse, watch_response::Body},
+    mesos::v1::scheduler::{Call, call},
+};
+use meshos_store::{Error as StoreError, Listing, Revision};
+use tokio::sync::{mpsc, watch};
+use tonic::Status;
+use tracing::Span;
+
+use super::{
+    Replica,
+    link::{self, Calls, FromLink, Sent},
+    spans,
+    writer::{self, Committed, Unit},
+};
+use crate::{
+    core::{After, Core, Input, Output, Reply, Settings},
+    error::Refusal,
+    grpc::{Answer, Command},
+    metrics::Metrics,
+    store::Records,
+    view::{self, View},
+};
+
+/// Changes that a reader may be behind.
+const FEED: usize = 4096;
+/// Batches of events from the allocator that wait for the loop.
+const EVENTS: usize = 64;
+
+/// Commands that are taken in after a batch of events.
+const COMMANDS_PER_EVENT: usize = 16;
+
+/// Why a leader stopped.
+pub(super) enum End {
+    Lost,
+    /// A write failed; whether it happened is not known.
+    Failed(StoreError),
+}
+
+/// What waits for its records to be stored.
+struct Pending {
+    sequence: u64,
+    delta: Delta,
+    after: Vec<After>,
+}
+
+pub(super) struct Leading {
+    env: Env,
+    core: Core,
+    view: View,
+    feed: Feed<WatchResponse>,
+    revision: Revision,
+    /// The last unit that was handed to the writer.
+    sequence: u64,
+    pending: VecDeque<Pending>,
+    units: mpsc::UnboundedSender<Unit>,
+    written: mpsc::UnboundedReceiver<Result<Committed, StoreError>>,
+    events: mpsc::Receiver<FromLink>,
+    framework_id: watch::Sender<Option<String>>,
+    calls: Option<Calls>,
+    /// Callers by token.
+    answers: std::collections::BTreeMap<u64, Answer>,
+    next_token: u64,
+    deployments: spans::Deployments,
+    metrics: Metrics,
+}
+
+impl Leading {
+    pub(super) fn new(replica: &Replica, scope: &Env, leadership: &Leadership, listing: Listing) -> Self {
+        let records = Records::from_items(&listing.items);
+        let leader = format!("{} {}", replica.config.instance, replica.address);
+        let view = View::new(&records, leader);
+        let (framework_id, id_receiver) = watch::channel(records.framework_id.clone());
+        let settings = Settings::new(replica.config.marathon.clone());
+        let core = Core::restore(settings, scope.rng.clone(), records, scope.clock.unix_ms());
+        let (units, unit_receiver) = mpsc::unbounded_channel();
+        let (done, written) = mpsc::unbounded_channel();
+        let writer = writer::run(replica.store.clone(), leadership.fence.clone(), unit_receiver, done);
+        scope.tasks.spawn("app-scheduler-writer", writer);
+        let (event_sender, events) = mpsc::channel(EVENTS);
+        let args = replica.config.marathon.clone();
+        link::spawn(scope, &replica.store, args, id_receiver, event_sender);
+        Self {
+            env: scope.clone(),
+            core,
+            view,
+            feed: Feed::new(FEED),
+            revision: listing.revision,
+            sequence: 0,
+            pending: VecDeque::new(),
+            units,
+            written,
+            events,
+            framework_id,
+            calls: None,
+            answers: std::collections::BTreeMap::new(),
+            next_token: 0,
+            deployments: spans::Deployments::default(),
+            metrics: replica.metrics.clone(),
+        }
+    }
+
+    pub(super) async fn run(mut self, replica: &mut Replica) -> End {
+        self.handle(Input::Tick);
+        loop {
+            let deadline = self.core.next_deadline();
+            let tick = tick(&self.env, deadline);
+            tokio::select! {
+                biased;
+                report = self.written.recv() => match report {
+                    Some(Ok(committed)) => self.committed(&committed),
+                    Some(Err(StoreError::Fenced { .. })) | None => return End::Lost,
+                    Some(Err(error)) => return End::Failed(error),
+                },
+                Some(event) = self.events.recv() => {
+                    self.link_reported(event);
+                    self.some_commands(replica);
+                }
+                command = replica.commands.recv() => match command {
+                    Some(command) => self.command(command),
+                    None => return End::Lost,
+                },
+                () = tick => self.handle(Input::Tick),
+            }
+        }
+    }
+
+    /// Many events must not keep users waiting.
+    fn some_commands(&mut self, replica: &mut Replica) {
+        for _ in 0..COMMANDS_PER_EVENT {
+            let Ok(command) = replica.commands.try_recv() else { return };
+            self.command(command);
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Watch(answer) => {
+                let snapshot = WatchResponse {
+                    revision: self.revision,
+                    body: Some(Body::Snapshot(self.view.snapshot())),
+                };
+                // A caller that has gone needs no answer.
+                let _ = answer.send(Ok(self.feed.subscribe(snapshot)));
+            }
+            Command::Request { request, traceparent, answer } => {
+                let token = self.next_token;
+                self.next_token += 1;
+                self.answers.insert(token, answer);
+                self.handle(Input::Request { token, request, traceparent });
+            }
+        }
+    }
+
+    fn link_reported(&mut self, event: FromLink) {
+        match event {
+            FromLink::Connected(calls) => self.calls = Some(calls),
+            FromLink::Broken => {
+                self.calls = None;
+                self.handle(Input::Disconnected);
+            }
+            FromLink::Inputs(inputs) => {
+                for input in inputs {
+                    if let Input::Offers(offers) = &input {
+                        self.metrics.offers(offers.len());
+                    }
+                    self.handle(input);
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        let output = self.core.handle(input, self.env.clock.unix_ms());
+        self.carry_out(output);
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        output.came_up.iter().for_each(spans::task_running);
+        for call in output.now {
+            self.send(call, Vec::new());
+        }
+        let writes = !output.ops.is_empty();
+        if writes {
+            self.sequence += 1;
+            // The writer ends only after it has reported why; that report ends this loop.
+            let _ = self.units.send(Unit { sequence: self.sequence, ops: output.ops });
+        } else if output.after.is_empty() && output.delta == Delta::default() {
+            return;
+        }
+        self.pending.push_back(Pending { sequence: self.sequence, delta: output.delta, after: output.after });
+        if !writes && self.pending.len() == 1 {
+            // Nothing is being written: it holds at once.
+            self.committed(&Committed { sequence: self.sequence, revision: self.revision });
+        }
+    }
+
+    /// Publishes what is stored, as one change, then does what waited for it.
+    fn committed(&mut self, committed: &Committed) {
+        let before = self.revision;
+        self.revision = self.revision.max(committed.revision);
+        let mut delta = Delta::default();
+        let mut after = Vec::new();
+        while let Some(pending) = self.pop_stored(committed.sequence) {
+            view::merge(&mut delta, pending.delta);
+            after.extend(pending.after);
+        }
+        if let Some(first) = view::last_sights(&mut delta) {
+            // Under the older revision: the new one is reached only with the whole change.
+            self.publish(first, before);
+        }
+        if delta != Delta::default() {
+            self.publish(delta, self.revision);
+        }
+        for one in after {
+            self.perform(one);
+        }
+    }
+
+    fn pop_stored(&mut self, sequence: u64) -> Option<Pending> {
+        if self.pending.front()?.sequence > sequence {
+            return None;
+        }
+        self.pending.pop_front()
+    }
+
+    fn publish(&mut self, delta: Delta, revision: Revision) {
+        self.view.apply(&delta);
+        self.deployments.apply(&delta);
+        self.metrics.state(&self.view);
+        if let Some(id) = &delta.framework_id {
+            self.framework_id.send_replace((!id.is_empty()).then(|| id.clone()));
+        }
+        self.feed.publish(WatchResponse { revision, body: Some(Body::Delta(delta)) });
+    }
+
+    fn perform(&mut self, after: After) {
+        match after {
+            After::Call(call) => self.send(call, Vec::new()),
+            After::Launch { call, tasks } => self.send(call, spans::launch(&tasks)),
+            After::Reply { token, reply } => {
+                if let Some(answer) = self.answers.remove(&token) {
+                    // A caller that has gone needs no answer.
+                    let _ = answer.send(self.answered(reply));
+                }
+            }
+        }
+    }
+
+    fn answered(&self, reply: Result<Reply, Refusal>) -> Result<Reply, Status> {
+        let mut reply = reply.map_err(|refusal| refusal.to_status())?;
+        match &mut reply {
+            Reply::Change(response) => response.revision = self.revision,
+            Reply::Kill(response) => {
+                response.revision = self.revision;
+                if let Some(deployment) = &mut response.deployment {
+                    deployment.revision = self.revision;
+                }
+            }
+            Reply::Versions(_) => {}
+        }
+        Ok(reply)
+    }
+
+    /// Hands a call to the link. Without one it is left out: after the next subscription the core asks for the
+    /// states of all tasks.
+    fn send(&mut self, call: Call, spans: Vec<Span>) {
+        let Some(calls) = &self.calls else { return };
+        self.metrics.called(&call);
+        let acknowledge = call.r#type() == call::Type::Acknowledge;
+        if !calls.send(Sent { call, spans }, acknowledge) {
+            tracing::warn!("allocator does not take calls fast enough, subscribing again");
+            self.calls = None;
+            self.handle(Input::Disconnected);
+        }
+    }
+}
+
+async fn tick(env: &Env, deadline: Option<u64>) {
+    match deadline {
+        Some(at) => {
+            let left = at.saturating_sub(env.clock.unix_ms()).max(1);
+            tokio::time::sleep(Duration::from_millis(left)).await;
+        }
+        None => std::future::pending().await,
+    }
+}
