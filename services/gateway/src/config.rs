@@ -1,0 +1,82 @@
+//! Settings of the gateway.
+
+use clap::Args;
+use meshos_mesh::{SharedTransport, transport};
+
+/// The gateway's flags. Those that Mesos or Marathon has too keep their names and variables.
+#[derive(Args, Clone, Debug)]
+pub struct GatewayArgs {
+    /// Address of the Mesos API (master, v1 scheduler and operator).
+    #[arg(long, env = "MESHOS_MESOS_LISTEN", default_value = "127.0.0.1:5050", value_name = "HOST:PORT")]
+    pub mesos_listen: String,
+    /// Address of the Marathon API.
+    #[arg(long, env = "MESHOS_MARATHON_LISTEN", default_value = "127.0.0.1:8080", value_name = "HOST:PORT")]
+    pub marathon_listen: String,
+    /// Name of the cluster, shown in `/state`.
+    #[arg(long, env = "MESOS_CLUSTER", value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// Host name that clients are told; by default the address listened on, or this machine's name.
+    #[arg(long, env = "MESOS_HOSTNAME", value_name = "HOST")]
+    pub hostname: Option<String>,
+    /// Largest request body on the Mesos API, in bytes.
+    #[arg(long, env = "MESHOS_MESOS_BODY_LIMIT", default_value_t = DEFAULT_MESOS_BODY, value_name = "BYTES")]
+    pub mesos_body_limit: usize,
+    /// Largest request body on the Marathon API, in bytes.
+    #[arg(long, env = "MESHOS_MARATHON_BODY_LIMIT", default_value_t = DEFAULT_MARATHON_BODY, value_name = "BYTES")]
+    pub marathon_body_limit: usize,
+}
+
+/// An ACCEPT may launch many tasks at once.
+const DEFAULT_MESOS_BODY: usize = 32 * 1024 * 1024;
+/// A group of some thousand apps.
+const DEFAULT_MARATHON_BODY: usize = 8 * 1024 * 1024;
+
+/// Everything the gateway needs to know at start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Address of the gRPC server (health only), on the environment's transport.
+    pub listen: String,
+    pub mesos_listen: String,
+    pub marathon_listen: String,
+    pub cluster: Option<String>,
+    pub hostname: Option<String>,
+    /// Bytes.
+    pub mesos_body_limit: usize,
+    /// Bytes.
+    pub marathon_body_limit: usize,
+    /// What the two HTTP listeners listen on; services may use another transport among themselves.
+    pub http: SharedTransport,
+}
+
+impl Config {
+    /// The settings that these flags ask for; `listen` is the address of the gRPC server.
+    #[must_use]
+    pub fn from_args(args: &GatewayArgs, listen: &str) -> Self {
+        Self {
+            listen: listen.to_owned(),
+            mesos_listen: args.mesos_listen.clone(),
+            marathon_listen: args.marathon_listen.clone(),
+            cluster: args.cluster.clone(),
+            hostname: args.hostname.clone(),
+            mesos_body_limit: args.mesos_body_limit,
+            marathon_body_limit: args.marathon_body_limit,
+            http: transport::tcp(),
+        }
+    }
+}
+
+impl Default for Config {
+    /// Free ports on the loopback interface.
+    fn default() -> Self {
+        Self {
+            listen: "gateway".to_owned(),
+            mesos_listen: "127.0.0.1:0".to_owned(),
+            marathon_listen: "127.0.0.1:0".to_owned(),
+            cluster: None,
+            hostname: None,
+            mesos_body_limit: DEFAULT_MESOS_BODY,
+            marathon_body_limit: DEFAULT_MARATHON_BODY,
+            http: transport::tcp(),
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! Marathon's HTTP API.
+
+mod apps;
+mod error;
+mod info;
+mod read;
+mod render;
+mod routes;
+mod selector;
+mod tasks;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use meshos_mesh::{Env, MAX_MESSAGE_BYTES, MeshChannel};
+use meshos_proto::meshos::apps::v1::{
+    CancelDeploymentRequest, ChangeResponse, ResetDelayRequest, app_scheduler_client::AppSchedulerClient,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    client::{Leader, Repeat},
+    http::{Api, Reply, Request},
+    service::Identity,
+    views::{Apps, Shared},
+};
+use error::ApiError;
+use render::{group::GroupEmbeds, timestamp};
+use routes::Route;
+
+/// How long a write waits until the local view contains it.
+const OWN_WRITE: Duration = Duration::from_secs(5);
+
+const DEPLOYMENT_ID: HeaderName = HeaderName::from_static("marathon-deployment-id");
+const LEADER: HeaderName = HeaderName::from_static("x-marathon-leader");
+
+/// On every reply.
+const HEADERS: [(HeaderName, &str); 5] = [
+    (header::CACHE_CONTROL, "no-cache, no-store, must-revalidate"),
+    (header::PRAGMA, "no-cache"),
+    (header::EXPIRES, "0"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::X_XSS_PROTECTION, "1; mode=block"),
+];
+
+type Answer = Result<Reply, ApiError>;
+
+/// The API's parts.
+#[derive(Debug)]
+pub(crate) struct Marathon {
+    env: Env,
+    leader: Arc<Leader>,
+    apps: Shared<Apps>,
+    identity: Identity,
+    mesos_url: String,
+    /// Unix time in milliseconds.
+    started_ms: u64,
+}
+
+#[async_trait]
+impl Api for Marathon {
+    fn route(&self, request: &Request) -> String {
+        Route::of(&request.path).map_or("unknown", |route| route.template()).to_owned()
+    }
+
+    async fn handle(&self, request: Request) -> Reply {
+        let mut reply = self.answer(&request).await.unwrap_or_else(|error| error.reply());
+        for (name, value) in HEADERS {
+            reply.headers.insert(name, HeaderValue::from_static(value));
+        }
+        if self.apps.read(|_| ()).is_some() {
+            reply = reply.set(LEADER, &format!("http://{}", self.identity.authority()));
+        }
+        reply
+    }
+}
+
+impl Marathon {
+    pub(crate) fn new(
+        env: &Env,
+        leader: Arc<Leader>,
+        apps: Shared<Apps>,
+        identity: Identity,
+        mesos_url: String,
+    ) -> Self {
+        Self { env: env.clone(), leader, apps, identity, mesos_url, started_ms: env.clock.unix_ms() }
+    }
+
+    async fn answer(&self, request: &Request) -> Answer {
+        let Some(route) = Route::of(&request.path) else {
+            return Err(ApiError::not_found("URI not found"));
+        };
+        let text = matches!(route, Route::Tasks | Route::AppTasks(_)) && tasks::wants_text(request);
+        if !text && !matches!(route, Route::Ping | Route::Prometheus | Route::Events) {
+            check_accept(request)?;
+        }
+        match route {
+            Route::Ping => info::ping(request),
+            Route::Metrics => self.read(request, |apps| Ok(self.metrics(apps))),
+            Route::Prometheus => self.prometheus(request),
+            Route::Apps
+            | Route::App(_)
+            | Route::GroupApps(_)
+            | Route::Restart(_)
+            | Route::Versions(_)
+            | Route::Version { .. } => self.answer_apps(&route, request).await,
+            Route::AppTasks(_)
+            | Route::GroupTasks(_)
+            | Route::AppTask { .. }
+            | Route::Tasks
+            | Route::TasksDelete => self.answer_tasks(&route, request).await,
+            Route::Deployments => self.read(request, |apps| {
+                Ok(apps.deployments.values().map(render::deployment::deployment).collect())
+            }),
+            Route::Deployment(id) => self.cancel(&id, request).await,
+            Route::Queue => {
+                let now = self.env.clock.unix_ms();
+                self.read(request, |apps| Ok(render::queue::queue(apps, now)))
+            }
+            Route::QueueDelay(id) => self.reset_delay(id, request).await,
+            Route::Group(id) => self.group(&id, request),
+            Route::Info => self.read(request, |apps| Ok(self.info(apps))),
+            Route::Leader => self.show_leader(request),
+            Route::Plugins => self.read(request, |_| Ok(json!({"plugins": []}))),
+            Route::Events => Err(not_there("the event stream")),
+            Route::NotThere(what) => Err(not_there(what)),
+        }
+    }
+
+    /// A GET that is answered from the view.
+    fn read(&self, request: &Request, render: impl FnOnce(&Apps) -> Result<Value, ApiError>) -> Answer {
+        if request.verb() != Method::GET {
+            return Err(method_not_allowed());
+        }
+        let found = self.apps.read(render).ok_or_else(ApiError::not_synced)??;
+        Ok(Reply::json(&found))
+    }
+
+    /// Waits until reads of this gateway contain a change.
+    async fn see(&self, revision: u64) {
+        if !self.apps.wait((0, revision), OWN_WRITE).await {
+            tracing::info!(revision, "view is behind an answered write");
+        }
+    }
+
+    async fn cancel(&self, id: &str, request: &Request) -> Answer {
+        if request.method != Method::DELETE {
+            return Err(method_not_allowed());
+        }
+        let force = request.query.flag("force");
+        let call = CancelDeploymentRequest { id: id.to_owned(), force };
+        let called = self.leader.call(Repeat::Unsafe, |channel| {
+            let call = call.clone();
+            async move { client(channel).cancel_deployment(call).await }
+        });
+        let change = called.await?.into_inner();
+        self.see(change.revision).await;
+        if force {
+            Ok(Reply::empty(StatusCode::ACCEPTED))
+        } else {
+            Ok(deployment_result(StatusCode::OK, &change))
+        }
+    }
+
+    async fn reset_delay(&self, id: String, request: &Request) -> Answer {
+        if request.method != Method::DELETE {
+            return Err(method_not_allowed());
+        }
+        let call = ResetDelayRequest { app_id: id };
+        let called = self.leader.call(Repeat::Safe, |channel| {
+            let call = call.clone();
+            async move { client(channel).reset_delay(call).await }
+        });
+        let change = called.await?.into_inner();
+        self.see(change.revision).await;
+        Ok(Reply::empty(StatusCode::NO_CONTENT))
+    }
+
+    fn group(&self, id: &str, request: &Request) -> Answer {
+        if [Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(&request.method) {
+            return Err(not_there("changing groups"));
+        }
+        let embeds = GroupEmbeds::of(&request.query, self.env.clock.unix_ms());
+        if let Some(group) = id.strip_suffix("/apps") {
+            let group = if group.is_empty() { "/" } else { group };
+            let found = self.read(request, |apps| {
+                render::group::group(apps, group, embeds)
+                    .ok_or_else(|| no_group(group))
+                    .map(|mut g| g["apps"].take())
+            });
+            if found.is_ok() {
+                return found;
+            }
+        }
+        self.read(request, |apps| render::group::group(apps, id, embeds).ok_or_else(|| no_group(id)))
+    }
+}
+
+fn no_group(id: &str) -> ApiError {
+    ApiError::not_found(format!("Group '{id}' does not exist"))
+}
+
+/// A client whose messages may be as large as the mesh allows.
+fn client(channel: MeshChannel) -> AppSchedulerClient<MeshChannel> {
+    AppSchedulerClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+/// `{"version":…,"deploymentId":…}`
+fn deployment_result(status: StatusCode, change: &ChangeResponse) -> Reply {
+    let body = json!({"version": timestamp(change.version_ms), "deploymentId": change.deployment_id});
+    Reply::json_with(status, &body).set(DEPLOYMENT_ID, &change.deployment_id)
+}
+
+fn method_not_allowed() -> ApiError {
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+}
+
+/// A part of Marathon that this version does not have says so, rather than "not found".
+fn not_there(what: &str) -> ApiError {
+    let text = format!("{what}: not supported by this version of meshos");
+    ApiError::new(StatusCode::NOT_IMPLEMENTED, text)
+}
+
+/// The reply is JSON; a client that excludes it is told.
+fn check_accept(request: &Request) -> Result<(), ApiError> {
+    let mut ranges = Vec::new();
+    for value in request.headers.get_all(header::ACCEPT) {
+        ranges.extend(value.to_str().unwrap_or_default().split(',').map(media_type));
+    }
+    let allowed = ["*/*", "application/*", "application/json", ""];
+    if ranges.is_empty() || ranges.iter().any(|range| allowed.contains(&range.as_str())) {
+        return Ok(());
+    }
+    Err(ApiError::new(StatusCode::NOT_ACCEPTABLE, "Not Acceptable"))
+}
+
+/// Without parameters, in lower case.
+fn media_type(text: &str) -> String {
+    text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// A JSON body: content type, size, syntax.
+fn json_body(request: &Request) -> Result<Value, ApiError> {
+    if let Some(value) = request.headers.get(header::CONTENT_TYPE)
+        && value.to_str().map(media_type).ok().as_deref() != Some("application/json")
+    {
+        return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported Media Type"));
+    }
+    let body = request.body.as_ref().map_err(|error| ApiError::body(*error))?;
+    let refused = |message: &str, details: String| ApiError {
+        status: StatusCode::BAD_REQUEST,
+        body: json!({"message": message, "details": details}),
+    };
+    if body.iter().all(u8::is_ascii_whitespace) {
+        let details = "No content to map due to end-of-input";
+        return Err(refused("Please specify data in JSON format", details.to_owned()));
+    }
+    serde_json::from_slice(body).map_err(|error| refused("Invalid JSON", error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(request: &Request) -> (u16, Value) {
+        let error = json_body(request).unwrap_err();
+        (error.status.as_u16(), error.body)
+    }
+
+    #[test]
+    fn marathon_c04_c05_bodies_that_are_no_json() {
+        let (status, broken) = body(&Request::test("POST", "/v2/apps", r#"{"id":"#));
+        assert_eq!((status, &broken["message"]), (400, &json!("Invalid JSON")));
+        assert!(broken["details"].is_string());
+        let (status, empty) = body(&Request::test("POST", "/v2/apps", ""));
+        assert_eq!(status, 400);
+        assert!(empty["message"].as_str().unwrap().starts_with("Please specify data in JSON format"));
+    }
+
+    #[test]
+    fn content_types() {
+        let with =
+            |value: &str| json_body(&Request::test("POST", "/v2/apps", "{}").with("content-type", value));
+        assert!(with("application/json").is_ok());
+        assert!(with("application/json; charset=utf-8").is_ok());
+        let refused = with("application/x-www-form-urlencoded").unwrap_err();
+        assert_eq!(
+            (refused.status.as_u16(), refused.body),
+            (415, json!({"message": "Unsupported Media Type"}))
+        );
+    }
+
+    #[test]
+    fn a_body_over_the_limit_says_which() {
+        let mut request = Request::test("POST", "/v2/apps", "");
+        request.body = Err(crate::http::BodyError::TooLarge(9));
+        let (status, body) = body(&request);
+        assert_eq!(status, 413);
+        assert!(body["message"].as_str().unwrap().contains("limit of 9 bytes"));
+    }
+
+    #[test]
+    fn accept_must_allow_json() {
+        let with = |value: &str| check_accept(&Request::test("GET", "/v2/apps", "").with("accept", value));
+        assert!(with("application/json").is_ok() && with("text/html, */*;q=0.8").is_ok());
+        assert_eq!(with("text/html").unwrap_err().status.as_u16(), 406);
+    }
+}

@@ -1,0 +1,236 @@
+//! Apps: reading, creating, changing, removing.
+
+use http::{Method, StatusCode, header};
+use meshos_proto::meshos::apps::v1::{
+    App, AppUpdate, ChangeResponse, CreateAppRequest, DeleteAppRequest, ListVersionsRequest,
+    RestartAppRequest, UpdateAppsRequest,
+};
+use meshos_types::Timestamp;
+use serde_json::{Value, json};
+
+use super::{
+    Answer, DEPLOYMENT_ID, Marathon, client, deployment_result,
+    error::ApiError,
+    json_body, method_not_allowed, read,
+    render::{self, embed::Embeds, timestamp},
+    routes::Route,
+    selector::Selector,
+};
+use crate::{
+    client::Repeat,
+    http::{Query, Reply, Request},
+    views::Apps,
+};
+
+impl Marathon {
+    pub(super) async fn answer_apps(&self, route: &Route, request: &Request) -> Answer {
+        match (route, request.verb().as_str()) {
+            (Route::Apps, "GET") => {
+                let embeds = Embeds::of_list(&request.query).at(self.env.clock.unix_ms());
+                self.read(request, |apps| list(apps, &request.query, embeds))
+            }
+            (Route::Apps, "POST") => self.create(request).await,
+            (Route::Apps, "PUT" | "PATCH") => self.update_many(request).await,
+            (Route::App(id), "GET") => {
+                let embeds = Embeds::of_one(&request.query).at(self.env.clock.unix_ms());
+                self.read(request, |apps| {
+                    let app = apps.apps.get(id).ok_or_else(|| ApiError::no_app(id))?;
+                    Ok(json!({"app": render::app::info(apps, app, embeds)}))
+                })
+            }
+            (Route::App(id), "PUT" | "PATCH") => self.update_one(id, request).await,
+            (Route::App(id), "DELETE") => self.delete(id, request).await,
+            (Route::GroupApps(group), "GET") => {
+                let embeds = Embeds::of_one(&request.query).at(self.env.clock.unix_ms());
+                self.read(request, |apps| {
+                    let found = below(apps, group).map(|app| render::app::info(apps, app, embeds));
+                    Ok(json!({"*": found.collect::<Value>()}))
+                })
+            }
+            (Route::Restart(id), "POST") => self.restart(id, request).await,
+            (Route::Versions(id), "GET") => self.versions(id).await,
+            (Route::Version { app, version }, "GET") => self.version(app, version).await,
+            _ => Err(method_not_allowed()),
+        }
+    }
+
+    async fn create(&self, request: &Request) -> Answer {
+        let mut update = read::app(&json_body(request)?)?;
+        if update.id.is_none() {
+            let details = json!([{"path": "/id", "errors": ["error.path.missing"]}]);
+            return Err(ApiError::unprocessable(json!({"message": "Invalid JSON", "details": details})));
+        }
+        // Only an update may name a version.
+        update.version_ms = None;
+        let call = CreateAppRequest { app: Some(update), force: request.query.flag("force") };
+        let called = self.leader.call(Repeat::Unsafe, |channel| {
+            let call = call.clone();
+            async move { client(channel).create_app(call).await }
+        });
+        let change = called.await?.into_inner();
+        self.see(change.revision).await;
+        let app = change.apps.first().cloned().unwrap_or_default();
+        let reply = Reply::json_with(StatusCode::CREATED, &render::app::created(&app, &change.deployment_id));
+        Ok(self.located(reply, &app.id).set(DEPLOYMENT_ID, &change.deployment_id))
+    }
+
+    /// With the object's place: its id below the server's root.
+    fn located(&self, reply: Reply, id: &str) -> Reply {
+        reply.set(header::LOCATION, &format!("http://{}{id}", self.identity.authority()))
+    }
+
+    async fn update_one(&self, id: &str, request: &Request) -> Answer {
+        let update = read::app(&json_body(request)?)?;
+        // The path's id wins over that of the body.
+        let update = AppUpdate { id: Some(id.to_owned()), ..update };
+        let change = self.update(vec![update], request).await?;
+        let status = if change.created { StatusCode::CREATED } else { StatusCode::OK };
+        let reply = deployment_result(status, &change);
+        if change.created { Ok(self.located(reply, id)) } else { Ok(reply) }
+    }
+
+    async fn update_many(&self, request: &Request) -> Answer {
+        let updates = read::apps(&json_body(request)?)?;
+        let change = self.update(updates, request).await?;
+        Ok(deployment_result(StatusCode::OK, &change))
+    }
+
+    async fn update(&self, apps: Vec<AppUpdate>, request: &Request) -> Result<ChangeResponse, ApiError> {
+        let patch = request.method == Method::PATCH;
+        let partial = patch || request.query.get("partialUpdate").is_none_or(|value| value == "true");
+        let force = request.query.flag("force");
+        let call = UpdateAppsRequest { apps, force, partial, create: !patch };
+        let called = self.leader.call(Repeat::Unsafe, |channel| {
+            let call = call.clone();
+            async move { client(channel).update_apps(call).await }
+        });
+        let change = called.await?.into_inner();
+        self.see(change.revision).await;
+        Ok(change)
+    }
+
+    async fn delete(&self, id: &str, request: &Request) -> Answer {
+        // Forced unless said otherwise.
+        let force = request.query.get("force").is_none_or(|value| value == "true");
+        let call = DeleteAppRequest { id: id.to_owned(), force };
+        let called = self.leader.call(Repeat::Unsafe, |channel| {
+            let call = call.clone();
+            async move { client(channel).delete_app(call).await }
+        });
+        let change = called.await?.into_inner();
+        self.see(change.revision).await;
+        Ok(deployment_result(StatusCode::OK, &change))
+    }
+
+    async fn restart(&self, id: &str, request: &Request) -> Answer {
+        let call = RestartAppRequest { id: id.to_owned(), force: request.query.flag("force") };
+        let called = self.leader.call(Repeat::Unsafe, |channel| {
+            let call = call.clone();
+            async move { client(channel).restart_app(call).await }
+        });
+        let change = called.await?.into_inner();
+        self.see(change.revision).await;
+        Ok(deployment_result(StatusCode::OK, &change))
+    }
+
+    async fn versions(&self, id: &str) -> Answer {
+        let versions = self.stored_versions(id).await?;
+        let times: Value = versions.iter().map(|app| timestamp(app.version_ms)).collect();
+        Ok(Reply::json(&json!({"versions": times})))
+    }
+
+    async fn version(&self, id: &str, version: &str) -> Answer {
+        let wanted = Timestamp::parse(version).map_err(|error| ApiError::illegal(error.to_string()))?;
+        let versions = self.stored_versions(id).await?;
+        let found = versions.iter().find(|app| i64::try_from(app.version_ms) == Ok(wanted.millis()));
+        let app = found
+            .ok_or_else(|| ApiError::not_found(format!("App '{id}' does not exist in version {version}")))?;
+        Ok(Reply::json(&Value::Object(render::app::definition(app))))
+    }
+
+    async fn stored_versions(&self, id: &str) -> Result<Vec<App>, ApiError> {
+        let call = ListVersionsRequest { app_id: id.to_owned() };
+        let called = self.leader.call(Repeat::Safe, |channel| {
+            let call = call.clone();
+            async move { client(channel).list_versions(call).await }
+        });
+        Ok(called.await?.into_inner().versions)
+    }
+}
+
+/// The apps that fit all filters.
+fn list(apps: &Apps, query: &Query, embeds: Embeds) -> Result<Value, ApiError> {
+    let selector = query.get("label").map(|text| {
+        Selector::parse(text).map_err(|reason| {
+            ApiError::illegal(format!("Can not parse label selector {text}. Reason: {reason}"))
+        })
+    });
+    let selector = selector.transpose()?;
+    let lower = |name: &str| query.get(name).map(str::to_lowercase);
+    let (id, cmd) = (lower("id"), lower("cmd"));
+    let wanted = |app: &&App| {
+        let of = |part: &Option<String>, text: &str| {
+            part.as_ref().is_none_or(|part| text.to_lowercase().contains(part))
+        };
+        of(&id, &app.id)
+            && (cmd.is_none() || app.cmd.as_ref().is_some_and(|text| of(&cmd, text)))
+            && selector.as_ref().is_none_or(|selector| selector.matches(&app.labels))
+    };
+    let found = apps.apps.values().filter(wanted).map(|app| render::app::info(apps, app, embeds));
+    Ok(json!({"apps": found.collect::<Value>()}))
+}
+
+/// The apps below a group.
+pub(super) fn below<'a>(apps: &'a Apps, group: &str) -> impl Iterator<Item = &'a App> {
+    let prefix = if group == "/" { "/".to_owned() } else { format!("{group}/") };
+    let from = prefix.clone();
+    apps.apps.range(from..).take_while(move |(id, _)| id.starts_with(&prefix)).map(|(_, app)| app)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::marathon::render::app::tests::minimal;
+
+    fn ids(query: &str) -> Result<Vec<String>, ApiError> {
+        let mut apps = Apps::default();
+        for id in ["/a", "/g/b"] {
+            apps.apps.insert(id.to_owned(), minimal(id));
+        }
+        let labelled = App { labels: [("tier".to_owned(), "db".to_owned())].into(), ..minimal("/c") };
+        apps.apps.insert("/c".to_owned(), labelled);
+        let query = Query::parse(query);
+        let found = list(&apps, &query, Embeds::of_list(&query))?;
+        Ok(found["apps"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|app| app["id"].as_str().unwrap().to_owned())
+            .collect())
+    }
+
+    #[test]
+    fn marathon_c46_c47_filters() {
+        assert_eq!(ids("").unwrap(), ["/a", "/c", "/g/b"]);
+        assert_eq!(ids("id=B").unwrap(), ["/g/b"]);
+        assert_eq!(ids("cmd=SLEEP&id=a").unwrap(), ["/a"]);
+        assert_eq!(ids("cmd=nosuch").unwrap(), [""; 0]);
+        assert_eq!(ids("label=tier").unwrap(), ["/c"]);
+        assert_eq!(ids("label=tier!%3Ddb").unwrap(), [""; 0]);
+        let error = ids("label=a%3D%3D").unwrap_err();
+        assert_eq!(error.status.as_u16(), 422);
+        assert!(
+            error.body["message"].as_str().unwrap().starts_with("Can not parse label selector a==. Reason: ")
+        );
+    }
+
+    #[test]
+    fn below_is_a_matter_of_segments() {
+        let mut apps = Apps::default();
+        for id in ["/g/b", "/gg/c", "/g"] {
+            apps.apps.insert(id.to_owned(), minimal(id));
+        }
+        assert_eq!(below(&apps, "/g").map(|app| app.id.as_str()).collect::<Vec<_>>(), ["/g/b"]);
+        assert_eq!(below(&apps, "/").count(), 3);
+    }
+}

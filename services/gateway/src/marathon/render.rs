@@ -1,0 +1,26 @@
+//! The view as Marathon's JSON. Pure.
+
+pub(super) mod app;
+pub(super) mod deployment;
+pub(super) mod embed;
+pub(super) mod group;
+pub(super) mod queue;
+pub(super) mod stats;
+pub(super) mod task;
+
+use meshos_types::Timestamp;
+use serde_json::{Value, json};
+
+/// `2026-03-01T09:05:07.012Z`
+pub(super) fn timestamp(unix_ms: u64) -> String {
+    Timestamp::from_millis(i64::try_from(unix_ms).unwrap_or(i64::MAX)).to_string()
+}
+
+/// Whole numbers without a fraction: `1`, not `1.0`.
+pub(super) fn number(value: f64) -> Value {
+    if value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0 {
+        json!(value as i64)
+    } else {
+        json!(value)
+    }
+}

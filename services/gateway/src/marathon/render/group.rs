@@ -1,0 +1,107 @@
+//! The tree of groups, as the apps' ids span it.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::{app, embed::Embeds, timestamp};
+use crate::{http::Query, views::Apps};
+
+/// Which parts of groups are shown; the default holds only while no embed is given.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::marathon) struct GroupEmbeds {
+    groups: bool,
+    apps: bool,
+    app: Embeds,
+}
+
+impl GroupEmbeds {
+    pub(in crate::marathon) fn of(query: &Query, now_ms: u64) -> Self {
+        let default = query.get("embed").is_none();
+        let has = |word: &str| {
+            query.all("embed").any(|embed| embed == word || embed.starts_with(&format!("{word}.")))
+        };
+        Self {
+            groups: default || has("group.groups"),
+            apps: default || has("group.apps"),
+            app: Embeds::of_group(query).at(now_ms),
+        }
+    }
+}
+
+/// The group `id` with all below it; none when no app is in it. The root is always there.
+pub(in crate::marathon) fn group(apps: &Apps, id: &str, embeds: GroupEmbeds) -> Option<Value> {
+    let prefix = if id == "/" { "/".to_owned() } else { format!("{id}/") };
+    let below: Vec<&str> = apps
+        .apps
+        .range(prefix.clone()..)
+        .map(|(app, _)| app.as_str())
+        .take_while(|app| app.starts_with(&prefix))
+        .collect();
+    if below.is_empty() && id != "/" {
+        return None;
+    }
+    let version = below.iter().filter_map(|app| apps.apps.get(*app)).map(|app| app.version_ms).max();
+    let own = below.iter().filter(|app| !app[prefix.len()..].contains('/'));
+    let children: BTreeSet<&str> =
+        below.iter().filter_map(|app| app[prefix.len()..].split_once('/').map(|(child, _)| child)).collect();
+    let shown: Value = if embeds.apps {
+        own.filter_map(|app| apps.apps.get(*app)).map(|found| app::info(apps, found, embeds.app)).collect()
+    } else {
+        json!([])
+    };
+    let groups: Value = if embeds.groups {
+        children.into_iter().filter_map(|child| group(apps, &format!("{prefix}{child}"), embeds)).collect()
+    } else {
+        json!([])
+    };
+    Some(json!({
+        "id": id,
+        "apps": shown,
+        "groups": groups,
+        "pods": [],
+        "dependencies": [],
+        "version": timestamp(version.unwrap_or_default()),
+        "enforceRole": false,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::marathon::render::app::tests::minimal;
+
+    fn scene() -> Apps {
+        let mut apps = Apps::default();
+        for id in ["/a", "/g/b", "/g/h/c", "/gg/d"] {
+            apps.apps.insert(id.to_owned(), minimal(id));
+        }
+        apps
+    }
+
+    fn shown(id: &str, query: &str) -> Option<Value> {
+        group(&scene(), id, GroupEmbeds::of(&Query::parse(query), 0))
+    }
+
+    #[test]
+    fn the_tree_follows_the_ids() {
+        let root = shown("/", "").unwrap();
+        assert_eq!(root["apps"].as_array().unwrap().len(), 1);
+        let ids: Vec<_> =
+            root["groups"].as_array().unwrap().iter().map(|group| group["id"].clone()).collect();
+        assert_eq!(ids, ["/g", "/gg"]);
+        assert_eq!(root["groups"][0]["groups"][0]["apps"][0]["id"], "/g/h/c");
+        assert_eq!(shown("/g/h", "").unwrap()["apps"][0]["id"], "/g/h/c");
+        assert_eq!(shown("/nosuch", ""), None);
+    }
+
+    #[test]
+    fn an_embed_drops_the_defaults() {
+        let groups = shown("/", "embed=group.groups").unwrap();
+        assert_eq!(groups["apps"], json!([]));
+        assert_eq!(groups["groups"].as_array().unwrap().len(), 2);
+        let counts = shown("/", "embed=group.apps&embed=group.apps.counts").unwrap();
+        assert_eq!(counts["apps"][0]["tasksRunning"], 0);
+        assert_eq!(counts["groups"], json!([]));
+    }
+}

@@ -1,0 +1,212 @@
+//! The Mesos master's HTTP API: unversioned endpoints, v1 scheduler, v1 operator.
+//!
+//! Every path answers both bare and under `/master`.
+
+mod about;
+mod call;
+mod operator;
+mod render;
+mod roles;
+mod routes;
+mod scheduler;
+mod snapshot;
+mod system;
+mod tasks;
+mod validate;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use http::{Method, StatusCode, header};
+use meshos_mesh::Env;
+use meshos_proto::{
+    meshos::allocator::v1::{TeardownRequest, operator_client::OperatorClient},
+    mesos::v1::FrameworkId,
+};
+use prometheus::IntGauge;
+use serde_json::{Value, json};
+use tonic::Code;
+
+use crate::{
+    client::{CallError, Leader, Repeat},
+    http::{Api, BodyError, Query, Reply, Request},
+    metrics,
+    views::{Cluster, Shared},
+};
+pub(crate) use about::About;
+use routes::Route;
+
+/// How long a write waits until the local view shows it.
+const OWN_WRITE: Duration = Duration::from_secs(2);
+
+/// The API's parts.
+#[derive(Debug)]
+pub(crate) struct Mesos {
+    env: Env,
+    allocator: Arc<Leader>,
+    cluster: Shared<Cluster>,
+    about: About,
+    /// Open event streams.
+    streams: IntGauge,
+    /// Unix time in milliseconds.
+    started_ms: u64,
+}
+
+#[async_trait]
+impl Api for Mesos {
+    fn route(&self, request: &Request) -> String {
+        Route::of(&request.path).map_or("unknown", Route::template).to_owned()
+    }
+
+    async fn handle(&self, request: Request) -> Reply {
+        let Some(route) = Route::of(&request.path) else { return not_found() };
+        match route {
+            Route::Scheduler => self.scheduler(request).await,
+            Route::Operator => self.operator(request).await,
+            Route::Teardown => self.teardown(&request).await,
+            Route::Health => Reply::empty(StatusCode::OK),
+            Route::Redirect => self.redirect(),
+            _ => with_jsonp(self.document(route, &request), &request.query),
+        }
+    }
+}
+
+impl Mesos {
+    pub(crate) fn new(env: &Env, allocator: Arc<Leader>, cluster: Shared<Cluster>, about: About) -> Self {
+        let streams = metrics::event_streams(env);
+        Self { env: env.clone(), allocator, cluster, about, streams, started_ms: env.clock.unix_ms() }
+    }
+
+    /// The JSON of an endpoint that only reads.
+    fn document(&self, route: Route, request: &Request) -> Reply {
+        let query = &request.query;
+        let found = match route {
+            Route::Version => Some(self.about.version()),
+            Route::Flags => Some(json!({"flags": self.about.flags()})),
+            Route::SystemStats => Some(system::stats()),
+            Route::Metrics => Some(self.metrics()),
+            Route::State => self.cluster.read(|cluster| render::state(cluster, &self.about)),
+            Route::StateSummary => self.cluster.read(|cluster| render::summary(cluster, &self.about)),
+            Route::Slaves => self.cluster.read(|cluster| render::slaves(cluster, query.get("slave_id"))),
+            Route::Frameworks => {
+                self.cluster.read(|cluster| render::frameworks(cluster, query.get("framework_id")))
+            }
+            Route::Tasks => self.cluster.read(|cluster| tasks::tasks(cluster, query)),
+            Route::Roles => self.cluster.read(roles::roles),
+            _ => None,
+        };
+        found.map_or_else(no_leader, |value| Reply::json(&value))
+    }
+
+    /// All metrics; those of the cluster only once it is known.
+    fn metrics(&self) -> Value {
+        let uptime = (self.env.clock.unix_ms().saturating_sub(self.started_ms)) as f64 / 1000.0;
+        let cluster = self.cluster.read(snapshot::of_cluster);
+        snapshot::snapshot(cluster, uptime, &system::stats())
+    }
+
+    fn redirect(&self) -> Reply {
+        if self.cluster.read(|_| ()).is_none() {
+            return no_leader();
+        }
+        let location = format!("//{}", self.about.identity.authority());
+        Reply::empty(StatusCode::TEMPORARY_REDIRECT).set(header::LOCATION, &location)
+    }
+
+    async fn teardown(&self, request: &Request) -> Reply {
+        if request.method != Method::POST {
+            return method_not_allowed(&request.method);
+        }
+        let body = match &request.body {
+            Ok(body) => body,
+            Err(error) => return bad_body(*error),
+        };
+        let form = Query::parse(&String::from_utf8_lossy(body));
+        match form.get("frameworkId") {
+            Some(id) => self.tear_down(id).await,
+            None => Reply::text(
+                StatusCode::BAD_REQUEST,
+                "Missing 'frameworkId' query parameter in the request body",
+            ),
+        }
+    }
+
+    /// Removes a framework, and waits until the view shows it.
+    async fn tear_down(&self, id: &str) -> Reply {
+        let request = TeardownRequest { framework_id: Some(FrameworkId { value: id.to_owned() }) };
+        let called = self.allocator.call(Repeat::Unsafe, |channel| {
+            let request = request.clone();
+            async move { OperatorClient::new(channel).teardown(request).await }
+        });
+        match called.await {
+            Ok(_) => {
+                let gone = |cluster: &Cluster| cluster.frameworks.get(id).is_none_or(|found| found.completed);
+                self.cluster.until(gone, OWN_WRITE).await;
+                Reply::empty(StatusCode::OK)
+            }
+            Err(error) => refusal(&error),
+        }
+    }
+}
+
+/// What a failed call to the allocator is over HTTP; the refusal's message is Mesos's text.
+fn refusal(error: &CallError) -> Reply {
+    let status = match error {
+        CallError::NoLeader { .. } => return no_leader(),
+        CallError::Silent { .. } | CallError::Broken { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        CallError::Refused(status) => match status.code() {
+            Code::InvalidArgument | Code::NotFound | Code::OutOfRange => StatusCode::BAD_REQUEST,
+            Code::PermissionDenied => StatusCode::FORBIDDEN,
+            Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Code::AlreadyExists | Code::Aborted | Code::FailedPrecondition => StatusCode::CONFLICT,
+            Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+            Code::Internal | Code::Unknown | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        },
+    };
+    Reply::text(status, error.to_string())
+}
+
+fn not_found() -> Reply {
+    Reply::text(StatusCode::NOT_FOUND, "404 Not Found.")
+}
+
+fn no_leader() -> Reply {
+    Reply::text(StatusCode::SERVICE_UNAVAILABLE, "No leader elected")
+}
+
+fn method_not_allowed(method: &Method) -> Reply {
+    let text = format!("405 Method Not Allowed. Expecting one of {{ 'POST' }}, but received '{method}'.");
+    Reply::text(StatusCode::METHOD_NOT_ALLOWED, text).set(header::ALLOW, "POST")
+}
+
+/// A body that did not come, or not whole.
+fn bad_body(error: BodyError) -> Reply {
+    match error {
+        BodyError::TooLarge(limit) => Reply::text(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!(
+                "The request's body is over the limit of {limit} bytes; raise --mesos-body-limit or send less"
+            ),
+        ),
+        BodyError::Timeout => {
+            Reply::text(StatusCode::REQUEST_TIMEOUT, "The request's body did not come in time")
+        }
+        BodyError::Broken => Reply::text(StatusCode::BAD_REQUEST, "The request's body broke off"),
+    }
+}
+
+/// `fn(<json>)` when the query asks for it.
+fn with_jsonp(reply: Reply, query: &Query) -> Reply {
+    // Nothing but the name of a function, so that no page can be made to run other code from here.
+    let name = |text: &&str| text.chars().all(|c| c.is_ascii_alphanumeric() || "_$.[]".contains(c));
+    let function = query.get("jsonp").filter(name);
+    let (Some(function), StatusCode::OK) = (function, reply.status) else { return reply };
+    let crate::http::reply::Body::Full(body) = &reply.body else { return reply };
+    let mut text = Vec::with_capacity(body.len() + function.len() + 2);
+    text.extend_from_slice(function.as_bytes());
+    text.push(b'(');
+    text.extend_from_slice(body);
+    text.push(b')');
+    Reply::bytes(StatusCode::OK, "text/javascript", text)
+}

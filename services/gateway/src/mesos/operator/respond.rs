@@ -1,0 +1,222 @@
+//! The view as responses of the v1 operator API. Pure.
+
+use meshos_proto::{
+    meshos::allocator::v1::{Agent, Framework, TaskPlace},
+    mesos::v1::{
+        Flag, Metric, Task, TimeInfo,
+        master::{
+            Response,
+            response::{
+                GetAgents, GetExecutors, GetFlags, GetFrameworks, GetHealth, GetMaster, GetMetrics, GetState,
+                GetTasks, GetVersion, Type, get_agents, get_frameworks,
+            },
+        },
+        scheduler::OfferConstraints,
+    },
+};
+use serde_json::{Value, json};
+
+use super::super::{About, about, render};
+use crate::views::{Cluster, cluster::framework_id};
+
+pub(super) fn health() -> Response {
+    Response { get_health: Some(GetHealth { healthy: true }), ..of(Type::GetHealth) }
+}
+
+pub(super) fn version() -> Response {
+    let get_version = Some(GetVersion { version_info: about::version_info() });
+    Response { get_version, ..of(Type::GetVersion) }
+}
+
+pub(super) fn flags(about: &About) -> Response {
+    let flags = about.flags().into_iter().map(|(name, value)| Flag { name, value: Some(value) }).collect();
+    Response { get_flags: Some(GetFlags { flags }), ..of(Type::GetFlags) }
+}
+
+/// From the flat object of `/metrics/snapshot`.
+pub(super) fn metrics(snapshot: &Value) -> Response {
+    let entries = snapshot.as_object().into_iter().flatten();
+    let metrics = entries.map(|(name, value)| Metric { name: name.clone(), value: value.as_f64() }).collect();
+    Response { get_metrics: Some(GetMetrics { metrics }), ..of(Type::GetMetrics) }
+}
+
+pub(super) fn state(cluster: &Cluster) -> Response {
+    let state = GetState {
+        get_tasks: Some(get_tasks(cluster)),
+        get_executors: Some(GetExecutors::default()),
+        get_frameworks: Some(get_frameworks(cluster)),
+        get_agents: Some(get_agents(cluster)),
+    };
+    Response { get_state: Some(state), ..of(Type::GetState) }
+}
+
+pub(super) fn agents(cluster: &Cluster) -> Response {
+    Response { get_agents: Some(get_agents(cluster)), ..of(Type::GetAgents) }
+}
+
+pub(super) fn frameworks(cluster: &Cluster) -> Response {
+    Response { get_frameworks: Some(get_frameworks(cluster)), ..of(Type::GetFrameworks) }
+}
+
+pub(super) fn tasks(cluster: &Cluster) -> Response {
+    Response { get_tasks: Some(get_tasks(cluster)), ..of(Type::GetTasks) }
+}
+
+/// Command tasks have no executor of their own; others are not run yet.
+pub(super) fn executors() -> Response {
+    Response { get_executors: Some(GetExecutors::default()), ..of(Type::GetExecutors) }
+}
+
+pub(super) fn master(cluster: &Cluster, about: &About) -> Response {
+    let master = &cluster.master;
+    let get_master = GetMaster {
+        master_info: Some(about.master(&master.info.clone().unwrap_or_default())),
+        start_time: render::seconds(master.started_at_ms).as_f64(),
+        elected_time: render::seconds(master.elected_at_ms).as_f64(),
+    };
+    Response { get_master: Some(get_master), ..of(Type::GetMaster) }
+}
+
+fn of(kind: Type) -> Response {
+    Response { r#type: Some(kind as i32), ..Default::default() }
+}
+
+fn get_agents(cluster: &Cluster) -> GetAgents {
+    let (recovered, known): (Vec<&Agent>, Vec<_>) =
+        cluster.agents.values().partition(|agent| agent.recovered);
+    GetAgents {
+        agents: known.into_iter().filter(|agent| !agent.unreachable).map(agent).collect(),
+        recovered_agents: recovered.into_iter().filter_map(|agent| agent.info.clone()).collect(),
+    }
+}
+
+fn agent(agent: &Agent) -> get_agents::Agent {
+    get_agents::Agent {
+        agent_info: agent.info.clone().unwrap_or_default(),
+        active: agent.active,
+        deactivated: Some(false),
+        version: agent.version.clone(),
+        pid: Some(render::pid(agent)),
+        registered_time: time(agent.registered_at_ms),
+        reregistered_time: time(agent.reregistered_at_ms),
+        total_resources: render::whole(&agent.total),
+        allocated_resources: render::whole(&agent.used),
+        offered_resources: render::whole(&agent.offered),
+        capabilities: agent.capabilities.clone(),
+        ..Default::default()
+    }
+}
+
+fn get_frameworks(cluster: &Cluster) -> GetFrameworks {
+    let of = |completed: bool| {
+        let wanted = cluster.frameworks.values().filter(move |found| found.completed == completed);
+        wanted.map(|found| framework(cluster, found)).collect()
+    };
+    GetFrameworks { frameworks: of(false), completed_frameworks: of(true), ..Default::default() }
+}
+
+fn framework(cluster: &Cluster, framework: &Framework) -> get_frameworks::Framework {
+    let reregistered = framework.reregistered_at_ms.max(framework.registered_at_ms);
+    get_frameworks::Framework {
+        framework_info: framework.info.clone().unwrap_or_default(),
+        active: framework.active,
+        connected: framework.connected,
+        recovered: framework.recovered,
+        registered_time: time(framework.registered_at_ms),
+        reregistered_time: time(reregistered),
+        unregistered_time: time(framework.unregistered_at_ms),
+        offers: cluster.offers_of(framework_id(framework)).cloned().collect(),
+        allocated_resources: render::whole(&framework.used),
+        offered_resources: render::whole(&framework.offered),
+        offer_constraints: Some(OfferConstraints::default()),
+        ..Default::default()
+    }
+}
+
+fn get_tasks(cluster: &Cluster) -> GetTasks {
+    let mut tasks = GetTasks::default();
+    for (task, place) in cluster.tasks() {
+        let list: &mut Vec<Task> = match place {
+            TaskPlace::Completed => &mut tasks.completed_tasks,
+            TaskPlace::Unreachable => &mut tasks.unreachable_tasks,
+            TaskPlace::Live | TaskPlace::Unspecified => &mut tasks.tasks,
+        };
+        list.push(task.clone());
+    }
+    tasks
+}
+
+/// None for 0, which means never.
+fn time(unix_ms: u64) -> Option<TimeInfo> {
+    let nanoseconds = i64::try_from(unix_ms).ok().and_then(|ms| ms.checked_mul(1_000_000));
+    nanoseconds.filter(|ns| *ns > 0).map(|nanoseconds| TimeInfo { nanoseconds })
+}
+
+/// These responses show empty lists, unlike other JSON that is derived from messages.
+pub(super) fn fill_lists(response: &mut Value) {
+    const LISTS: [(&str, &[&str]); 4] = [
+        ("get_tasks", &["tasks", "unreachable_tasks", "completed_tasks"]),
+        ("get_executors", &["executors"]),
+        ("get_frameworks", &["frameworks", "completed_frameworks"]),
+        ("get_agents", &["agents", "recovered_agents"]),
+    ];
+    if let Some(state) = response.get_mut("get_state") {
+        fill_lists(state);
+    }
+    for (part, lists) in LISTS {
+        let Some(object) = response.get_mut(part).and_then(Value::as_object_mut) else { continue };
+        for list in lists {
+            object.entry(*list).or_insert_with(|| json!([]));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mesos::render::shape::{assert_same, golden_cluster};
+    use meshos_proto::json::to_json;
+
+    fn same(response: &Response, golden: &str) -> (Value, Value) {
+        let mut ours = to_json(response);
+        fill_lists(&mut ours);
+        let mut golden: Value = serde_json::from_str(golden).unwrap();
+        // A field of older agents that the messages here do not have.
+        drop_checkpoint(&mut golden);
+        assert_same("response", &ours, &golden);
+        (ours, golden)
+    }
+
+    fn drop_checkpoint(value: &mut Value) {
+        if let Some(object) = value.get_mut("agent_info").and_then(Value::as_object_mut) {
+            object.shift_remove("checkpoint");
+        }
+        let children: Vec<&mut Value> = match value {
+            Value::Object(object) => object.values_mut().collect(),
+            Value::Array(list) => list.iter_mut().collect(),
+            _ => Vec::new(),
+        };
+        children.into_iter().for_each(drop_checkpoint);
+    }
+
+    #[test]
+    fn responses_are_those_of_a_real_master() {
+        let cluster = golden_cluster();
+        same(&state(&cluster), include_str!("../../../tests/golden/master_v1_GET_STATE.json"));
+        same(&agents(&cluster), include_str!("../../../tests/golden/master_v1_GET_AGENTS.json"));
+        same(&frameworks(&cluster), include_str!("../../../tests/golden/master_v1_GET_FRAMEWORKS.json"));
+        same(&tasks(&cluster), include_str!("../../../tests/golden/master_v1_GET_TASKS.json"));
+        let golden = include_str!("../../../tests/golden/master_v1_GET_MASTER.json");
+        let (ours, golden) = same(&master(&cluster, &About::test()), golden);
+        assert_eq!(ours["get_master"]["master_info"], golden["get_master"]["master_info"]);
+        same(&health(), include_str!("../../../tests/golden/master_v1_GET_HEALTH.json"));
+    }
+
+    #[test]
+    fn empty_lists_are_shown() {
+        let mut empty = to_json(&state(&Cluster::default()));
+        fill_lists(&mut empty);
+        assert_eq!(empty["get_state"]["get_tasks"]["tasks"], json!([]));
+        assert_eq!(empty["get_state"]["get_agents"]["recovered_agents"], json!([]));
+    }
+}

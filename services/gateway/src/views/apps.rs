@@ -1,0 +1,179 @@
+//! What the app-scheduler publishes: apps, instances, deployments, the queue.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use meshos_proto::meshos::apps::v1::{
+    App, Delta, Deployment, Instance, Queue, Snapshot, TaskFailure, WatchResponse, watch_response::Body,
+};
+
+/// The app-scheduler's state as last heard.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Apps {
+    /// By id.
+    pub(crate) apps: BTreeMap<String, App>,
+    /// By app id, then instance id.
+    instances: BTreeMap<String, BTreeMap<String, Instance>>,
+    /// App of each instance.
+    owners: BTreeMap<String, String>,
+    /// By id.
+    pub(crate) deployments: BTreeMap<String, Deployment>,
+    /// Ids of the deployments that affect an app.
+    affected: BTreeMap<String, BTreeSet<String>>,
+    /// The last one of each app.
+    failures: BTreeMap<String, TaskFailure>,
+    /// By app id.
+    pub(crate) queue: BTreeMap<String, Queue>,
+    pub(crate) framework_id: String,
+}
+
+impl Apps {
+    /// Applies a message of the `Watch` stream.
+    pub(crate) fn apply(&mut self, message: WatchResponse) {
+        match message.body {
+            Some(Body::Snapshot(snapshot)) => self.replace(snapshot),
+            Some(Body::Delta(delta)) => self.change(delta),
+            None => {}
+        }
+    }
+
+    fn replace(&mut self, snapshot: Snapshot) {
+        *self = Self::default();
+        self.change(Delta {
+            apps: snapshot.apps,
+            instances: snapshot.instances,
+            deployments: snapshot.deployments,
+            failures: snapshot.failures,
+            queue: snapshot.queue,
+            framework_id: Some(snapshot.framework_id),
+            ..Delta::default()
+        });
+    }
+
+    fn change(&mut self, delta: Delta) {
+        delta.removed_apps.iter().for_each(|id| self.remove_app(id));
+        self.apps.extend(delta.apps.into_iter().map(|app| (app.id.clone(), app)));
+        delta.removed_instances.iter().for_each(|id| self.remove_instance(id));
+        delta.instances.into_iter().for_each(|instance| self.put_instance(instance));
+        delta.removed_deployments.iter().for_each(|id| self.remove_deployment(id));
+        delta.deployments.into_iter().for_each(|deployment| self.put_deployment(deployment));
+        self.failures.extend(delta.failures.into_iter().map(|failure| (failure.app_id.clone(), failure)));
+        for id in &delta.removed_queue {
+            self.queue.remove(id);
+        }
+        self.queue.extend(delta.queue.into_iter().map(|entry| (entry.app_id.clone(), entry)));
+        if let Some(id) = delta.framework_id {
+            self.framework_id = id;
+        }
+    }
+
+    fn remove_app(&mut self, id: &str) {
+        self.apps.remove(id);
+        self.failures.remove(id);
+    }
+
+    fn put_instance(&mut self, instance: Instance) {
+        self.remove_instance(&instance.id);
+        self.owners.insert(instance.id.clone(), instance.app_id.clone());
+        self.instances.entry(instance.app_id.clone()).or_default().insert(instance.id.clone(), instance);
+    }
+
+    fn remove_instance(&mut self, id: &str) {
+        let Some(app) = self.owners.remove(id) else { return };
+        if let Some(instances) = self.instances.get_mut(&app) {
+            instances.remove(id);
+            if instances.is_empty() {
+                self.instances.remove(&app);
+            }
+        }
+    }
+
+    fn put_deployment(&mut self, deployment: Deployment) {
+        self.remove_deployment(&deployment.id);
+        for app in &deployment.affected_apps {
+            self.affected.entry(app.clone()).or_default().insert(deployment.id.clone());
+        }
+        self.deployments.insert(deployment.id.clone(), deployment);
+    }
+
+    fn remove_deployment(&mut self, id: &str) {
+        let Some(deployment) = self.deployments.remove(id) else { return };
+        for app in &deployment.affected_apps {
+            if let Some(ids) = self.affected.get_mut(app) {
+                ids.remove(id);
+                if ids.is_empty() {
+                    self.affected.remove(app);
+                }
+            }
+        }
+    }
+
+    /// An app's instances, waiting ones too.
+    pub(crate) fn instances_of<'a>(&'a self, app: &str) -> impl Iterator<Item = &'a Instance> + use<'a> {
+        self.instances.get(app).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// All instances.
+    pub(crate) fn instances(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.values().flat_map(BTreeMap::values)
+    }
+
+    /// Ids of the deployments that affect an app.
+    pub(crate) fn deployments_of<'a>(&'a self, app: &str) -> impl Iterator<Item = &'a String> + use<'a> {
+        self.affected.get(app).into_iter().flatten()
+    }
+
+    /// The last failure of an app's task.
+    pub(crate) fn failure_of(&self, app: &str) -> Option<&TaskFailure> {
+        self.failures.get(app)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delta(delta: Delta) -> WatchResponse {
+        WatchResponse { revision: 1, body: Some(Body::Delta(delta)) }
+    }
+
+    fn instance(id: &str, app: &str) -> Instance {
+        Instance { id: id.to_owned(), app_id: app.to_owned(), ..Default::default() }
+    }
+
+    #[test]
+    fn instances_are_found_by_app() {
+        let mut apps = Apps::default();
+        apps.apply(delta(Delta {
+            instances: vec![instance("i", "/a"), instance("j", "/a")],
+            ..Default::default()
+        }));
+        assert_eq!(apps.instances_of("/a").count(), 2);
+        apps.apply(delta(Delta {
+            removed_instances: vec!["i".to_owned(), "j".to_owned()],
+            ..Default::default()
+        }));
+        assert_eq!(apps.instances().count(), 0);
+    }
+
+    #[test]
+    fn an_app_knows_its_deployments_until_they_end() {
+        let mut apps = Apps::default();
+        let deployment =
+            Deployment { id: "d".to_owned(), affected_apps: vec!["/a".to_owned()], ..Default::default() };
+        apps.apply(delta(Delta { deployments: vec![deployment], ..Default::default() }));
+        assert_eq!(apps.deployments_of("/a").collect::<Vec<_>>(), ["d"]);
+        apps.apply(delta(Delta { removed_deployments: vec!["d".to_owned()], ..Default::default() }));
+        assert_eq!(apps.deployments_of("/a").count(), 0);
+        assert!(apps.deployments.is_empty());
+    }
+
+    #[test]
+    fn a_snapshot_replaces_everything() {
+        let mut apps = Apps::default();
+        apps.apply(delta(Delta { instances: vec![instance("i", "/a")], ..Default::default() }));
+        let snapshot = Snapshot { framework_id: "f".to_owned(), ..Default::default() };
+        apps.apply(WatchResponse { revision: 9, body: Some(Body::Snapshot(snapshot)) });
+        assert_eq!(apps.instances().count(), 0);
+        assert_eq!(apps.framework_id, "f");
+    }
+}

@@ -1,0 +1,152 @@
+//! The loop that keeps a view up to date.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use meshos_mesh::{Backoff, Env, LeaderInfo, MAX_MESSAGE_BYTES, MeshChannel};
+use meshos_proto::meshos::{
+    allocator::v1::{self as allocator, operator_client::OperatorClient},
+    apps::v1::{self as apps, app_scheduler_client::AppSchedulerClient},
+};
+use tokio::{sync::watch, time::timeout};
+use tonic::{Status, Streaming};
+use tracing::{debug, info};
+
+use super::{Apps, Cluster, Position, Shared};
+use crate::client::Leader;
+
+/// A stream must have begun with its snapshot within this time.
+const FIRST: Duration = Duration::from_secs(15);
+
+/// A view that follows a `Watch` stream.
+#[async_trait]
+pub(super) trait View: Default + Send + Sync + 'static {
+    type Message: Send + 'static;
+
+    /// Opens the stream.
+    async fn watch(channel: MeshChannel) -> Result<Streaming<Self::Message>, Status>;
+    /// Where a message brings the view, and whether it is a snapshot.
+    fn position(message: &Self::Message) -> (Position, bool);
+    /// Applies it.
+    fn apply(&mut self, message: Self::Message);
+}
+
+#[async_trait]
+impl View for Cluster {
+    type Message = allocator::WatchResponse;
+
+    async fn watch(channel: MeshChannel) -> Result<Streaming<Self::Message>, Status> {
+        let mut client = OperatorClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        Ok(client.watch(allocator::WatchRequest {}).await?.into_inner())
+    }
+
+    fn position(message: &Self::Message) -> (Position, bool) {
+        let snapshot = matches!(message.body, Some(allocator::watch_response::Body::Snapshot(_)));
+        ((message.epoch, message.revision), snapshot)
+    }
+
+    fn apply(&mut self, message: Self::Message) {
+        self.apply(message);
+    }
+}
+
+#[async_trait]
+impl View for Apps {
+    type Message = apps::WatchResponse;
+
+    async fn watch(channel: MeshChannel) -> Result<Streaming<Self::Message>, Status> {
+        let mut client = AppSchedulerClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        Ok(client.watch(apps::WatchRequest {}).await?.into_inner())
+    }
+
+    fn position(message: &Self::Message) -> (Position, bool) {
+        let snapshot = matches!(message.body, Some(apps::watch_response::Body::Snapshot(_)));
+        ((0, message.revision), snapshot)
+    }
+
+    fn apply(&mut self, message: Self::Message) {
+        self.apply(message);
+    }
+}
+
+/// Follows the leader until the environment's tasks stop.
+pub(super) fn spawn<V: View>(env: &Env, name: &'static str, leader: &Arc<Leader>) -> Shared<V> {
+    let shared = Shared::default();
+    let backoff = Backoff::new(&env.rng, Duration::from_millis(20), Duration::from_secs(1));
+    let follower = Follower { name, leader: Arc::clone(leader), shared: shared.clone(), backoff };
+    env.tasks.spawn(name, follower.run());
+    shared
+}
+
+struct Follower<V> {
+    name: &'static str,
+    leader: Arc<Leader>,
+    shared: Shared<V>,
+    backoff: Backoff,
+}
+
+impl<V: View> Follower<V> {
+    async fn run(mut self) {
+        let mut leader = self.leader.changes();
+        loop {
+            let current = leader.borrow_and_update().clone();
+            let ended = match current {
+                Some(info) => {
+                    tokio::select! {
+                        biased;
+                        changed = moved(&mut leader, &info) => {
+                            if !changed { return }
+                            continue;
+                        }
+                        ended = self.session(&info.address) => ended,
+                    }
+                }
+                None => {
+                    if leader.changed().await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            debug!(view = self.name, error = %ended, "view lost its leader, following again");
+            // Whichever comes first: the next try, or word of another leader.
+            let _ = timeout(self.backoff.delay(), leader.changed()).await;
+        }
+    }
+
+    /// Reads one stream to its end, which is always an error.
+    async fn session(&mut self, address: &str) -> Status {
+        let channel = self.leader.channel(address);
+        let mut stream = match timeout(FIRST, V::watch(channel)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(status)) => return status,
+            Err(_) => return Status::deadline_exceeded("the leader did not open the stream"),
+        };
+        let mut synced = false;
+        loop {
+            let message =
+                if synced { Ok(stream.message().await) } else { timeout(FIRST, stream.message()).await };
+            let message = match message {
+                Ok(Ok(Some(message))) => message,
+                Ok(Ok(None)) => return Status::unavailable("the leader ended the stream"),
+                Ok(Err(status)) => return status,
+                Err(_) => return Status::deadline_exceeded("no snapshot came"),
+            };
+            let (position, snapshot) = V::position(&message);
+            if snapshot {
+                info!(view = self.name, epoch = position.0, revision = position.1, "view synchronised");
+                synced = true;
+                self.backoff.reset();
+            }
+            // Changes without the picture that they change mean nothing.
+            if synced {
+                self.shared.write(position, |view| view.apply(message));
+            }
+        }
+    }
+}
+
+/// Returns true once another instance leads, or nobody; false when there will be no more news.
+async fn moved(leader: &mut watch::Receiver<Option<LeaderInfo>>, from: &LeaderInfo) -> bool {
+    leader.wait_for(|leader| leader.as_ref().is_some_and(|leader| leader != from)).await.is_ok()
+}

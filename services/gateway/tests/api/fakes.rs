@@ -1,0 +1,179 @@
+//! Leaders that say what the test tells them to.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
+
+use meshos_mesh::FeedStream;
+use meshos_proto::meshos::{
+    allocator::v1::{self as allocator, operator_server::Operator, scheduler_server::Scheduler},
+    apps::v1::{self as apps, app_scheduler_server::AppScheduler},
+};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+/// A `Watch` that can be broken.
+pub(crate) struct Feed<T> {
+    feed: Mutex<meshos_mesh::Feed<T>>,
+    snapshot: Mutex<T>,
+}
+
+impl<T: Clone + Send + 'static> Feed<T> {
+    pub(crate) fn new(snapshot: T) -> Self {
+        Self { feed: Mutex::new(meshos_mesh::Feed::new(16)), snapshot: Mutex::new(snapshot) }
+    }
+
+    pub(crate) fn publish(&self, change: T) {
+        self.feed.lock().unwrap().publish(change);
+    }
+
+    /// Ends all streams; later ones begin with `snapshot`.
+    pub(crate) fn restart(&self, snapshot: T) {
+        *self.snapshot.lock().unwrap() = snapshot;
+        *self.feed.lock().unwrap() = meshos_mesh::Feed::new(16);
+    }
+
+    fn subscribe(&self) -> FeedStream<T> {
+        let snapshot = self.snapshot.lock().unwrap().clone();
+        self.feed.lock().unwrap().subscribe(snapshot)
+    }
+}
+
+/// What was asked, and what is answered: refusals first, then success.
+pub(crate) struct Fake<W> {
+    pub(crate) watch: Feed<W>,
+    /// Every call, in its debug form.
+    pub(crate) calls: Mutex<Vec<String>>,
+    pub(crate) refusals: Mutex<VecDeque<Status>>,
+    /// Answer of calls that change apps.
+    pub(crate) change: Mutex<apps::ChangeResponse>,
+    pub(crate) killed: Mutex<apps::KillTasksResponse>,
+    /// Trace context of the newest call of a framework.
+    pub(crate) traceparent: Mutex<String>,
+    /// The sender of the newest event stream.
+    pub(crate) events: watch::Sender<Option<mpsc::Sender<Result<allocator::SubscribeResponse, Status>>>>,
+}
+
+impl<W: Clone + Send + 'static> Fake<W> {
+    pub(crate) fn new(snapshot: W) -> Arc<Self> {
+        Arc::new(Self {
+            watch: Feed::new(snapshot),
+            calls: Mutex::default(),
+            refusals: Mutex::default(),
+            change: Mutex::default(),
+            killed: Mutex::default(),
+            traceparent: Mutex::default(),
+            events: watch::Sender::new(None),
+        })
+    }
+
+    pub(crate) fn refuse(&self, status: Status) {
+        self.refusals.lock().unwrap().push_back(status);
+    }
+
+    pub(crate) fn last_call(&self) -> String {
+        self.calls.lock().unwrap().last().cloned().unwrap_or_default()
+    }
+
+    fn take(&self, request: &impl std::fmt::Debug) -> Result<(), Status> {
+        self.calls.lock().unwrap().push(format!("{request:?}"));
+        self.refusals.lock().unwrap().pop_front().map_or(Ok(()), Err)
+    }
+}
+
+pub(crate) struct Shared<W>(pub(crate) Arc<Fake<W>>);
+pub(crate) type FakeAllocator = Shared<allocator::WatchResponse>;
+pub(crate) type FakeApps = Shared<apps::WatchResponse>;
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl Scheduler for FakeAllocator {
+    type SubscribeStream = ReceiverStream<Result<allocator::SubscribeResponse, Status>>;
+
+    async fn subscribe(
+        &self,
+        request: Request<allocator::SubscribeRequest>,
+    ) -> Answer<Self::SubscribeStream> {
+        self.0.take(request.get_ref())?;
+        let (sender, receiver) = mpsc::channel(16);
+        self.0.events.send_replace(Some(sender));
+        let mut response = Response::new(ReceiverStream::new(receiver));
+        response.metadata_mut().insert("mesos-stream-id", "stream-1".parse().unwrap());
+        Ok(response)
+    }
+
+    async fn call(&self, request: Request<allocator::CallRequest>) -> Answer<allocator::CallResponse> {
+        let trace = request.metadata().get("traceparent").map(|value| value.to_str().unwrap().to_owned());
+        *self.0.traceparent.lock().unwrap() = trace.unwrap_or_default();
+        self.0.take(request.get_ref())?;
+        Ok(Response::new(allocator::CallResponse {}))
+    }
+}
+
+#[tonic::async_trait]
+impl Operator for FakeAllocator {
+    type WatchStream = FeedStream<allocator::WatchResponse>;
+
+    async fn watch(&self, _: Request<allocator::WatchRequest>) -> Answer<Self::WatchStream> {
+        Ok(Response::new(self.0.watch.subscribe()))
+    }
+
+    async fn teardown(
+        &self,
+        request: Request<allocator::TeardownRequest>,
+    ) -> Answer<allocator::TeardownResponse> {
+        self.0.take(request.get_ref())?;
+        Ok(Response::new(allocator::TeardownResponse {}))
+    }
+}
+
+impl FakeApps {
+    fn changed(&self, request: &impl std::fmt::Debug) -> Answer<apps::ChangeResponse> {
+        self.0.take(request)?;
+        Ok(Response::new(self.0.change.lock().unwrap().clone()))
+    }
+}
+
+#[tonic::async_trait]
+impl AppScheduler for FakeApps {
+    type WatchStream = FeedStream<apps::WatchResponse>;
+
+    async fn watch(&self, _: Request<apps::WatchRequest>) -> Answer<Self::WatchStream> {
+        Ok(Response::new(self.0.watch.subscribe()))
+    }
+    async fn create_app(&self, request: Request<apps::CreateAppRequest>) -> Answer<apps::ChangeResponse> {
+        self.changed(request.get_ref())
+    }
+    async fn update_apps(&self, request: Request<apps::UpdateAppsRequest>) -> Answer<apps::ChangeResponse> {
+        self.changed(request.get_ref())
+    }
+    async fn delete_app(&self, request: Request<apps::DeleteAppRequest>) -> Answer<apps::ChangeResponse> {
+        self.changed(request.get_ref())
+    }
+    async fn restart_app(&self, request: Request<apps::RestartAppRequest>) -> Answer<apps::ChangeResponse> {
+        self.changed(request.get_ref())
+    }
+    async fn kill_tasks(&self, request: Request<apps::KillTasksRequest>) -> Answer<apps::KillTasksResponse> {
+        self.0.take(request.get_ref())?;
+        Ok(Response::new(self.0.killed.lock().unwrap().clone()))
+    }
+    async fn cancel_deployment(
+        &self,
+        request: Request<apps::CancelDeploymentRequest>,
+    ) -> Answer<apps::ChangeResponse> {
+        self.changed(request.get_ref())
+    }
+    async fn reset_delay(&self, request: Request<apps::ResetDelayRequest>) -> Answer<apps::ChangeResponse> {
+        self.changed(request.get_ref())
+    }
+    async fn list_versions(
+        &self,
+        request: Request<apps::ListVersionsRequest>,
+    ) -> Answer<apps::ListVersionsResponse> {
+        self.0.take(request.get_ref())?;
+        let versions = self.0.change.lock().unwrap().apps.clone();
+        Ok(Response::new(apps::ListVersionsResponse { versions }))
+    }
+}

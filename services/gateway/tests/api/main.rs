@@ -1,0 +1,10 @@
+//! The gateway over real HTTP, before hand-driven leaders.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+
+mod client;
+mod fakes;
+mod marathon;
+mod mesos;
+mod scene;
+mod trace;
+mod wire;
