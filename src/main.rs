@@ -1,1 +1,58 @@
-fn main() {}
+//! One binary, a subcommand per service. This file only starts things.
+
+mod cli;
+mod environment;
+mod local;
+mod single;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use meshos_mesh::telemetry;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let findings = environment::check(variable_names(), &cli::known_variables());
+    if !findings.unknown.is_empty() {
+        let names = findings.unknown.join(", ");
+        return fail(&anyhow::anyhow!(
+            "unknown environment setting: {names}; `meshos help` lists the known ones"
+        ));
+    }
+    let cli = Cli::parse();
+    if let Command::Supervisor(arguments) = &cli.command {
+        // Small and single-threaded: no runtime, no telemetry.
+        return meshos_agent::supervisor::main(&arguments.dir);
+    }
+    match run(cli, &findings.meaningless) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn run(cli: Cli, meaningless: &[String]) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let telemetry = telemetry::init(cli.command.name(), cli.log_format)?;
+        if !meaningless.is_empty() {
+            tracing::info!(settings = meaningless.join(", "), "settings without a meaning here");
+        }
+        let result = match cli.command {
+            Command::Local(arguments) => local::run(arguments).await,
+            other => single::run(other).await,
+        };
+        telemetry.shutdown();
+        result
+    })
+}
+
+fn variable_names() -> impl Iterator<Item = String> {
+    std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned())
+}
+
+/// The error and its causes, on standard error.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}

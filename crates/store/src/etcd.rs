@@ -36,7 +36,8 @@ pub struct EtcdOptions {
     pub call_timeout: Duration,
     /// The longest that setting up a connection may take.
     pub connect_timeout: Duration,
-    /// How often a connection is probed; one that does not answer within the same time again is given up.
+    /// How often a connection in use is probed. By default etcd closes one that is probed more often than every 5 s
+    /// (`--grpc-keepalive-min-time`), or at all without a call or watch on it.
     pub keep_alive: Duration,
 }
 
@@ -45,7 +46,7 @@ impl Default for EtcdOptions {
         Self {
             call_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(1),
-            keep_alive: Duration::from_secs(2),
+            keep_alive: Duration::from_millis(5500),
         }
     }
 }

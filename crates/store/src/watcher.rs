@@ -17,7 +17,8 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    pub(crate) fn new(prefix: String, changes: BoxStream<'static, Result<WatchBatch>>) -> Self {
+    /// A watch whose changes come from `changes`: for stores that stand in front of another one.
+    pub fn new(prefix: String, changes: BoxStream<'static, Result<WatchBatch>>) -> Self {
         Self { prefix, changes }
     }
 

@@ -15,6 +15,8 @@ use crate::model::{LeaseId, MAX_TXN_BYTES};
 
 /// Between two tries of a call; a new leader of etcd is elected within some of these.
 const PAUSE: Duration = Duration::from_millis(100);
+/// A connection that does not answer a probe for this long is given up.
+const PROBE_LIMIT: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(super) struct Link {
@@ -138,8 +140,7 @@ fn member(endpoint: &str, options: &EtcdOptions) -> Result<Channel> {
         .map_err(bad)?
         .connect_timeout(options.connect_timeout)
         .http2_keep_alive_interval(options.keep_alive)
-        .keep_alive_timeout(options.keep_alive)
-        .keep_alive_while_idle(true)
+        .keep_alive_timeout(PROBE_LIMIT)
         .tcp_nodelay(true);
     Ok(endpoint.connect_lazy())
 }

@@ -1,0 +1,142 @@
+//! One service alone in its process, on TCP or TLS and a shared store.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use meshos_agent::containerizer::process::{ProcessContainerizer, Settings};
+use meshos_mesh::{Env, config::MeshArgs};
+use meshos_store::SharedStore;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use crate::cli::{AgentArgs, Command};
+
+/// Longest time for an orderly end.
+const DRAIN: Duration = Duration::from_secs(10);
+
+pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
+    let name = command.name();
+    match command {
+        Command::Registry(arguments) => {
+            let part = Part::open(name, &arguments.mesh).await?;
+            let config = meshos_registry::Config {
+                instance: part.instance.clone(),
+                listen: arguments.mesh.listen.clone(),
+                advertise: arguments.mesh.advertise.clone(),
+                lease_ttl: arguments.mesh.lease_ttl,
+                ping_interval: arguments.service.agent_ping_timeout,
+                max_missed_pings: arguments.service.max_agent_ping_timeouts,
+            };
+            let handle = meshos_registry::start(&part.env, part.store.clone(), config).await?;
+            part.serve(name, &handle.address).await
+        }
+        Command::Allocator(arguments) => {
+            let part = Part::open(name, &arguments.mesh).await?;
+            let config = meshos_allocator::Config {
+                listen: arguments.mesh.listen.clone(),
+                advertise: arguments.mesh.advertise.clone(),
+                instance: part.instance.clone(),
+                lease_ttl: arguments.mesh.lease_ttl,
+                args: arguments.service,
+            };
+            let handle = meshos_allocator::start(&part.env, part.store.clone(), config).await?;
+            part.serve(name, &handle.address).await
+        }
+        Command::AppScheduler(arguments) => {
+            let part = Part::open(name, &arguments.mesh).await?;
+            let config =
+                meshos_app_scheduler::Config::from_args(&arguments.mesh, arguments.service, &part.instance);
+            let handle = meshos_app_scheduler::start(&part.env, part.store.clone(), config).await?;
+            part.serve(name, handle.address()).await
+        }
+        Command::LbController(arguments) => {
+            let part = Part::open(name, &arguments.mesh).await?;
+            let config = meshos_lb_controller::Config {
+                listen: arguments.mesh.listen.clone(),
+                groups: arguments.service.group,
+            };
+            let handle = meshos_lb_controller::start(&part.env, part.store.clone(), config).await?;
+            part.serve(name, &handle.address).await
+        }
+        Command::Gateway(arguments) => {
+            let part = Part::open(name, &arguments.mesh).await?;
+            let config = meshos_gateway::Config::from_args(&arguments.service, &arguments.mesh.listen);
+            let handle = meshos_gateway::start(&part.env, part.store.clone(), config).await?;
+            part.serve(name, &format!("{}, {}", handle.mesos_address, handle.marathon_address)).await
+        }
+        Command::Agent(arguments) => agent(*arguments).await,
+        Command::Local(_) | Command::Supervisor(_) => anyhow::bail!("{name} is no service of its own"),
+    }
+}
+
+async fn agent(arguments: AgentArgs) -> anyhow::Result<()> {
+    let env = Env::real(arguments.tls.transport()?);
+    let handle = start_agent(&env, arguments.config).await?;
+    info!(address = ?handle.http_address(), "agent serving");
+    let refused = tokio::select! {
+        signal = stopped() => signal.map(|()| None)?,
+        reason = handle.refused() => Some(reason),
+    };
+    // A node's tasks outlive its agent: it may be an upgrade. One that may not stay ends them.
+    handle.shutdown(refused.is_none()).await;
+    env.tasks.shutdown(DRAIN).await;
+    refused.map_or(Ok(()), |reason| Err(anyhow::anyhow!("the registry refused this agent: {reason}")))
+}
+
+/// Starts an agent that runs tasks as processes.
+pub(crate) async fn start_agent(
+    env: &Env,
+    config: meshos_agent::Config,
+) -> Result<meshos_agent::Handle, meshos_agent::Error> {
+    let containerizer = ProcessContainerizer::open(env, &Settings::new(&config));
+    meshos_agent::start(env, config, Arc::new(containerizer)).await
+}
+
+/// What a service of the control plane runs on.
+struct Part {
+    env: Env,
+    store: SharedStore,
+    instance: String,
+}
+
+impl Part {
+    async fn open(name: &str, mesh: &MeshArgs) -> anyhow::Result<Self> {
+        let env = Env::real(mesh.tls.transport()?);
+        let opened =
+            meshos_store::open(&mesh.store).await.with_context(|| format!("--store {}", mesh.store))?;
+        if let Some(background) = opened.background {
+            env.tasks.spawn("store", background);
+        }
+        let instance = mesh.instance.clone().unwrap_or_else(|| format!("{name}-{}", env.rng.uuid()));
+        Ok(Self { env, store: Arc::clone(&opened.store), instance })
+    }
+
+    async fn serve(self, name: &str, address: &str) -> anyhow::Result<()> {
+        info!(service = name, instance = self.instance, address, "serving");
+        stopped().await?;
+        if !self.env.tasks.shutdown(DRAIN).await {
+            warn!(service = name, "stopped before everything had ended");
+        }
+        Ok(())
+    }
+}
+
+/// Waits for SIGTERM or Ctrl-C. A second one ends the process at once.
+pub(crate) async fn stopped() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    info!("stopping");
+    #[allow(clippy::disallowed_methods, reason = "outlives every set of tasks on purpose")]
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        std::process::exit(130);
+    });
+    Ok(())
+}
