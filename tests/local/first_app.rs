@@ -34,7 +34,7 @@ fn the_first_app_runs_scales_is_repaired_restarts_and_goes() {
         let shown = state["frameworks"][0]["tasks"][0]["state"] == "TASK_RUNNING";
         if shown { Ok(state) } else { Err(state) }
     });
-    assert_eq!(state["activated_slaves"], 1);
+    assert_eq!(state["activated_slaves"], 1.0);
     assert_eq!(meshos.mesos.get("/slaves").unwrap().json()["slaves"][0]["active"], true);
     assert_eq!(meshos.mesos.get("/frameworks").unwrap().json()["frameworks"][0]["name"], "marathon");
     assert_eq!(meshos.mesos.get("/tasks").unwrap().json()["tasks"][0]["id"], id.as_str());

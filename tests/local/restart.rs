@@ -5,13 +5,14 @@ use std::{fs, process::Command};
 use crate::common::{app, cluster, eventually, sleeper, task_ids};
 use serde_json::json;
 
-/// Process ids whose command line contains `text`.
-fn processes(text: &str) -> Vec<String> {
+/// Ids of the processes that run exactly this command.
+fn processes(command: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let pid = entry.file_name().to_string_lossy().into_owned();
         let Ok(line) = fs::read(entry.path().join("cmdline")) else { continue };
-        if pid.parse::<u32>().is_ok() && String::from_utf8_lossy(&line).replace('\0', " ").contains(text) {
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if pid.parse::<u32>().is_ok() && line.trim_end() == command {
             found.push(pid);
         }
     }
