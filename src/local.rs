@@ -15,7 +15,7 @@ use tracing::warn;
 
 use crate::{
     cli::{LocalArgs, from_environment, from_environment_and},
-    single::{start_agent as start_agent_in, stopped},
+    single::{StopSignal, start_agent as start_agent_in},
 };
 
 /// Everything must serve within this time.
@@ -27,6 +27,7 @@ const LEASE_TTL: Duration = Duration::from_secs(10);
 const REGISTRY: &str = "registry";
 
 pub(crate) async fn run(arguments: LocalArgs) -> anyhow::Result<()> {
+    let stop = StopSignal::new()?;
     let env = Env::in_memory();
     let store = Embedded::open(arguments.data_dir.join("store"))?;
     env.tasks.spawn("leases", store.run_leases());
@@ -34,15 +35,15 @@ pub(crate) async fn run(arguments: LocalArgs) -> anyhow::Result<()> {
 
     // The control plane ends before the agents, so that it does not replace the tasks that they end.
     let control = env.child();
-    let agents = start_agents(&env.child(), &arguments).await?;
     let gateway = start_control(&control, &store, &arguments).await?;
+    let agents = start_agents(&env.child(), &arguments).await?;
     let ready = ready(&gateway, &agents, &arguments);
     timeout(READY, ready)
         .await
         .map_err(|_| anyhow::anyhow!("not everything served within {READY:?}; see the log"))?;
     announce(&gateway, &agents);
 
-    stopped().await?;
+    stop.wait().await;
     control.tasks.shutdown(DRAIN).await;
     for agent in agents {
         agent.shutdown(arguments.keep_tasks).await;

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use meshos_agent::containerizer::process::{ProcessContainerizer, Settings};
 use meshos_mesh::{Env, config::MeshArgs};
 use meshos_store::SharedStore;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::cli::{AgentArgs, Command};
@@ -70,11 +70,12 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
 }
 
 async fn agent(arguments: AgentArgs) -> anyhow::Result<()> {
+    let stop = StopSignal::new()?;
     let env = Env::real(arguments.tls.transport()?);
     let handle = start_agent(&env, arguments.config).await?;
     info!(address = ?handle.http_address(), "agent serving");
     let refused = tokio::select! {
-        signal = stopped() => signal.map(|()| None)?,
+        () = stop.wait() => None,
         reason = handle.refused() => Some(reason),
     };
     // A node's tasks outlive its agent: it may be an upgrade. One that may not stay ends them.
@@ -97,10 +98,12 @@ struct Part {
     env: Env,
     store: SharedStore,
     instance: String,
+    stop: StopSignal,
 }
 
 impl Part {
     async fn open(name: &str, mesh: &MeshArgs) -> anyhow::Result<Self> {
+        let stop = StopSignal::new()?;
         let env = Env::real(mesh.tls.transport()?);
         let opened =
             meshos_store::open(&mesh.store).await.with_context(|| format!("--store {}", mesh.store))?;
@@ -108,12 +111,12 @@ impl Part {
             env.tasks.spawn("store", background);
         }
         let instance = mesh.instance.clone().unwrap_or_else(|| format!("{name}-{}", env.rng.uuid()));
-        Ok(Self { env, store: Arc::clone(&opened.store), instance })
+        Ok(Self { env, store: Arc::clone(&opened.store), instance, stop })
     }
 
     async fn serve(self, name: &str, address: &str) -> anyhow::Result<()> {
         info!(service = name, instance = self.instance, address, "serving");
-        stopped().await?;
+        self.stop.wait().await;
         if !self.env.tasks.shutdown(DRAIN).await {
             warn!(service = name, "stopped before everything had ended");
         }
@@ -121,22 +124,33 @@ impl Part {
     }
 }
 
-/// Waits for SIGTERM or Ctrl-C. A second one ends the process at once.
-pub(crate) async fn stopped() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and Ctrl-C, caught from the moment that this exists.
+#[derive(Debug)]
+pub(crate) struct StopSignal {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignal {
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
-    info!("stopping");
-    #[allow(clippy::disallowed_methods, reason = "outlives every set of tasks on purpose")]
-    tokio::spawn(async move {
+
+    async fn next(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-        std::process::exit(130);
-    });
-    Ok(())
+    }
+
+    /// Waits for one. A second one ends the process at once.
+    pub(crate) async fn wait(mut self) {
+        self.next().await;
+        info!("stopping");
+        #[allow(clippy::disallowed_methods, reason = "outlives every set of tasks on purpose")]
+        tokio::spawn(async move {
+            self.next().await;
+            std::process::exit(130);
+        });
+    }
 }

@@ -7,3 +7,4 @@ mod common;
 mod first_app;
 mod restart;
 mod trace;
+mod unprivileged;

@@ -66,7 +66,17 @@ impl LocalCluster {
     /// When it does not get ready; its log goes to the test's output.
     #[must_use]
     pub fn start(&self) -> Local {
+        self.start_with(|_| ())
+    }
+
+    /// As [`LocalCluster::start`], after `change` had its way with the command.
+    ///
+    /// # Panics
+    /// As there.
+    #[must_use]
+    pub fn start_with(&self, change: impl FnOnce(&mut Command)) -> Local {
         let mut command = self.command();
+        change(&mut command);
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the program starts");
         let stdout = child.stdout.take().expect("stdout is piped");

@@ -14,7 +14,14 @@ fn check(seed: u64) -> Result<(), String> {
     let mut running: Vec<String> = report.running.values().flatten().cloned().collect();
     running.sort();
     if running != report.shown || running.len() != report.wanted as usize {
-        return Err(format!("seed {seed}: not the same: running {:?} shown {:?} wanted {}\n{}\n{}", report.running, report.shown, report.wanted, report.faults.join("\n"), report.trace.join("\n")));
+        return Err(format!(
+            "seed {seed}: not the same: running {:?} shown {:?} wanted {}\n{}\n{}",
+            report.running,
+            report.shown,
+            report.wanted,
+            report.faults.join("\n"),
+            report.trace.join("\n")
+        ));
     }
     Ok(())
 }
@@ -23,10 +30,17 @@ fn check(seed: u64) -> Result<(), String> {
 fn one() {
     let Ok(seed) = std::env::var("SEED") else { return };
     let file = std::fs::File::create(std::env::var("LOG").unwrap()).unwrap();
-    let sub = tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).with_timer(T).with_ansi(false).with_target(true)
-        .with_writer(std::sync::Mutex::new(file)).finish();
+    let sub = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::from_default_env())
+        .with_timer(T)
+        .with_ansi(false)
+        .with_target(true)
+        .with_writer(std::sync::Mutex::new(file))
+        .finish();
     let r = tracing::subscriber::with_default(sub, || check(seed.parse().unwrap()));
-    if let Err(why) = r { panic!("{why}"); }
+    if let Err(why) = r {
+        panic!("{why}");
+    }
 }
 
 #[test]
@@ -38,7 +52,10 @@ fn many() {
         let t = std::time::Instant::now();
         match check(seed) {
             Ok(()) => println!("{seed} ok {:?}", t.elapsed()),
-            Err(why) => { println!("{seed} BAD {}", why.lines().next().unwrap_or_default()); bad.push(seed); }
+            Err(why) => {
+                println!("{seed} BAD {}", why.lines().next().unwrap_or_default());
+                bad.push(seed);
+            }
         }
     }
     println!("bad: {bad:?}");

@@ -212,7 +212,9 @@ fn detect_v1(settings: &CgroupSettings) -> Result<Version, String> {
     let mut controller = |name: &str| {
         let dir = settings.hierarchy.join(name).join(&settings.root);
         match fs::create_dir_all(&dir) {
-            Ok(()) if dir.join("cgroup.procs").exists() => Some(dir),
+            Ok(()) if dir.join("cgroup.procs").exists() => {
+                permitted(&dir).map_err(|reason| reasons.push(reason)).is_ok().then_some(dir)
+            }
             Ok(()) => {
                 let _ = fs::remove_dir(&dir);
                 reasons.push(format!("{} is no cgroup hierarchy", settings.hierarchy.join(name).display()));
@@ -230,6 +232,13 @@ fn detect_v1(settings: &CgroupSettings) -> Result<Version, String> {
     }
 }
 
+/// The root cgroup may stand there already, made by somebody with more rights: only a try tells.
+fn permitted(root: &Path) -> Result<(), String> {
+    let probe = root.join(format!("probe-{}", std::process::id()));
+    let made = fs::create_dir(&probe).and_then(|()| fs::remove_dir(&probe));
+    made.map_err(|error| format!("no cgroup can be made in {}: {error}", root.display()))
+}
+
 fn detect_v2(settings: &CgroupSettings) -> Result<Version, String> {
     let root = settings.hierarchy.join(&settings.root);
     fs::create_dir_all(&root).map_err(|error| format!("cannot make {}: {error}", root.display()))?;
@@ -244,6 +253,7 @@ fn detect_v2(settings: &CgroupSettings) -> Result<Version, String> {
     if !has("cpu") && !has("memory") {
         return Err(format!("no controller can be enabled in {}", root.display()));
     }
+    permitted(&root)?;
     Ok(Version::V2 { root, cpu: has("cpu"), memory: has("memory") })
 }
 
