@@ -73,7 +73,8 @@ async fn agent(arguments: AgentArgs) -> anyhow::Result<()> {
     let stop = StopSignal::new()?;
     let env = Env::real(arguments.tls.transport()?);
     let handle = start_agent(&env, arguments.config).await?;
-    info!(address = ?handle.http_address(), "agent serving");
+    let address = handle.http_address().map(|address| address.to_string());
+    info!(address, "agent serving");
     let refused = tokio::select! {
         () = stop.wait() => None,
         reason = handle.refused() => Some(reason),

@@ -20,6 +20,14 @@ fn processes(command: &str) -> Vec<String> {
     found
 }
 
+/// Waits until as many processes run this command: a running task's shell may not have come to it yet.
+fn running(command: &str, count: usize) -> Vec<String> {
+    eventually("the tasks' processes", || {
+        let now = processes(command);
+        if now.len() == count { Ok(now) } else { Err(now) }
+    })
+}
+
 #[test]
 fn after_kill_9_the_same_apps_tasks_and_processes_are_there() {
     let dir = tempfile::tempdir().unwrap();
@@ -33,8 +41,7 @@ fn after_kill_9_the_same_apps_tasks_and_processes_are_there() {
     assert_eq!(meshos.marathon.json("POST", "/v2/apps", &wanted).unwrap().status, 201);
     let before =
         app(&meshos.marathon, "/kept", |app| app["tasksRunning"] == 3 && app["deployments"] == json!([]));
-    let processes_before = processes(&command);
-    assert_eq!(processes_before.len(), 3, "{processes_before:?}");
+    let processes_before = running(&command, 3);
     meshos.kill_9();
     assert_eq!(processes(&command), processes_before, "tasks outlive the control plane");
 
@@ -52,16 +59,10 @@ fn after_kill_9_the_same_apps_tasks_and_processes_are_there() {
         app["tasksRunning"] == 3 && task_ids(app).intersection(&task_ids(&before)).count() == 2
     });
     assert_eq!(repaired["lastTaskFailure"]["state"], "TASK_FAILED");
-    eventually("three processes", || {
-        let now = processes(&command);
-        if now.len() == 3 { Ok(()) } else { Err(now) }
-    });
+    running(&command, 3);
 
     assert!(meshos.terminate().success());
-    eventually("no process is left", || {
-        let now = processes(&command);
-        if now.is_empty() { Ok(()) } else { Err(now) }
-    });
+    running(&command, 0);
 }
 
 #[test]
@@ -74,7 +75,7 @@ fn keep_tasks_leaves_them_running_over_an_orderly_stop() {
     wanted["cmd"] = json!(command);
     assert_eq!(meshos.marathon.json("POST", "/v2/apps", &wanted).unwrap().status, 201);
     let before = app(&meshos.marathon, "/kept", |app| app["tasksRunning"] == 1);
-    let processes_before = processes(&command);
+    let processes_before = running(&command, 1);
     assert!(meshos.terminate().success());
     assert_eq!(processes(&command), processes_before);
 
@@ -82,8 +83,5 @@ fn keep_tasks_leaves_them_running_over_an_orderly_stop() {
     let after = app(&meshos.marathon, "/kept", |app| app["tasksRunning"] == 1);
     assert_eq!(task_ids(&after), task_ids(&before));
     assert!(meshos.terminate().success());
-    eventually("no process is left", || {
-        let now = processes(&command);
-        if now.is_empty() { Ok(()) } else { Err(now) }
-    });
+    running(&command, 0);
 }
