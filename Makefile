@@ -1,7 +1,7 @@
 # A thin index of commands; the work is in cargo and scripts/. CARGO_TARGET_DIR is respected.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help run setup test check fmt images up down logs proto-lock
+.PHONY: help run setup test check fmt bench images up down logs proto-lock
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)$$/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -28,6 +28,10 @@ check: ## formatting, lints, dependencies, documentation
 
 fmt: ## format the code
 	cargo fmt --all
+
+bench: ## measure a release binary on this machine
+	cargo build --release --locked
+	cargo run --quiet --locked --package meshos-loadtest -- --binary $(TARGET)/release/meshos
 
 images: ## build the container images meshos and meshos-etcd
 	scripts/docker-engine start
