@@ -4,9 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use meshos_proto::meshos::registry::v1::Leader;
-use meshos_store::{Event, KeyValue, SharedStore, Txn, Update, leader_key, watch_resync};
+use meshos_store::{Error, Event, KeyValue, LeaseId, SharedStore, Txn, Update, leader_key, watch_resync};
 use prost::Message;
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
 use tracing::{error, warn};
 
 use crate::{Backoff, Env};
@@ -52,45 +55,75 @@ pub fn follow_instances(env: &Env, store: &SharedStore, service: &str) -> watch:
     })
 }
 
-/// Keeps this replica's record in the store, bound to a lease, until the environment's tasks stop.
+/// Keeps this replica's record in the store, bound to a lease, until the environment's tasks stop. The receiver
+/// holds whether others can count on the record: false once it could not be renewed for `ttl`, until it is written
+/// again.
 pub fn register_instance(
     env: &Env,
     store: &SharedStore,
     service: &'static str,
     info: InstanceInfo,
     ttl: Duration,
-) {
-    let store = Arc::clone(store);
+) -> watch::Receiver<bool> {
+    let (listed, receiver) = watch::channel(true);
+    let registration = Registration { store: Arc::clone(store), service, info, ttl, lease: None };
     let stop = env.tasks.stopping();
-    let mut backoff = Backoff::new(&env.rng, Duration::from_millis(50), ttl);
+    let backoff = Backoff::new(&env.rng, Duration::from_millis(50), ttl / 2);
     env.tasks.spawn_graceful("register-instance", async move {
-        while !stop.is_cancelled() {
-            let kept = tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                kept = keep_registered(&store, service, &info, ttl) => kept,
-            };
-            if let Err(error) = kept {
-                warn!(service, %error, "instance record lost, writing it again");
-            }
-            tokio::select! { biased; () = stop.cancelled() => {}, () = backoff.wait() => {} }
-        }
+        tokio::select! { biased; () = stop.cancelled() => {}, () = registration.keep(backoff, listed) => {} }
     });
+    receiver
 }
 
-async fn keep_registered(
-    store: &SharedStore,
-    service: &str,
-    info: &InstanceInfo,
+struct Registration {
+    store: SharedStore,
+    service: &'static str,
+    info: InstanceInfo,
     ttl: Duration,
-) -> meshos_store::Result<()> {
-    let lease = store.grant(ttl).await?;
-    let record = Leader { instance: info.instance.clone(), address: info.address.clone(), epoch: 0 };
-    let key = format!("services/{service}/{}", info.instance);
-    store.txn(Txn::new().put_leased(key, Bytes::from(record.encode_to_vec()), lease)).await?;
-    loop {
-        tokio::time::sleep(ttl / 3).await;
-        store.keep_alive(lease).await?;
+    lease: Option<LeaseId>,
+}
+
+impl Registration {
+    async fn keep(mut self, mut backoff: Backoff, listed: watch::Sender<bool>) {
+        let mut renewed = Instant::now();
+        loop {
+            let late = |_| Error::Unavailable {
+                call: "register",
+                why: "no answer in time".to_owned(),
+                outcome_unknown: true,
+            };
+            match timeout(self.ttl / 2, self.renew()).await.map_err(late).flatten() {
+                Ok(()) => {
+                    renewed = Instant::now();
+                    listed.send_if_modified(|listed| !std::mem::replace(listed, true));
+                    backoff.reset();
+                    sleep(self.ttl / 3).await;
+                }
+                Err(error) => {
+                    warn!(service = self.service, %error, "instance record not renewed, trying again");
+                    if !error.retryable() || renewed.elapsed() >= self.ttl {
+                        self.lease = None;
+                    }
+                    if renewed.elapsed() >= self.ttl {
+                        listed.send_if_modified(|listed| std::mem::replace(listed, false));
+                    }
+                    backoff.wait().await;
+                }
+            }
+        }
+    }
+
+    async fn renew(&mut self) -> meshos_store::Result<()> {
+        if let Some(lease) = self.lease {
+            return self.store.keep_alive(lease).await;
+        }
+        let lease = self.store.grant(self.ttl).await?;
+        let Self { info, service, .. } = self;
+        let record = Leader { instance: info.instance.clone(), address: info.address.clone(), epoch: 0 };
+        let key = format!("services/{service}/{}", info.instance);
+        self.store.txn(Txn::new().put_leased(key, Bytes::from(record.encode_to_vec()), lease)).await?;
+        self.lease = Some(lease);
+        Ok(())
     }
 }
 

@@ -31,8 +31,9 @@ const AGENTS: [&str; 3] = ["agent-a", "agent-b", "agent-c"];
 const STORE: &str = "store";
 const USER: &str = "user";
 
-/// Simulated time after which a run has failed to settle.
-const LIMIT: Duration = Duration::from_secs(900);
+/// Simulated time that a cluster has to settle once nothing goes wrong any more: less than any periodic
+/// reconciliation takes.
+const SETTLING: Duration = Duration::from_secs(120);
 /// 2026-01-01T00:00:00Z
 const EPOCH: Duration = Duration::from_secs(1_767_225_600);
 
@@ -88,8 +89,8 @@ impl Cluster {
     fn new(seed: u64, script: &Script) -> Self {
         let rng = Rng::seeded(seed);
         let mut sim = turmoil::Builder::new()
-            .simulation_duration(LIMIT)
-            .tick_duration(Duration::from_millis(1))
+            .simulation_duration(script.faults_until + SETTLING)
+            .tick_duration(Duration::from_millis(2))
             .epoch(UNIX_EPOCH + EPOCH)
             .min_message_latency(Duration::from_millis(0))
             .max_message_latency(Duration::from_millis(8))
@@ -121,7 +122,7 @@ impl Cluster {
         loop {
             for fault in self.schedule.due(self.sim.elapsed()) {
                 self.faults.push(format!("{:>7} ms {fault:?}", self.sim.elapsed().as_millis()));
-                fault.inject(&mut self.sim, &self.central);
+                fault.inject(&mut self.sim, &self.central, &self.machines);
             }
             let finished = self.sim.step().map_err(|error| self.describe(&format!("{error}")))?;
             self.observe()?;

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use meshos_testing::sim::{Report, Script, run};
 
-/// More for a longer search: `MESHOS_TEST_SEEDS=1000 cargo test -p meshos-testing --test simulation`.
+/// Few, so that the test stays short in a debug build. More for a longer search, which wants a release build:
+/// `MESHOS_TEST_SEEDS=1000 cargo test --release -p meshos-testing --test simulation`.
 fn seeds() -> u64 {
-    std::env::var("MESHOS_TEST_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(12)
+    std::env::var("MESHOS_TEST_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(4)
 }
 
 fn check(seed: u64, report: &Report) {

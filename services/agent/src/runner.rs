@@ -12,7 +12,7 @@ use meshos_proto::{
     mesos::v1 as pb,
 };
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot, watch},
+    sync::{Notify, Semaphore, mpsc, oneshot, watch},
     time::{Instant, sleep_until},
 };
 use tracing::{Instrument, error, info, warn};
@@ -91,6 +91,8 @@ pub(crate) struct Runner {
     pub(crate) sandboxes: Sandboxes,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) events: mpsc::Sender<Event>,
+    /// Told when the session with the registry must be opened again.
+    pub(crate) renew: Arc<Notify>,
     /// Locked for as long as the loop runs.
     _work_dir: WorkDir,
     outlet: Outlet,
@@ -134,12 +136,14 @@ pub(crate) struct Parts {
     pub(crate) sandboxes: Sandboxes,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) renew: Arc<Notify>,
     pub(crate) work_dir: WorkDir,
 }
 
 impl Runner {
     pub(crate) fn new(parts: Parts, core: Core, started: Instant) -> Self {
-        let Parts { env, checkpoint, containerizer, identity, sandboxes, status, events, work_dir } = parts;
+        let Parts { env, checkpoint, containerizer, identity, sandboxes, status, events, renew, work_dir } =
+            parts;
         let outlet = Outlet::default();
         Self {
             env,
@@ -150,6 +154,7 @@ impl Runner {
             sandboxes,
             status,
             events,
+            renew,
             _work_dir: work_dir,
             outlet,
             started,
@@ -320,8 +325,10 @@ impl Runner {
             Effect::Detach(directory) => self.sandboxes.detach(&directory),
             Effect::LinkRefused(reason) => {
                 warn!(reason, "the allocator refuses the link");
-                // The stream ends with its sender; the link is tried again, with growing delays.
+                // The stream ends with its sender; the link is tried again, with growing delays. Whatever the reason,
+                // the registry knows better: it takes the agent back or refuses it for good.
                 self.outlet.link = None;
+                self.renew.notify_one();
             }
         }
     }

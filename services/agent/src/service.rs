@@ -10,7 +10,7 @@ use meshos_proto::{
 use meshos_types::AgentId;
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, oneshot, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     time::{Instant, timeout},
 };
 use tracing::{info, warn};
@@ -160,6 +160,7 @@ pub async fn start(
     let (events, inbox) = mpsc::channel(EVENTS);
     let sandboxes = Sandboxes::new(&work_dir.path);
     let (status, status_receiver) = watch::channel(Status::default());
+    let renew = Arc::new(Notify::new());
     let parts = Parts {
         env: env.clone(),
         checkpoint,
@@ -168,6 +169,7 @@ pub async fn start(
         sandboxes: sandboxes.clone(),
         status: status.clone(),
         events: events.clone(),
+        renew: Arc::clone(&renew),
         work_dir,
     };
     let settings = Settings {
@@ -178,7 +180,7 @@ pub async fn start(
         shutdown_grace: config.executor_shutdown_grace_period,
     };
     let agent_id = run_core(parts, settings, replay, inbox).await?;
-    start_session(&env, &config, &identity, agent_id, (events.clone(), status));
+    start_session(&env, &config, &identity, agent_id, (events.clone(), status, renew));
     let grpc_address = start_grpc(&env, &config, events.clone()).await?;
     if let Some(listener) = listener {
         let api = Api::new(
@@ -241,7 +243,7 @@ fn start_session(
     config: &Config,
     identity: &Identity,
     agent_id: Option<AgentId>,
-    (events, status): (mpsc::Sender<Event>, watch::Sender<Status>),
+    (events, status, renew): (mpsc::Sender<Event>, watch::Sender<Status>, Arc<Notify>),
 ) {
     let agent = pb::AgentInfo { id: agent_id.map(Into::into), ..identity.info.clone() };
     let register = Register {
@@ -252,7 +254,8 @@ fn start_session(
     };
     let (leader, leader_receiver) = watch::channel(None);
     let addresses = config.registry.clone();
-    let session = Session { env: env.clone(), addresses, register, events: events.clone(), leader, status };
+    let session =
+        Session { env: env.clone(), addresses, register, events: events.clone(), leader, status, renew };
     env.tasks.spawn("registry-session", session.run());
     let link = Link { env: env.clone(), leader: leader_receiver, events };
     env.tasks.spawn("allocator-link", link.run());

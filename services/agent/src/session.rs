@@ -1,6 +1,6 @@
 //! The session with the registry: admission, pings, and the news of who leads the allocator.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use meshos_mesh::{Backoff, Env, MAX_MESSAGE_BYTES, connect};
 use meshos_proto::{
@@ -12,7 +12,7 @@ use meshos_proto::{
 };
 use meshos_types::AgentId;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::timeout,
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -40,6 +40,8 @@ pub(crate) struct Session {
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) leader: watch::Sender<Option<Leader>>,
     pub(crate) status: watch::Sender<Status>,
+    /// Notified when the allocator does not take the agent: a new session puts its record right.
+    pub(crate) renew: Arc<Notify>,
 }
 
 /// Why a session ended.
@@ -105,7 +107,7 @@ impl Session {
         let opening = timeout(OPENING, client.session(ReceiverStream::new(receiver))).await;
         let mut responses = opening.map_err(|_| silent(OPENING))??.into_inner();
         let mut patience = OPENING;
-        while let Some(response) = next(&mut responses, patience).await? {
+        while let Some(response) = self.next(&mut responses, patience).await? {
             match response.body {
                 Some(Response::Registered(registered)) => {
                     backoff.reset();
@@ -138,6 +140,18 @@ impl Session {
         self.events.send(Event::Input(Input::Registered(id))).await.map_err(|_| Ended::Stopped)
     }
 
+    async fn next(
+        &self,
+        responses: &mut Streaming<SessionResponse>,
+        patience: Duration,
+    ) -> Result<Option<SessionResponse>, Ended> {
+        tokio::select! {
+            biased;
+            () = self.renew.notified() => Err(Ended::Broken("the allocator refuses the link".to_owned())),
+            response = timeout(patience, responses.message()) => Ok(response.map_err(|_| silent(patience))??),
+        }
+    }
+
     /// An absent leader changes nothing: the link finds out by itself whether its leader still leads.
     fn lead(&self, leader: Option<Leader>) {
         let Some(leader) = leader.filter(|leader| !leader.address.is_empty()) else { return };
@@ -154,13 +168,6 @@ impl Session {
 
 fn silent(patience: Duration) -> Ended {
     Ended::Broken(format!("nothing heard for {} ms", patience.as_millis()))
-}
-
-async fn next(
-    responses: &mut Streaming<SessionResponse>,
-    patience: Duration,
-) -> Result<Option<SessionResponse>, Ended> {
-    Ok(timeout(patience, responses.message()).await.map_err(|_| silent(patience))??)
 }
 
 async fn send(requests: &mpsc::Sender<SessionRequest>, body: Request) -> Result<(), Ended> {

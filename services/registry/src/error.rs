@@ -10,10 +10,14 @@ pub enum Error {
     Transport(#[from] TransportError),
     #[error("the store did not do what the registry asked")]
     Store(#[from] meshos_store::Error),
+    #[error("agent {agent_id}: the store does not tell whether session {session} was recorded")]
+    Unsure { agent_id: String, session: u64, source: meshos_store::Error },
     #[error("agent {agent_id}: its record changed {attempts} times while it was written; try again")]
     Contended { agent_id: String, attempts: u32 },
     #[error("epoch {epoch} does not lead the allocator any more: the write was refused")]
     Fenced { epoch: u64 },
+    #[error("this replica has lost contact with the store and serves nobody until it is back; use another")]
+    CutOff,
     #[error("{field}: {reason}")]
     Invalid { field: &'static str, reason: String },
 }
@@ -24,7 +28,7 @@ impl From<Error> for Status {
         match error {
             Error::Invalid { .. } => Status::invalid_argument(message),
             Error::Fenced { .. } => Status::failed_precondition(message),
-            Error::Contended { .. } => Status::unavailable(message),
+            Error::Contended { .. } | Error::CutOff | Error::Unsure { .. } => Status::unavailable(message),
             Error::Store(cause) if cause.retryable() => Status::unavailable(message),
             Error::Store(_) | Error::Transport(_) => Status::internal(message),
         }

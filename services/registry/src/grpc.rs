@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{
     config::Config,
     error::Error,
+    held::Held,
     metrics::RegistryMetrics,
     roll::Roll,
     session::Session,
@@ -35,6 +36,16 @@ pub(crate) struct Grpc {
     pub(crate) roll: Roll,
     pub(crate) allocator: watch::Receiver<Option<LeaderInfo>>,
     pub(crate) subscribe: mpsc::Sender<Subscribe>,
+    pub(crate) held: Held,
+    /// Whether this replica can be counted on.
+    pub(crate) listed: watch::Receiver<bool>,
+}
+
+impl Grpc {
+    /// What a replica knows that is cut off from the store is out of date.
+    fn check_listed(&self) -> Result<(), Error> {
+        if *self.listed.borrow() { Ok(()) } else { Err(Error::CutOff) }
+    }
 }
 
 #[tonic::async_trait]
@@ -46,6 +57,7 @@ impl Registry for Grpc {
         &self,
         request: Request<Streaming<SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        self.check_listed()?;
         let (responses, receiver) = mpsc::channel(OUTBOX);
         let session = Session {
             env: self.env.clone(),
@@ -53,6 +65,8 @@ impl Registry for Grpc {
             roll: self.roll.clone(),
             metrics: self.metrics.clone(),
             allocator: self.allocator.clone(),
+            held: self.held.clone(),
+            listed: self.listed.clone(),
             responses,
         };
         self.env.tasks.spawn("agent-session", session.run(request.into_inner()));
@@ -60,6 +74,7 @@ impl Registry for Grpc {
     }
 
     async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        self.check_listed()?;
         let stopping = || Status::unavailable("the registry is stopping");
         let (sender, receiver) = oneshot::channel();
         self.subscribe.send(sender).await.map_err(|_| stopping())?;

@@ -14,6 +14,7 @@ pub mod service;
 pub mod store;
 
 mod grpc;
+mod held;
 mod roll;
 mod session;
 

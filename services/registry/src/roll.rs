@@ -42,7 +42,7 @@ impl Roll {
         }
     }
 
-    /// Admits an agent or takes it back. The record is durable when this returns.
+    /// Admits an agent or takes it back. The record is durable when this returns; after [`Error::Unsure`] it may be.
     pub(crate) async fn admit(&self, register: &Register) -> Result<Result<Agent, Refusal>, Error> {
         let id = match membership::check(register)? {
             Some(id) => id,
@@ -62,9 +62,16 @@ impl Roll {
                 None => Compare::Absent(key.clone()),
             };
             let txn = Txn::new().when(unchanged).put(key.clone(), encode(&agent));
-            if let TxnOutcome::Committed(_) = self.store.txn(txn).await? {
-                info!(agent_id = id, session = agent.session, "agent admitted");
-                return Ok(Ok(agent));
+            match self.store.txn(txn).await {
+                Ok(TxnOutcome::Committed(_)) => {
+                    info!(agent_id = id, session = agent.session, "agent admitted");
+                    return Ok(Ok(agent));
+                }
+                Ok(TxnOutcome::Refused) => {}
+                Err(source) if source.outcome_unknown() => {
+                    return Err(Error::Unsure { agent_id: id, session: agent.session, source });
+                }
+                Err(error) => return Err(error.into()),
             }
         }
         Err(Error::Contended { agent_id: id, attempts: ATTEMPTS })

@@ -24,6 +24,7 @@ use crate::{
     config::Config,
     error::Error,
     grpc::{Grpc, Subscribe},
+    held::Held,
     judge::Judge,
     membership::End,
     metrics::RegistryMetrics,
@@ -53,6 +54,10 @@ pub async fn start(env: &Env, store: SharedStore, config: Config) -> Result<Hand
     let metrics = RegistryMetrics::new(&env.metrics);
     let roll = Roll::new(env, &store, &config);
     let (subscribe, subscriptions) = mpsc::channel(64);
+    let held = Held::default();
+    let info = InstanceInfo { instance: config.instance.clone(), address: address.clone() };
+    // Stands for all sessions of this replica as well: `registry/replicas` would say the same twice.
+    let listed = register_instance(env, &store, "registry", info, config.lease_ttl);
     let grpc = Grpc {
         env: env.clone(),
         store: Arc::clone(&store),
@@ -61,18 +66,19 @@ pub async fn start(env: &Env, store: SharedStore, config: Config) -> Result<Hand
         roll: roll.clone(),
         allocator: follow_leader(env, &store, "allocator"),
         subscribe,
+        held: held.clone(),
+        listed: listed.clone(),
     };
     let server = RegistryServer::new(grpc)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let serving = serve(env, "registry", listener, Routes::new(server)).await;
-    let info = InstanceInfo { instance: config.instance.clone(), address: address.clone() };
-    // Stands for all sessions of this replica as well: `registry/replicas` would say the same twice.
-    register_instance(env, &store, "registry", info, config.lease_ttl);
     let follower = Follower {
         replicas: follow_instances(env, &store, "registry"),
         judge: Judge::new(&config.instance, config.ping_timeout()),
         roll,
+        held,
+        listed,
         feed: Feed::new(FEED),
         agents: BTreeMap::new(),
         revision: 0,
@@ -89,6 +95,9 @@ struct Follower {
     replicas: watch::Receiver<Vec<InstanceInfo>>,
     judge: Judge,
     roll: Roll,
+    held: Held,
+    /// Whether this replica can be counted on.
+    listed: watch::Receiver<bool>,
     feed: Feed<WatchResponse>,
     agents: BTreeMap<String, Agent>,
     revision: u64,
@@ -125,6 +134,10 @@ impl Follower {
                     Ok(()) => self.replicas_changed(),
                     Err(_) => return,
                 },
+                changed = self.listed.changed() => match changed {
+                    Ok(()) => self.listed_changed(),
+                    Err(_) => return,
+                },
                 () = wait(deadline) => self.judge_silent(),
             }
         }
@@ -141,10 +154,10 @@ impl Follower {
                     .filter_map(|item| Some((id_of(&item.key), read_agent(item)?)))
                     .collect();
                 for id in known.difference(&agents.keys().cloned().collect()) {
-                    self.judge.agent(id, None, now);
+                    self.note(id, None, now);
                 }
                 for (id, agent) in &agents {
-                    self.judge.agent(id, Some(agent), now);
+                    self.note(id, Some(agent), now);
                 }
                 let removed_agent_ids = known.into_iter().filter(|id| !agents.contains_key(id)).collect();
                 let changed = agents.values().cloned().collect();
@@ -158,12 +171,12 @@ impl Follower {
                     match event {
                         Event::Put(record) => {
                             let Some(agent) = read_agent(record) else { continue };
-                            self.judge.agent(&id, Some(&agent), now);
+                            self.note(&id, Some(&agent), now);
                             self.agents.insert(id, agent.clone());
                             delta.changed.push(agent);
                         }
                         Event::Delete { .. } => {
-                            self.judge.agent(&id, None, now);
+                            self.note(&id, None, now);
                             self.agents.remove(&id);
                             delta.removed_agent_ids.push(id);
                         }
@@ -172,6 +185,11 @@ impl Follower {
                 self.publish(batch.revision, delta);
             }
         }
+    }
+
+    fn note(&mut self, id: &str, agent: Option<&Agent>, now: Instant) {
+        self.judge.agent(id, agent, now);
+        self.held.record(id, agent);
     }
 
     fn publish(&mut self, revision: u64, delta: Delta) {
@@ -192,7 +210,21 @@ impl Follower {
         self.judge.replicas(replicas, Instant::now());
     }
 
+    /// Readers of a replica that is cut off from the store would not notice that they get no news: their streams end,
+    /// and they go to another.
+    fn listed_changed(&mut self) {
+        if !*self.listed.borrow_and_update() {
+            warn!("no contact with the store, watches end");
+            self.feed = Feed::new(FEED);
+        }
+    }
+
     fn judge_silent(&mut self) {
+        if !*self.listed.borrow() {
+            // What it knows is out of date; each is named again after another timeout.
+            drop(self.judge.due(Instant::now()));
+            return;
+        }
         for (id, session) in self.judge.due(Instant::now()) {
             let (roll, metrics) = (self.roll.clone(), self.metrics.clone());
             self.env.tasks.spawn("judge-agent", async move {

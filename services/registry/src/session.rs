@@ -11,10 +11,13 @@ use tokio::{
     sync::{mpsc, watch},
     time::{Instant, interval, timeout},
 };
+use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use tracing::{debug, warn};
 
-use crate::{config::Config, membership::End, metrics::RegistryMetrics, roll::Roll};
+use crate::{
+    config::Config, error::Error, held::Held, membership::End, metrics::RegistryMetrics, roll::Roll,
+};
 
 /// The first message must come within this time.
 const REGISTER_WITHIN: Duration = Duration::from_secs(10);
@@ -28,6 +31,9 @@ pub(crate) struct Session {
     pub(crate) roll: Roll,
     pub(crate) metrics: RegistryMetrics,
     pub(crate) allocator: watch::Receiver<Option<LeaderInfo>>,
+    pub(crate) held: Held,
+    /// Whether this replica can be counted on.
+    pub(crate) listed: watch::Receiver<bool>,
     pub(crate) responses: Responses,
 }
 
@@ -43,7 +49,7 @@ impl Session {
                 let refused = Refused { reason: refusal.0 };
                 return self.send(session_response::Body::Refused(refused)).await.unwrap_or(());
             }
-            Err(error) => return self.fail(error.into()).await,
+            Err(error) => return self.not_admitted(error).await,
         };
         let Some(id) = agent.info.and_then(|info| info.id) else { return };
         self.metrics.registrations.inc();
@@ -53,22 +59,31 @@ impl Session {
             ping_timeout_ms: u64::try_from(self.config.ping_timeout().as_millis()).unwrap_or(u64::MAX),
             allocator: self.allocator.borrow_and_update().as_ref().map(leader),
         };
+        let over = self.held.begin(&id.value, agent.session);
         let end = match self.send(session_response::Body::Registered(registered)).await {
-            Ok(()) => self.hold(&mut requests).await,
+            Ok(()) => self.hold(&mut requests, &over).await,
             Err(()) => End::Broken,
         };
+        self.held.end(&id.value, agent.session);
         self.metrics.sessions.dec();
-        self.finish(&id.value, agent.session, end).await;
+        let Self { env, roll, responses, .. } = self;
+        // The agent opens another one at once, while the store may take its time.
+        drop((requests, responses));
+        finish(&env, &roll, (&id.value, agent.session), end).await;
     }
 
     /// Keeps the session until it ends.
-    async fn hold(&mut self, requests: &mut Streaming<SessionRequest>) -> End {
+    async fn hold(&mut self, requests: &mut Streaming<SessionRequest>, over: &CancellationToken) -> End {
+        let cut_off = cut_off(self.listed.clone(), self.config.ping_timeout() / 2);
+        tokio::pin!(cut_off);
         let mut pings = interval(self.config.ping_interval);
         let mut heard = Instant::now();
         let mut sequence = 0;
         loop {
             tokio::select! {
                 biased;
+                () = over.cancelled() => return End::Broken,
+                () = &mut cut_off => return End::Broken,
                 message = requests.message() => match message {
                     Ok(Some(SessionRequest { body: Some(session_request::Body::Unregister(_)) })) => return End::Left,
                     Ok(Some(_)) => heard = Instant::now(),
@@ -99,15 +114,6 @@ impl Session {
         }
     }
 
-    /// Writes down how it ended. While the store does not answer this goes on trying: nobody else knows.
-    async fn finish(&self, id: &str, session: u64, end: End) {
-        let mut backoff = Backoff::new(&self.env.rng, Duration::from_millis(100), Duration::from_secs(5));
-        while let Err(error) = self.roll.end(id, session, end).await {
-            warn!(agent_id = id, %error, "end of session not recorded, trying again");
-            backoff.wait().await;
-        }
-    }
-
     /// A message that cannot be handed over within a ping interval counts as a broken stream.
     async fn send(&self, body: session_response::Body) -> Result<(), ()> {
         let response = Ok(SessionResponse { body: Some(body) });
@@ -117,9 +123,46 @@ impl Session {
         }
     }
 
+    /// A session that may have been recorded is nobody's: should its agent never come back, it must not count as
+    /// connected.
+    async fn not_admitted(self, error: Error) {
+        let recorded = match &error {
+            Error::Unsure { agent_id, session, .. } => Some((agent_id.clone(), *session)),
+            _ => None,
+        };
+        self.fail(error.into()).await;
+        let Self { env, roll, responses, .. } = self;
+        drop(responses);
+        if let Some((id, session)) = recorded {
+            finish(&env, &roll, (&id, session), End::Broken).await;
+        }
+    }
+
     async fn fail(&self, status: Status) {
         debug!(%status, "session refused");
         let _ = timeout(REGISTER_WITHIN, self.responses.send(Err(status))).await;
+    }
+}
+
+/// Returns once this replica was cut off from the store for `patience`: others will judge its agents soon, who
+/// should be with one of them by then. A shorter break makes no agent move.
+async fn cut_off(mut listed: watch::Receiver<bool>, patience: Duration) {
+    while listed.wait_for(|listed| !listed).await.map(drop).is_ok() {
+        let back = async { drop(listed.wait_for(|listed| *listed).await) };
+        if timeout(patience, back).await.is_err() {
+            return;
+        }
+    }
+    // The replica stops, and its tasks with it.
+    std::future::pending().await
+}
+
+/// Writes down how it ended. While the store does not answer this goes on trying: nobody else knows.
+async fn finish(env: &Env, roll: &Roll, (id, session): (&str, u64), end: End) {
+    let mut backoff = Backoff::new(&env.rng, Duration::from_millis(100), Duration::from_secs(5));
+    while let Err(error) = roll.end(id, session, end).await {
+        warn!(agent_id = id, %error, "end of session not recorded, trying again");
+        backoff.wait().await;
     }
 }
 

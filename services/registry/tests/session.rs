@@ -1,7 +1,13 @@
 //! Agents' sessions over the in-memory transport.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use meshos_mesh::{Env, connect};
 use meshos_proto::{
@@ -13,7 +19,11 @@ use meshos_proto::{
     mesos::v1::{AgentId, AgentInfo, FrameworkId, FrameworkInfo},
 };
 use meshos_registry::{Config, start};
-use meshos_store::{Embedded, Op, SharedStore, Txn};
+use meshos_store::{
+    Embedded, Error as StoreError, KeyValue, LeaseId, Listing, Op, Revision, SharedStore, Store, Txn,
+    TxnOutcome, Watcher,
+};
+use prost::Message;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
@@ -29,15 +39,16 @@ struct Cluster {
 }
 
 async fn cluster(ping_interval: Duration) -> Cluster {
+    cluster_on(Arc::new(Embedded::in_memory()), Duration::from_secs(5), ping_interval).await
+}
+
+async fn cluster_on(store: SharedStore, lease_ttl: Duration, ping_interval: Duration) -> Cluster {
     let env = Env::in_memory();
-    let store = Embedded::in_memory();
-    env.tasks.spawn("leases", store.run_leases());
-    let store: SharedStore = Arc::new(store);
     let config = Config {
         instance: "r0".into(),
         listen: "registry".into(),
         advertise: None,
-        lease_ttl: Duration::from_secs(5),
+        lease_ttl,
         ping_interval,
         max_missed_pings: 2,
     };
@@ -144,6 +155,110 @@ async fn an_agent_that_broke_off_becomes_unreachable_after_the_ping_timeout() {
     drop(session);
     sees(&mut cluster.client, &id, AgentState::Unreachable).await;
     cluster.env.tasks.shutdown(SOON).await;
+}
+
+#[tokio::test]
+async fn a_session_ends_when_another_replica_declared_its_agent_unreachable() {
+    let mut cluster = cluster(Duration::from_secs(15)).await;
+    let mut session = Session::open(&mut cluster.client, None).await;
+    let id = session.registered().await.agent_id.unwrap().value;
+    let record = sees(&mut cluster.client, &id, AgentState::Connected).await;
+    let judged = Agent { state: AgentState::Unreachable.into(), ..record };
+    let judgement = Txn::new().op(Op::put(format!("registry/agents/{id}"), judged.encode_to_vec()));
+    cluster.store.txn(judgement).await.unwrap();
+    while timeout(SOON, session.responses.message()).await.unwrap().unwrap().is_some() {}
+
+    // The agent notices, comes back, and all is well.
+    let mut session = Session::open(&mut cluster.client, Some(&id)).await;
+    session.registered().await;
+    sees(&mut cluster.client, &id, AgentState::Connected).await;
+    cluster.env.tasks.shutdown(SOON).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_loses_the_store_sends_everybody_away_until_it_is_back() {
+    let store = Arc::new(Switch { inner: Embedded::in_memory(), off: AtomicBool::new(false) });
+    let mut cluster = cluster_on(store.clone(), Duration::from_secs(2), Duration::from_secs(10)).await;
+    let mut session = Session::open(&mut cluster.client, None).await;
+    let id = session.registered().await.agent_id.unwrap().value;
+    let mut changes = cluster.client.watch(WatchRequest {}).await.unwrap().into_inner();
+
+    let since = tokio::time::Instant::now();
+    store.off.store(true, Ordering::Relaxed);
+    while timeout(SOON, session.responses.message()).await.unwrap().unwrap().is_some() {}
+    assert!(since.elapsed() < Duration::from_secs(20), "before others judge its agents");
+    while timeout(SOON, changes.message()).await.unwrap().unwrap().is_some() {}
+    let status = cluster.client.watch(WatchRequest {}).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    let (_silent, receiver) = mpsc::channel(1);
+    let status = cluster.client.session(ReceiverStream::new(receiver)).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+
+    store.off.store(false, Ordering::Relaxed);
+    while cluster.client.watch(WatchRequest {}).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut session = Session::open(&mut cluster.client, Some(&id)).await;
+    session.registered().await;
+    sees(&mut cluster.client, &id, AgentState::Connected).await;
+    cluster.env.tasks.shutdown(SOON).await;
+}
+
+/// A store that can be switched off; watches go on, as they do when a connection is silent.
+#[derive(Debug)]
+struct Switch {
+    inner: Embedded,
+    off: AtomicBool,
+}
+
+impl Switch {
+    fn check(&self, call: &'static str) -> meshos_store::Result<()> {
+        match self.off.load(Ordering::Relaxed) {
+            true => Err(StoreError::Unavailable { call, why: "switched off".into(), outcome_unknown: false }),
+            false => Ok(()),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Store for Switch {
+    async fn get(&self, key: &str) -> meshos_store::Result<Option<KeyValue>> {
+        self.check("get")?;
+        self.inner.get(key).await
+    }
+
+    async fn list(&self, prefix: &str) -> meshos_store::Result<Listing> {
+        self.check("list")?;
+        self.inner.list(prefix).await
+    }
+
+    async fn txn(&self, txn: Txn) -> meshos_store::Result<TxnOutcome> {
+        self.check("txn")?;
+        self.inner.txn(txn).await
+    }
+
+    async fn watch(&self, prefix: &str, from: Revision) -> meshos_store::Result<Watcher> {
+        self.inner.watch(prefix, from).await
+    }
+
+    async fn grant(&self, ttl: Duration) -> meshos_store::Result<LeaseId> {
+        self.check("grant")?;
+        self.inner.grant(ttl).await
+    }
+
+    async fn keep_alive(&self, lease: LeaseId) -> meshos_store::Result<()> {
+        self.check("keep_alive")?;
+        self.inner.keep_alive(lease).await
+    }
+
+    async fn revoke(&self, lease: LeaseId) -> meshos_store::Result<()> {
+        self.check("revoke")?;
+        self.inner.revoke(lease).await
+    }
+
+    async fn compact(&self, revision: Revision) -> meshos_store::Result<()> {
+        self.inner.compact(revision).await
+    }
 }
 
 #[tokio::test]

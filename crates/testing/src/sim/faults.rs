@@ -1,17 +1,25 @@
 //! What goes wrong, and when.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
+use meshos_agent::containerizer::{ExitStatus, sim::SimContainerizer};
 use meshos_mesh::Rng;
 use turmoil::Sim;
 
 use super::{AGENTS, ALLOCATORS, REGISTRIES, SCHEDULERS, store::Central};
+
+/// Machines by the name of their agent's host.
+type Machines = BTreeMap<&'static str, SimContainerizer>;
 
 /// One thing that goes wrong, or is mended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The process dies; what runs on the machine lives on.
     Crash(&'static str),
+    /// The machine loses power: the agent dies, and all that runs with it.
+    PowerLoss(&'static str),
+    /// A task of the machine fails by itself.
+    TaskFails(&'static str),
     /// The process starts again.
     Restart(&'static str),
     /// No message passes between two hosts.
@@ -29,9 +37,18 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub(super) fn inject(&self, sim: &mut Sim<'static>, central: &Central) {
+    pub(super) fn inject(&self, sim: &mut Sim<'static>, central: &Central, machines: &Machines) {
         match *self {
             Self::Crash(host) => sim.crash(host),
+            Self::PowerLoss(host) => {
+                sim.crash(host);
+                machines[host].reboot();
+            }
+            Self::TaskFails(host) => {
+                if let Some(container) = machines[host].running().keys().next() {
+                    machines[host].end(container, ExitStatus::Code(1));
+                }
+            }
             Self::Restart(host) => sim.bounce(host),
             Self::Partition(a, b) => sim.partition(a, b),
             Self::Heal(a, b) => sim.repair(a, b),
@@ -43,7 +60,7 @@ impl Fault {
     }
 }
 
-/// Faults with their times; each is mended later.
+/// Faults with their times; each that lasts is mended later.
 #[derive(Debug)]
 pub(super) struct Schedule {
     /// The next one last.
@@ -63,7 +80,7 @@ impl Schedule {
             if hosts.iter().all(free) {
                 let end = (at + Duration::from_millis(200 + rng.below(10_000))).min(until);
                 events.push((at, fault));
-                events.push((end, mend));
+                events.extend(mend.map(|mend| (end, mend)));
                 busy.push((end, hosts));
             }
             at += Duration::from_millis(200 + rng.below(4_000));
@@ -81,18 +98,26 @@ impl Schedule {
     }
 }
 
-fn draw(rng: &Rng) -> (Fault, Fault, Vec<&'static str>) {
+fn draw(rng: &Rng) -> (Fault, Option<Fault>, Vec<&'static str>) {
     let control: Vec<&'static str> = REGISTRIES.into_iter().chain(ALLOCATORS).chain(SCHEDULERS).collect();
     let all: Vec<&'static str> = control.iter().copied().chain(AGENTS).collect();
     let pick = |hosts: &[&'static str]| hosts[usize::try_from(rng.below(hosts.len() as u64)).unwrap_or(0)];
-    match rng.below(6) {
+    match rng.below(8) {
         0 | 1 => {
             let host = pick(&all);
-            (Fault::Crash(host), Fault::Restart(host), vec![host])
+            (Fault::Crash(host), Some(Fault::Restart(host)), vec![host])
         }
         2 => {
             let host = pick(&control);
-            (Fault::CutOff(host), Fault::Join(host), vec![host])
+            (Fault::CutOff(host), Some(Fault::Join(host)), vec![host])
+        }
+        3 => {
+            let host = pick(&AGENTS);
+            (Fault::PowerLoss(host), Some(Fault::Restart(host)), vec![host])
+        }
+        4 => {
+            let host = pick(&AGENTS);
+            (Fault::TaskFails(host), None, vec![host])
         }
         kind => {
             let a = pick(&control);
@@ -102,10 +127,10 @@ fn draw(rng: &Rng) -> (Fault, Fault, Vec<&'static str>) {
                     break b;
                 }
             };
-            if kind == 3 {
-                (Fault::Delay(a, b), Fault::Release(a, b), vec![a, b])
+            if kind == 5 {
+                (Fault::Delay(a, b), Some(Fault::Release(a, b)), vec![a, b])
             } else {
-                (Fault::Partition(a, b), Fault::Heal(a, b), vec![a, b])
+                (Fault::Partition(a, b), Some(Fault::Heal(a, b)), vec![a, b])
             }
         }
     }

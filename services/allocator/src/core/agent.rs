@@ -37,7 +37,7 @@ pub(crate) struct Agent {
     /// Live tasks, also those that are over and not acknowledged.
     pub(crate) tasks: BTreeSet<(FrameworkId, TaskId)>,
     pub(crate) offers: BTreeSet<OfferId>,
-    /// Kills that it could not be told yet.
+    /// Kills of tasks that have not ended: a link may break with one on its way.
     pub(crate) kills: BTreeMap<(FrameworkId, TaskId), Option<pb::KillPolicy>>,
 }
 

@@ -69,7 +69,7 @@ impl Core {
             self.counters.add("master/slave_removals/reason_unregistered", 1);
             self.lose_agent(id, TaskState::TaskLost, Reason::AgentRemoved, TaskPlace::Completed);
             self.agents.remove(id);
-            self.recovered.remove(id);
+            self.no_longer_awaited(id);
             self.dirty.agents.insert(id.clone());
         }
         self.refuse_waiting(id, "Agent has been removed");
@@ -178,7 +178,7 @@ impl Core {
         if waiting {
             self.recovered.insert(id.clone());
         } else {
-            self.recovered.remove(id);
+            self.no_longer_awaited(id);
         }
     }
 

@@ -128,7 +128,7 @@ impl Core {
         }
     }
 
-    /// Mesos 4.5: unknown tasks are reconciled, a kill for an agent that is away waits for it.
+    /// Mesos 4.5: unknown tasks are reconciled; a kill stands until the task has ended, over any number of links.
     fn kill(&mut self, id: &FrameworkId, kill: call::Kill) {
         let task = TaskId::from(&kill.task_id);
         let named = kill.agent_id.as_ref().map(AgentId::from);
@@ -140,10 +140,8 @@ impl Core {
             return;
         }
         let Some(agent) = self.agents.get_mut(&agent_id) else { return };
-        let Some(link) = agent.link else {
-            agent.kills.insert((id.clone(), task), kill.kill_policy);
-            return;
-        };
+        agent.kills.insert((id.clone(), task.clone()), kill.kill_policy);
+        let Some(link) = agent.link else { return };
         let (framework_id, task_id) = (Some(id.to_proto()), Some(task.to_proto()));
         self.command(link, Body::Kill(Kill { framework_id, task_id, kill_policy: kill.kill_policy }));
     }

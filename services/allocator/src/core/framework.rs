@@ -40,6 +40,8 @@ pub(crate) struct Framework {
     pub(crate) used: Quantities,
     pub(crate) offered: Quantities,
     pub(crate) filters: Filters,
+    /// Questions about tasks that wait for agents which have not linked to this leader yet.
+    pub(crate) unanswered: Unanswered,
     /// What the registry was told last.
     pub(crate) persisted: Option<registry::Framework>,
 }
@@ -99,6 +101,15 @@ impl Framework {
             removed_at_ms: 0,
         }
     }
+}
+
+/// What a framework asked on its present stream and nobody could answer.
+#[derive(Debug, Default)]
+pub(crate) struct Unanswered {
+    /// It asked for everything.
+    pub(crate) all: bool,
+    /// Tasks that it asked for, by the agent that must know.
+    pub(crate) tasks: BTreeMap<AgentId, BTreeSet<TaskId>>,
 }
 
 /// A framework that was removed.

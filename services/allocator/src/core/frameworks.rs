@@ -76,6 +76,7 @@ impl Core {
             used: Quantities::new(),
             offered: Quantities::new(),
             filters: super::filters::Filters::default(),
+            unanswered: super::framework::Unanswered::default(),
             persisted: None,
         }
     }

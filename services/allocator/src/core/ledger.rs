@@ -156,14 +156,16 @@ impl Core {
         self.send(framework, super::events::update(status.clone()));
     }
 
-    /// Forgets that a task is unreachable or completed: its agent still has it.
-    pub(super) fn forget_retired(&mut self, framework: &FrameworkId, task: &TaskId) {
-        let Some(known) = self.frameworks.get_mut(framework) else { return };
+    /// Forgets that a task is unreachable or completed: its agent still has it. Whether it was either.
+    pub(super) fn forget_retired(&mut self, framework: &FrameworkId, task: &TaskId) -> bool {
+        let Some(known) = self.frameworks.get_mut(framework) else { return false };
         let unreachable = known.ledger.unreachable.remove(task).map(|_| TaskPlace::Unreachable);
         let completed = known.ledger.completed.remove(task).map(|_| TaskPlace::Completed);
-        for place in [unreachable, completed].into_iter().flatten() {
-            self.publish_task_removed(framework, task, place);
+        let places: Vec<_> = [unreachable, completed].into_iter().flatten().collect();
+        for place in &places {
+            self.publish_task_removed(framework, task, *place);
         }
+        !places.is_empty()
     }
 
     /// The state of a live task.

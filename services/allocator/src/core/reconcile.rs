@@ -1,5 +1,7 @@
 //! Reconciliation: what the leader knows of tasks (Mesos 4.4).
 
+use std::collections::BTreeSet;
+
 use meshos_proto::{
     meshos::registry::v1::AgentState,
     mesos::v1::{self as pb, OperationState, TaskState, scheduler::call, task_status::Reason},
@@ -13,7 +15,7 @@ use super::{
 };
 
 impl Core {
-    /// An empty list asks for all tasks.
+    /// An empty list asks for all tasks: those of agents that are still awaited follow when these link.
     pub(super) fn reconcile(&mut self, id: &FrameworkId, reconcile: &call::Reconcile) {
         if !reconcile.tasks.is_empty() {
             for task in &reconcile.tasks {
@@ -22,15 +24,42 @@ impl Core {
             }
             return;
         }
-        let Some(framework) = self.frameworks.get(id) else { return };
-        let live = framework.ledger.live.iter();
-        let known: Vec<_> = live.map(|(task, entry)| self.known_status(task, entry)).collect();
-        for status in known {
-            self.answer(id, status);
+        let awaiting = !self.recovered.is_empty();
+        let Some(framework) = self.frameworks.get_mut(id) else { return };
+        framework.unanswered.all |= awaiting;
+        let live: Vec<TaskId> = framework.ledger.live.keys().cloned().collect();
+        for task in live {
+            self.reconcile_one(id, &task, None);
         }
     }
 
-    /// One task, known or not; silence where nobody can know yet.
+    /// An agent is no longer awaited: it has linked, or it is known that it does not come.
+    pub(super) fn no_longer_awaited(&mut self, agent: &AgentId) {
+        if self.recovered.remove(agent) {
+            self.answer_late(agent, false);
+        }
+    }
+
+    /// Answers what frameworks asked while the agent was awaited. Its live tasks are left out when their frameworks
+    /// were `told` of them anyway.
+    pub(super) fn answer_late(&mut self, agent: &AgentId, told: bool) {
+        let live = self.agents.get(agent).map(|agent| agent.tasks.clone()).unwrap_or_default();
+        let mut questions = BTreeSet::new();
+        for (id, framework) in self.frameworks.iter_mut().filter(|(_, framework)| framework.is_connected()) {
+            let asked = framework.unanswered.tasks.remove(agent).unwrap_or_default();
+            questions.extend(asked.into_iter().map(|task| (id.clone(), task)));
+        }
+        let all =
+            |id: &FrameworkId| self.frameworks.get(id).is_some_and(|framework| framework.unanswered.all);
+        questions.extend(live.iter().filter(|(id, _)| all(id)).cloned());
+        for (id, task) in questions {
+            if !(told && live.contains(&(id.clone(), task.clone()))) {
+                self.reconcile_one(&id, &task, Some(agent));
+            }
+        }
+    }
+
+    /// One task, known or not; silence where nobody can know yet: the answer follows once its agent has linked.
     pub(super) fn reconcile_one(&mut self, id: &FrameworkId, task: &TaskId, agent: Option<&AgentId>) {
         let Some(framework) = self.frameworks.get(id) else { return };
         if let Some(entry) = framework.ledger.live.get(task) {
@@ -44,6 +73,10 @@ impl Core {
             None => !self.recovered.is_empty(),
         };
         if may_return {
+            let agent = agent.cloned();
+            if let (Some(agent), Some(framework)) = (agent, self.frameworks.get_mut(id)) {
+                framework.unanswered.tasks.entry(agent).or_default().insert(task.clone());
+            }
             return;
         }
         let known = agent.and_then(|agent| self.agents.get(agent));

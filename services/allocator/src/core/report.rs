@@ -58,7 +58,9 @@ impl Core {
         }
         self.drop_unreported(id, &reported);
         self.resend_kills(id, link);
-        self.recovered.remove(id);
+        if self.recovered.remove(id) {
+            self.answer_late(id, returned);
+        }
         self.touched_agents.insert(id.clone());
     }
 
@@ -132,15 +134,17 @@ impl Core {
     fn adopt_task(&mut self, framework: &FrameworkId, agent: &AgentId, task: pb::Task, returned: bool) {
         let task_id = TaskId::from(&task.task_id);
         let state = task.state();
+        // Whoever was told that it is lost or over must hear that it is not.
+        let mut revived = returned;
         if self.live_state(framework, &task_id).is_some() {
             self.correct_task(framework, &task_id, task);
         } else {
             // It was taken for lost, or its last acknowledgement has not reached the agent.
-            self.forget_retired(framework, &task_id);
+            revived |= self.forget_retired(framework, &task_id) && !is_terminal(state);
             let Some(entry) = self.entry_of(framework, agent, task) else { return };
             self.enter_task(framework, entry);
         }
-        if returned {
+        if revived {
             let message = format!("Agent {agent} came back");
             let verdict = Verdict { state, reason: Reason::AgentReregistered, message };
             let status = events::status(&task_id, Some(agent), &verdict, self.now);
@@ -207,8 +211,8 @@ impl Core {
     }
 
     fn resend_kills(&mut self, id: &AgentId, link: LinkId) {
-        let Some(agent) = self.agents.get_mut(id) else { return };
-        for ((framework, task), kill_policy) in std::mem::take(&mut agent.kills) {
+        let Some(agent) = self.agents.get(id) else { return };
+        for ((framework, task), kill_policy) in agent.kills.clone() {
             let (framework_id, task_id) = (Some(framework.to_proto()), Some(task.to_proto()));
             self.command(link, Body::Kill(Kill { framework_id, task_id, kill_policy }));
         }

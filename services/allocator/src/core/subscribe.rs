@@ -7,7 +7,7 @@ use meshos_types::{FrameworkId, RoleName, role::check_role};
 
 use super::{
     CallError, Core, Effect, StreamId, events,
-    framework::{Connection, has_capability, roles_of},
+    framework::{Connection, Unanswered, has_capability, roles_of},
     timers::{HEARTBEAT_MS, Timer},
     validate,
 };
@@ -115,6 +115,7 @@ impl Core {
         let Some(framework) = self.frameworks.get_mut(id) else { return };
         framework.connection = Connection::Connected(stream.clone());
         framework.disconnected_at_ms = 0;
+        framework.unanswered = Unanswered::default();
         framework.suppressed = suppressed.iter().map(|role| RoleName::new(role.as_str())).collect();
         let active: Vec<_> = framework.roles.difference(&framework.suppressed).cloned().collect();
         if let Some(due) = framework.failover_due_ms.take() {

@@ -126,3 +126,84 @@ fn a_launch_that_never_arrived_is_dropped_when_the_agent_links_again() {
     assert_eq!((statuses[0].state(), statuses[0].reason()), (TaskState::TaskDropped, Reason::Reconciliation));
     assert_eq!(cluster.tasks()["t1"], (TaskState::TaskDropped, TaskPlace::Completed));
 }
+
+#[test]
+fn a_kill_stands_until_the_task_has_ended_over_any_number_of_links() {
+    let (mut cluster, framework, first) = Harness::with_running_task(info("a"));
+    let report = cluster.report_with("s1", "cpus:4;mem:1024", &["t1"]);
+    cluster.kill(&framework, "t1");
+    assert!(matches!(cluster.take_commands(first).as_slice(), [Body::Kill(_)]));
+    // It never arrived.
+    cluster.input(Input::AgentUnlinked { link: first });
+    let second = cluster.link(report.clone());
+    assert!(matches!(cluster.take_commands(second).as_slice(), [Body::Accepted(_), Body::Kill(_)]));
+    cluster.update(second, &framework.0, "t1", TaskState::TaskKilled, 2);
+    cluster.acknowledge(&framework, "s1", "t1", 2);
+    cluster.input(Input::AgentUnlinked { link: second });
+    let third = cluster.link(cluster.report_with("s1", "cpus:4;mem:1024", &[]));
+    assert!(!cluster.take_commands(third).iter().any(|command| matches!(command, Body::Kill(_))));
+}
+
+/// A new leader that knows agent and framework from the registry and from before; nobody has linked.
+fn new_leader(old: &Harness, framework: &FrameworkId) -> (Harness, (FrameworkId, StreamId)) {
+    let mut cluster = Harness::new();
+    cluster.input(Input::FrameworkRecords(old.records.clone()));
+    cluster.input(Input::RegistrySnapshot(vec![record("s1", AgentState::Connected)]));
+    let known = pb::FrameworkInfo { id: Some(framework.to_proto()), ..info("a") };
+    let framework = cluster.subscribe(known);
+    cluster.take(&framework.1);
+    (cluster, framework)
+}
+
+#[test]
+fn what_was_asked_while_an_agent_was_awaited_is_answered_when_it_links() {
+    let (old, framework, _) = Harness::with_running_task(info("a"));
+    let report = old.report_with("s1", "cpus:4;mem:1024", &["t1"]);
+    let (mut cluster, framework) = new_leader(&old, &framework.0);
+    cluster.reconcile(&framework, &[("t2", Some("s1"))]);
+    cluster.reconcile(&framework, &[]);
+    assert!(cluster.take(&framework.1).is_empty(), "nobody can know yet");
+    cluster.link(report.clone());
+    let statuses = cluster.take_statuses(&framework.1);
+    let told: Vec<_> = statuses.iter().map(|s| (s.task_id.value.as_str(), s.state(), s.reason())).collect();
+    let reason = Reason::Reconciliation;
+    assert_eq!(told, [("t1", TaskState::TaskRunning, reason), ("t2", TaskState::TaskGone, reason)]);
+    cluster.link(report);
+    assert!(cluster.take_statuses(&framework.1).is_empty(), "answered once");
+}
+
+#[test]
+fn what_was_asked_of_an_agent_that_does_not_come_is_answered_as_well() {
+    let (old, framework, _) = Harness::with_running_task(info("a"));
+    let (mut cluster, framework) = new_leader(&old, &framework.0);
+    cluster.reconcile(&framework, &[("t1", Some("s1"))]);
+    cluster.input(Input::RegistryChanged(Box::new(record("s1", AgentState::Unreachable))));
+    let statuses = cluster.take_statuses(&framework.1);
+    assert_eq!(statuses.iter().map(|s| s.state()).collect::<Vec<_>>(), [TaskState::TaskUnreachable]);
+}
+
+#[test]
+fn a_new_stream_asks_anew() {
+    let (old, framework, _) = Harness::with_running_task(info("a"));
+    let report = old.report_with("s1", "cpus:4;mem:1024", &["t1"]);
+    let (mut cluster, framework) = new_leader(&old, &framework.0);
+    cluster.reconcile(&framework, &[]);
+    let known = pb::FrameworkInfo { id: Some(framework.0.to_proto()), ..info("a") };
+    let framework = cluster.subscribe(known);
+    cluster.take(&framework.1);
+    cluster.link(report);
+    assert!(cluster.take_statuses(&framework.1).is_empty());
+}
+
+#[test]
+fn a_task_that_was_declared_over_and_turns_up_again_is_told_of() {
+    let (mut cluster, framework, link) = Harness::with_running_task(info("a"));
+    let full = cluster.report_with("s1", "cpus:4;mem:1024", &["t1"]);
+    cluster.input(Input::AgentUnlinked { link });
+    cluster.link(cluster.report_with("s1", "cpus:4;mem:1024", &[]));
+    assert_eq!(cluster.take_statuses(&framework.1)[0].state(), TaskState::TaskGone);
+    cluster.link(full);
+    let statuses = cluster.take_statuses(&framework.1);
+    let told: Vec<_> = statuses.iter().map(|s| (s.state(), s.reason())).collect();
+    assert_eq!(told, [(TaskState::TaskRunning, Reason::AgentReregistered)]);
+}

@@ -306,6 +306,11 @@ impl Harness {
         );
     }
 
+    pub(crate) fn kill(&mut self, (framework, stream): &(FrameworkId, StreamId), task: &str) {
+        let kill = call::Kill { task_id: pb::TaskId { value: task.to_owned() }, ..call::Kill::default() };
+        self.call(stream, Call { kill: Some(kill), ..call(framework, call::Type::Kill) });
+    }
+
     pub(crate) fn reconcile(
         &mut self,
         (framework, stream): &(FrameworkId, StreamId),
