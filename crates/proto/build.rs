@@ -32,6 +32,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .btree_map(".")
         .bytes(".")
+        // The largest message by far, and rare: it must not make every command as large.
+        .boxed(".meshos.allocator.v1.AllocatorMessage.body.apply_operation")
         .include_file("modules.rs")
         .compile_fds_with_config(descriptors, config)?;
     Ok(())

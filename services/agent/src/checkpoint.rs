@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
-use meshos_proto::mesos::v1 as pb;
+use meshos_proto::{meshos::allocator::v1::OperationUpdate, mesos::v1 as pb};
 use prost::{Message, Oneof};
 
 use crate::{
@@ -22,7 +22,7 @@ pub const FORMAT: u32 = 1;
 /// One change.
 #[derive(Clone, PartialEq, Message)]
 pub struct Record {
-    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     pub change: Option<Change>,
 }
 
@@ -53,6 +53,12 @@ pub enum Change {
     /// A removed task, for the agent's history.
     #[prost(message, tag = "10")]
     Completed(Completed),
+    /// An operation changed the agent's resources.
+    #[prost(message, tag = "11")]
+    Operation(Operation),
+    /// The framework knows what became of the operation with this id.
+    #[prost(bytes = "bytes", tag = "12")]
+    OperationAcknowledged(bytes::Bytes),
 }
 
 /// The first record.
@@ -125,6 +131,19 @@ pub struct Acknowledged {
     pub uuid: bytes::Bytes,
 }
 
+/// What an operation led to. It is safe from the end of the machine, too.
+#[derive(Clone, PartialEq, Message)]
+pub struct Operation {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub uuid: bytes::Bytes,
+    /// All resources of the agent after it.
+    #[prost(message, repeated, tag = "2")]
+    pub total: Vec<pb::Resource>,
+    /// What the framework must be told; absent: nobody asked for it.
+    #[prost(message, optional, tag = "3")]
+    pub update: Option<OperationUpdate>,
+}
+
 /// A task of the past.
 #[derive(Clone, PartialEq, Message)]
 pub struct Completed {
@@ -165,6 +184,10 @@ pub struct Replay {
     pub tasks: IndexMap<(String, String), ReplayedTask>,
     /// Oldest first.
     pub completed: Vec<Completed>,
+    /// The agent's resources after the last operation.
+    pub total: Option<Vec<pb::Resource>>,
+    /// What frameworks must still be told of operations, by the operation's id.
+    pub operations: IndexMap<bytes::Bytes, OperationUpdate>,
 }
 
 impl Replay {
@@ -189,6 +212,13 @@ impl Replay {
                 let task = ReplayedTask { launch, updates: Vec::new(), acknowledged: 0, kill_grace_ms: None };
                 self.tasks.insert(key, task);
             }
+            Some(Change::Operation(operation)) => {
+                self.total = Some(operation.total);
+                if let Some(update) = operation.update {
+                    self.operations.insert(operation.uuid, update);
+                }
+            }
+            Some(Change::OperationAcknowledged(uuid)) => drop(self.operations.shift_remove(&uuid)),
             Some(Change::Completed(completed)) => self.completed.push(completed),
             Some(Change::Removed(key)) => drop(self.tasks.shift_remove(&(key.framework_id, key.task_id))),
             Some(change) => self.change_task(change),
@@ -252,6 +282,14 @@ impl Checkpoint {
     pub fn append(&mut self, records: &[Record]) -> std::io::Result<()> {
         let records: Vec<_> = records.iter().map(Message::encode_to_vec).collect();
         self.journal.append(&records)
+    }
+
+    /// Waits until all records are safe from the end of the machine.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn sync(&mut self) -> std::io::Result<()> {
+        self.journal.sync()
     }
 
     /// Whether it is worth to [rewrite](Self::rewrite).

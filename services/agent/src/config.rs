@@ -25,6 +25,10 @@ pub struct Config {
     /// `name:value;…`
     #[arg(long, env = "MESOS_ATTRIBUTES", value_name = "TEXT")]
     pub attributes: Option<String>,
+    /// Fault domain of this node, as JSON: `{"fault_domain":{"region":{"name":"r"},"zone":{"name":"z"}}}`, or `file://`
+    /// and the path of it.
+    #[arg(long, env = "MESOS_DOMAIN", value_name = "JSON")]
+    pub domain: Option<String>,
     /// Role of resources that are given without one.
     #[arg(long = "default_role", env = "MESOS_DEFAULT_ROLE", default_value = "*", value_name = "ROLE")]
     pub default_role: String,
@@ -86,6 +90,7 @@ impl Config {
             work_dir: work_dir.into(),
             resources: None,
             attributes: None,
+            domain: None,
             default_role: "*".to_owned(),
             hostname: None,
             ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -143,6 +148,7 @@ impl Config {
             ("advertise_ip", self.advertise_ip.map(|ip| ip.to_string())),
             ("advertise_port", self.advertise_port.map(|port| port.to_string())),
             ("attributes", self.attributes.clone()),
+            ("domain", self.domain.clone()),
             ("hostname", self.hostname.clone()),
             ("isolation", self.isolation.clone()),
             ("resources", self.resources.clone()),

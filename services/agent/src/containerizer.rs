@@ -37,6 +37,8 @@ pub struct ContainerSpec {
     /// Absent: the agent's own.
     pub user: Option<String>,
     pub limits: Limits,
+    /// Persistent volumes: where they are, and where in the sandbox they are to be found.
+    pub volumes: Vec<(PathBuf, PathBuf)>,
 }
 
 /// What a container may use.

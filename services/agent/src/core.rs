@@ -3,6 +3,7 @@
 
 mod kill;
 mod launch;
+mod operations;
 mod recovery;
 mod status;
 mod task;
@@ -17,16 +18,17 @@ use std::{
 
 use meshos_mesh::Rng;
 use meshos_proto::{
-    meshos::allocator::v1::{AllocatorMessage, StatusUpdate, allocator_message::Body},
+    meshos::allocator::v1::{AllocatorMessage, OperationUpdate, StatusUpdate, allocator_message::Body},
     mesos::v1 as pb,
 };
-use meshos_types::{AgentId, FrameworkId, TaskId};
+use meshos_types::{AgentId, FrameworkId, Resources, TaskId};
 use tracing::{debug, info, warn};
 
 use crate::{
     checkpoint::{self, Change, Record},
     containerizer::{ContainerSpec, Exit},
 };
+use operations::Operations;
 pub use task::Phase;
 use task::{Framework, Task};
 pub use view::{Counters, View, ViewFramework, ViewTask};
@@ -48,6 +50,8 @@ pub struct Settings {
     /// `ip:port` of the HTTP API.
     pub endpoint: String,
     pub work_dir: PathBuf,
+    /// What the agent has, as its flags or its machine say.
+    pub resources: Resources,
     pub recovery_timeout: Duration,
     /// Between SIGTERM and SIGKILL when a framework is shut down.
     pub shutdown_grace: Duration,
@@ -123,6 +127,15 @@ pub enum Effect {
         container_id: String,
     },
     Send(Box<StatusUpdate>),
+    SendOperation(Box<OperationUpdate>),
+    /// A persistent volume was created.
+    MakeVolume(PathBuf),
+    /// A persistent volume was destroyed: its content goes. `is_mount`: the directory itself stays, it is a
+    /// disk's root.
+    RemoveVolume {
+        path: PathBuf,
+        is_mount: bool,
+    },
     /// The task is new or differs.
     Changed(TaskKey),
     /// The task is gone, but for the history.
@@ -157,6 +170,9 @@ pub struct Core {
     /// Frameworks without tasks, the longest idle first.
     idle: VecDeque<FrameworkId>,
     containers: BTreeMap<String, TaskKey>,
+    /// The agent's resources with all operations applied.
+    total: Resources,
+    operations: Operations,
     /// May hold timers that no longer mean anything: they are compared with the task when they fire.
     timers: BTreeSet<(Duration, Timer, TaskKey)>,
     counters: Counters,
@@ -168,8 +184,9 @@ impl Core {
     #[must_use]
     pub fn new(settings: Settings, rng: Rng) -> Self {
         Self {
-            settings,
             rng,
+            total: settings.resources.clone(),
+            operations: Operations::default(),
             agent_id: None,
             registered_at_ms: 0,
             epoch: 0,
@@ -181,6 +198,7 @@ impl Core {
             timers: BTreeSet::new(),
             counters: Counters::default(),
             effects: Vec::new(),
+            settings,
         }
     }
 
@@ -247,6 +265,12 @@ impl Core {
                 self.shutdown_framework(&FrameworkId::new(id), now);
             }
             Some(Body::Refused(refused)) => self.effects.push(Effect::LinkRefused(refused.reason)),
+            // No task has an executor of its own yet.
+            Some(Body::FrameworkMessage(_) | Body::ShutdownExecutor(_)) => {
+                debug!(epoch = message.epoch, "command for an executor dropped: there is none");
+            }
+            Some(Body::ApplyOperation(apply)) => self.apply_operation(*apply),
+            Some(Body::AcknowledgeOperation(acknowledge)) => self.acknowledge_operation(&acknowledge.uuid),
             None => debug!(epoch = message.epoch, "command of an unknown kind dropped"),
         }
     }

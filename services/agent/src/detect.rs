@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use meshos_proto::mesos::v1 as pb;
+use meshos_proto::{json, mesos::v1 as pb};
 use meshos_types::{
     Format, RoleName, attributes::Attributes, parse_attributes, parse_resources, resources::Resources,
 };
@@ -25,6 +25,7 @@ const GB: u64 = 1024 * MB;
 pub(crate) struct Detected {
     pub(crate) resources: Resources,
     pub(crate) attributes: Attributes,
+    pub(crate) domain: Option<pb::DomainInfo>,
 }
 
 /// Reads the flags and fills in what they leave out.
@@ -54,7 +55,9 @@ pub(crate) fn detect(config: &Config) -> Result<Detected, Error> {
     let text =
         content(config.attributes.as_deref().unwrap_or_default()).map_err(|e| bad("attributes")(&e))?;
     let attributes = parse_attributes(&text).map_err(|e| bad("attributes")(&e))?;
-    Ok(Detected { resources: given.resources, attributes })
+    let domain = config.domain.as_deref().map(domain).transpose();
+    let domain = domain.map_err(|reason| Error::Flag { flag: "domain", reason })?;
+    Ok(Detected { resources: given.resources, attributes, domain })
 }
 
 impl Detected {
@@ -66,9 +69,15 @@ impl Detected {
             resources: self.resources.to_proto(Format::PostRefinement),
             attributes: self.attributes.to_proto(),
             id: None,
-            domain: None,
+            domain: self.domain.clone(),
         }
     }
+}
+
+fn domain(text: &str) -> Result<pb::DomainInfo, String> {
+    let text = content(text).map_err(|error| error.to_string())?;
+    let value = json::parse(text.as_bytes()).map_err(|error| error.to_string())?;
+    json::from_json(&value).map_err(|error| error.to_string())
 }
 
 /// The text itself, or that of the file that it names.

@@ -73,10 +73,19 @@ impl Journal {
         let next = self.path.with_extension("next");
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&next)?;
         file.write_all(&bytes)?;
+        file.sync_all()?;
         std::fs::rename(&next, &self.path)?;
         self.file = file;
         self.length = bytes.len() as u64;
         Ok(())
+    }
+
+    /// Waits until what was added is safe from the end of the machine.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()
     }
 
     /// Size in bytes.

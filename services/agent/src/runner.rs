@@ -18,7 +18,7 @@ use tokio::{
 use tracing::{Instrument, error, info, warn};
 
 use crate::{
-    checkpoint::{Checkpoint, Record},
+    checkpoint::{Change, Checkpoint, Record},
     containerizer::{ContainerSpec, Ended, SharedContainerizer},
     core::{Core, Effect, Input, Now, TaskKey, View},
     http::Sandboxes,
@@ -285,7 +285,10 @@ impl Runner {
     /// Records are safe from the end of this process when this returns.
     fn write(&mut self, records: &mut Vec<Record>) {
         if !records.is_empty() {
-            complain(self.checkpoint.append(records));
+            let lasting = records.iter().any(|record| matches!(record.change, Some(Change::Operation(_))));
+            if complain(self.checkpoint.append(records)) && lasting {
+                complain(self.checkpoint.sync());
+            }
             records.clear();
         }
     }
@@ -320,6 +323,16 @@ impl Runner {
                 let body = Some(agent_message::Body::Update(*update));
                 self.outlet.waiting.push_back(AgentMessage { body });
             }
+            Effect::SendOperation(update) => {
+                let body = Some(agent_message::Body::OperationUpdate(*update));
+                self.outlet.waiting.push_back(AgentMessage { body });
+            }
+            Effect::MakeVolume(path) => {
+                if let Err(error) = std::fs::create_dir_all(&path) {
+                    error!(path = %path.display(), %error, "volume cannot be made: tasks that use it will fail");
+                }
+            }
+            Effect::RemoveVolume { path, is_mount } => self.remove_volume(path, is_mount),
             Effect::Changed(key) => self.publish(&key, false),
             Effect::Removed(key) => self.publish(&key, true),
             Effect::Detach(directory) => self.sandboxes.detach(&directory),
@@ -331,6 +344,35 @@ impl Runner {
                 self.renew.notify_one();
             }
         }
+    }
+
+    /// Moved away at once, so that the place is free; deleted in the background.
+    fn remove_volume(&self, path: PathBuf, is_mount: bool) {
+        let doomed = match is_mount {
+            true => std::fs::read_dir(&path).into_iter().flatten().flatten().map(|e| e.path()).collect(),
+            false => {
+                let name = format!(".{}.destroyed", self.env.rng.uuid());
+                let aside = path.with_file_name(name);
+                match std::fs::rename(&path, &aside) {
+                    Ok(()) => vec![aside],
+                    Err(error) => {
+                        warn!(path = %path.display(), %error, "volume cannot be removed");
+                        return;
+                    }
+                }
+            }
+        };
+        self.env.tasks.spawn("remove-volume", async move {
+            for path in doomed {
+                let removed = match path.is_dir() && !path.is_symlink() {
+                    true => tokio::fs::remove_dir_all(&path).await,
+                    false => tokio::fs::remove_file(&path).await,
+                };
+                if let Err(error) = removed {
+                    warn!(path = %path.display(), %error, "content of a destroyed volume is left behind");
+                }
+            }
+        });
     }
 
     fn publish(&mut self, key: &TaskKey, removed: bool) {

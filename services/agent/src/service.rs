@@ -29,10 +29,12 @@ use crate::{
 };
 
 /// What this agent can do.
-const CAPABILITIES: [Capability; 4] = [
+const CAPABILITIES: [Capability; 6] = [
     Capability::MultiRole,
     Capability::HierarchicalRole,
     Capability::ReservationRefinement,
+    Capability::ResizeVolume,
+    Capability::AgentOperationFeedback,
     Capability::TaskResourceLimits,
 ];
 /// Background work is given this long to end.
@@ -176,6 +178,7 @@ pub async fn start(
         ip: config.task_ip().to_string(),
         endpoint: endpoint.clone(),
         work_dir: config.work_dir.clone(),
+        resources: detected.resources.clone(),
         recovery_timeout: config.recovery_timeout,
         shutdown_grace: config.executor_shutdown_grace_period,
     };

@@ -9,8 +9,8 @@ use meshos_proto::{
     meshos::{
         agent::v1::{WatchRequest, agent_client::AgentClient, watch_response},
         allocator::v1::{
-            Acknowledge, AgentMessage, AllocatorMessage, Kill, Launch, LinkAccepted, Reregister,
-            StatusUpdate,
+            Acknowledge, AgentMessage, AllocatorMessage, ApplyOperation, Kill, Launch, LinkAccepted,
+            OperationUpdate, Reregister, StatusUpdate,
             agent_link_server::{AgentLink, AgentLinkServer},
             agent_message,
             allocator_message::Body,
@@ -94,6 +94,20 @@ impl Registry for FakeRegistry {
     ) -> Result<Response<registry::ListFrameworksResponse>, Status> {
         Err(Status::unimplemented("no"))
     }
+
+    async fn put_roles(
+        &self,
+        _: Request<registry::PutRolesRequest>,
+    ) -> Result<Response<registry::PutRolesResponse>, Status> {
+        Err(Status::unimplemented("no"))
+    }
+
+    async fn list_roles(
+        &self,
+        _: Request<registry::ListRolesRequest>,
+    ) -> Result<Response<registry::ListRolesResponse>, Status> {
+        Err(Status::unimplemented("no"))
+    }
 }
 
 /// One end of an agent's link, in the test's hands.
@@ -163,6 +177,7 @@ impl Cluster {
             port: 0,
             resources: Some("cpus:4;mem:1024;disk:1000;ports:[31000-31005]".to_owned()),
             attributes: Some("rack:r1".to_owned()),
+            domain: Some(r#"{"fault_domain":{"region":{"name":"r"},"zone":{"name":"z"}}}"#.to_owned()),
             grpc_listen: Some("agent".to_owned()),
             // The first address answers nothing: the next is tried.
             ..Config::new(vec!["nobody".to_owned(), "registry".to_owned()], self.dir.path())
@@ -220,6 +235,14 @@ impl LinkEnd {
         }
     }
 
+    async fn operation_update(&mut self) -> OperationUpdate {
+        let message = timeout(PATIENCE, self.messages.message()).await.unwrap().unwrap().unwrap();
+        match message.body {
+            Some(agent_message::Body::OperationUpdate(update)) => update,
+            other => panic!("not an update of an operation: {other:?}"),
+        }
+    }
+
     async fn acknowledge(&self, status: &pb::TaskStatus) {
         let (task_id, uuid) = (Some(status.task_id.clone()), status.uuid.clone().unwrap());
         self.command(Body::Acknowledge(Acknowledge { framework_id: Some(framework_id()), task_id, uuid }))
@@ -267,8 +290,9 @@ async fn a_task_runs_from_launch_to_end() {
     agent.linked().await;
     assert_eq!(agent.agent_id().unwrap().as_str(), AGENT);
     let info = link.reregister.agent.clone().unwrap();
+    assert_eq!(info.domain.unwrap().fault_domain.unwrap().region.name, "r");
     assert_eq!((info.id.unwrap().value.as_str(), info.attributes[0].name.as_str()), (AGENT, "rack"));
-    assert_eq!(link.reregister.capabilities.len(), 4);
+    assert_eq!(link.reregister.capabilities.len(), 6);
 
     link.launch(vec![task("t", "sleep 0.2; exit 3")]).await;
     let states = link.until(TaskState::TaskFailed).await;
@@ -385,6 +409,60 @@ async fn a_refused_agent_ends_its_tasks_and_says_why() {
     let cluster = Cluster::new(Some("Agent has been marked gone")).await;
     let agent = cluster.agent().await;
     assert_eq!(timeout(PATIENCE, agent.refused()).await.unwrap(), "Agent has been marked gone");
+    agent.shutdown(false).await;
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn a_volume_is_made_outlives_the_agent_and_is_removed() {
+    let mut cluster = Cluster::new(None).await;
+    let agent = cluster.agent().await;
+    let mut link = cluster.link().await;
+    let disk = |volume: Option<pb::resource::DiskInfo>, reserved: bool| pb::Resource {
+        name: "disk".to_owned(),
+        r#type: pb::value::Type::Scalar.into(),
+        scalar: Some(pb::value::Scalar { value: 100.0 }),
+        reservations: reserved
+            .then(|| pb::resource::ReservationInfo {
+                r#type: Some(pb::resource::reservation_info::Type::Dynamic.into()),
+                role: Some("eng/web".to_owned()),
+                ..Default::default()
+            })
+            .into_iter()
+            .collect(),
+        disk: volume,
+        ..pb::Resource::default()
+    };
+    let volume = pb::resource::DiskInfo {
+        persistence: Some(pb::resource::disk_info::Persistence { id: "v1".to_owned(), principal: None }),
+        volume: Some(pb::Volume { container_path: "data".to_owned(), ..pb::Volume::default() }),
+        ..Default::default()
+    };
+    let apply = |uuid: u8, consumed: pb::Resource, produced: pb::Resource| {
+        let (uuid, consumed, produced) = (vec![uuid; 16].into(), vec![consumed], vec![produced]);
+        Body::ApplyOperation(Box::new(ApplyOperation { uuid, consumed, produced, ..Default::default() }))
+    };
+    link.command(apply(1, disk(None, false), disk(None, true))).await;
+    link.command(apply(2, disk(None, true), disk(Some(volume.clone()), true))).await;
+    for uuid in [1, 2] {
+        let update = link.operation_update().await;
+        assert_eq!(update.uuid.as_ref(), [uuid; 16]);
+        assert_eq!(update.status.unwrap().state(), pb::OperationState::OperationFinished);
+    }
+    let directory = cluster.dir.path().join("volumes/roles/eng web/v1");
+    std::fs::write(directory.join("file"), "kept").unwrap();
+    agent.shutdown(false).await;
+
+    let agent = cluster.agent().await;
+    let mut link = cluster.link().await;
+    let held = |resource: &&pb::Resource| {
+        resource.disk.as_ref().is_some_and(|disk| disk.persistence.as_ref().is_some_and(|p| p.id == "v1"))
+    };
+    assert_eq!(link.reregister.total.iter().filter(held).count(), 1);
+    assert_eq!(std::fs::read_to_string(directory.join("file")).unwrap(), "kept");
+    link.command(apply(3, disk(Some(volume), true), disk(None, true))).await;
+    assert_eq!(link.operation_update().await.uuid.as_ref(), [3; 16]);
+    assert!(!directory.exists());
     agent.shutdown(false).await;
     cluster.end().await;
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use meshos_mesh::config::parse_duration;
+use meshos_proto::{json, mesos::v1::DomainInfo};
 use meshos_types::{Milli, Quantities};
 
 use crate::Error;
@@ -82,6 +83,10 @@ pub struct AllocatorArgs {
         value_name = "PORT"
     )]
     pub advertise_port: u16,
+    /// Fault domain of the allocator, as JSON: `{"fault_domain":{"region":{"name":"r"},"zone":{"name":"z"}}}`. Agents
+    /// in other regions are offered only to frameworks that are aware of regions.
+    #[arg(long = "domain", env = "MESOS_DOMAIN", value_name = "JSON")]
+    pub domain: Option<String>,
     /// Host name that frameworks are told in `master_info`; the IP address when absent.
     #[arg(long = "hostname", env = "MESOS_HOSTNAME", value_name = "NAME")]
     pub hostname: Option<String>,
@@ -103,6 +108,7 @@ impl Default for AllocatorArgs {
             advertise_ip: std::net::Ipv4Addr::LOCALHOST,
             advertise_port: 5050,
             hostname: None,
+            domain: None,
         }
     }
 }
@@ -114,6 +120,17 @@ impl AllocatorArgs {
     /// [`Error::Setting`] says which part is wrong.
     pub fn min_allocatable(&self) -> Result<Vec<Quantities>, Error> {
         self.min_allocatable_resources.split('|').map(|set| self.quantities(set)).collect()
+    }
+
+    /// The parsed form of `--domain`.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] says what is wrong.
+    pub fn parsed_domain(&self) -> Result<Option<DomainInfo>, Error> {
+        let Some(text) = &self.domain else { return Ok(None) };
+        let fault = |problem: String| Error::Setting { flag: "domain", value: text.clone(), problem };
+        let value = json::parse(text.as_bytes()).map_err(|error| fault(error.to_string()))?;
+        json::from_json(&value).map(Some).map_err(|error| fault(error.to_string()))
     }
 
     fn quantities(&self, set: &str) -> Result<Quantities, Error> {
@@ -155,6 +172,7 @@ impl Config {
     /// # Errors
     /// [`Error::Setting`] names the one that cannot.
     pub fn check(&self) -> Result<(), Error> {
+        self.args.parsed_domain()?;
         self.args.min_allocatable().map(drop)
     }
 }
@@ -169,6 +187,12 @@ mod tests {
         let sets = args.min_allocatable().unwrap();
         assert_eq!(sets.len(), 2);
         assert_eq!(sets[0].get("cpus"), Milli(10));
+        assert_eq!(args.parsed_domain().unwrap(), None);
+        let text = r#"{"fault_domain":{"region":{"name":"r"},"zone":{"name":"z"}}}"#;
+        let args = AllocatorArgs { domain: Some(text.to_owned()), ..args };
+        assert_eq!(args.parsed_domain().unwrap().unwrap().fault_domain.unwrap().zone.name, "z");
+        let args = AllocatorArgs { domain: Some("{".to_owned()), ..args };
+        assert!(args.parsed_domain().unwrap_err().to_string().contains("domain"));
         let args = AllocatorArgs { min_allocatable_resources: "cpus".to_owned(), ..args };
         assert!(args.min_allocatable().unwrap_err().to_string().contains("'cpus' is not 'name:quantity'"));
     }

@@ -11,17 +11,22 @@ mod agent;
 mod agents;
 mod allocate;
 mod call;
+mod constraints;
 mod counters;
 mod events;
+mod explain;
 mod filters;
 mod framework;
 mod frameworks;
 mod ledger;
 mod offers;
+mod operations;
 mod publish;
+mod quota;
 mod reconcile;
 mod remembered;
 mod report;
+mod roles;
 mod shares;
 mod subscribe;
 mod timers;
@@ -35,12 +40,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use meshos_proto::{
     meshos::{
-        allocator::v1::{Change, Reregister, StatusUpdate, allocator_message},
+        allocator::v1::{
+            ApplyRequest, Change, OperationUpdate, Reregister, StatusUpdate, UpdateQuotaRequest,
+            allocator_message,
+        },
         registry::v1 as registry,
     },
-    mesos::v1::{MasterInfo, scheduler},
+    mesos::v1::{MasterInfo, WeightInfo, scheduler},
 };
-use meshos_types::{AgentId, FrameworkId, OfferId, Quantities};
+use meshos_types::{AgentId, FrameworkId, OfferId, Quantities, RoleName};
 
 use self::{
     agent::Agent,
@@ -48,6 +56,7 @@ use self::{
     framework::{Completed, Framework},
     offers::Offer,
     publish::Dirty,
+    quota::Quotas,
     remembered::Remembered,
     shares::Shares,
     timers::Timers,
@@ -85,6 +94,8 @@ pub struct CoreConfig {
 pub enum Input {
     /// What the registry remembers of frameworks; the first input of a term.
     FrameworkRecords(Vec<registry::Framework>),
+    /// What the registry remembers of roles, after the agents.
+    RoleRecords(Vec<registry::Role>),
     /// All admitted agents.
     RegistrySnapshot(Vec<registry::Agent>),
     RegistryChanged(Box<registry::Agent>),
@@ -119,6 +130,17 @@ pub enum Input {
     Teardown {
         framework: FrameworkId,
     },
+    /// An agent carried out an operation on its resources, or could not.
+    OperationUpdate {
+        link: LinkId,
+        update: Box<OperationUpdate>,
+    },
+    /// Operators set weights of roles.
+    UpdateWeights(Vec<WeightInfo>),
+    /// Operators set and remove quotas of roles.
+    UpdateQuota(Box<UpdateQuotaRequest>),
+    /// An operator changes reservations or volumes of an agent.
+    Apply(Box<ApplyRequest>),
     /// Time has passed: see [`Core::next_deadline`].
     Tick,
 }
@@ -136,6 +158,8 @@ pub enum Effect {
     CloseLink { link: LinkId },
     /// A framework record to be made durable.
     Persist(Box<registry::Framework>),
+    /// Settings of roles to be made durable, all together.
+    PersistRoles(Vec<registry::Role>),
 }
 
 /// Everything that came of the inputs since the last [`Core::settle`].
@@ -155,6 +179,9 @@ pub enum CallError {
     /// HTTP 403.
     #[error("{0}")]
     Forbidden(String),
+    /// HTTP 409.
+    #[error("{0}")]
+    Conflict(String),
 }
 
 impl CallError {
@@ -182,6 +209,11 @@ pub struct Core {
     /// Links of agents that the registry does not show as admitted yet.
     waiting: BTreeMap<LinkId, Reregister>,
     shares: Shares,
+    quotas: Quotas,
+    /// What operators have set.
+    role_settings: BTreeMap<RoleName, roles::Settings>,
+    /// After a change of leader: no offers until at most so many agents are missing.
+    recovery_hold: Option<usize>,
     timers: Timers,
     /// Agents with more to offer than before.
     touched_agents: BTreeSet<AgentId>,
@@ -194,6 +226,11 @@ pub struct Core {
     next_framework: u64,
     next_offer: u64,
     next_filter: u64,
+    next_operation: u64,
+    /// Operations whose end their frameworks want to know.
+    operations: BTreeMap<operations::OperationUuid, operations::Pending>,
+    /// Tells this term from others.
+    seed: u64,
     /// State of the generator that shuffles agents.
     shuffle: u64,
     counters: Counters,
@@ -219,6 +256,9 @@ impl Core {
             links: BTreeMap::new(),
             waiting: BTreeMap::new(),
             shares: Shares::new(config.excluded_from_shares.clone()),
+            quotas: Quotas::default(),
+            role_settings: BTreeMap::new(),
+            recovery_hold: None,
             timers: Timers::default(),
             touched_agents: BTreeSet::new(),
             touched_frameworks: BTreeSet::new(),
@@ -227,6 +267,9 @@ impl Core {
             next_framework: 0,
             next_offer: 0,
             next_filter: 0,
+            next_operation: 0,
+            operations: BTreeMap::new(),
+            seed,
             shuffle: seed | 1,
             counters: Counters::default(),
             effects: Vec::new(),
@@ -243,6 +286,7 @@ impl Core {
         self.now = self.now.max(now_ms);
         match input {
             Input::FrameworkRecords(records) => self.load_frameworks(records),
+            Input::RoleRecords(records) => self.load_roles(records),
             Input::RegistrySnapshot(agents) => self.registry_snapshot(agents),
             Input::RegistryChanged(agent) => self.registry_changed(*agent),
             Input::RegistryRemoved(agent) => self.registry_removed(&agent),
@@ -253,6 +297,10 @@ impl Core {
             Input::StreamClosed { stream } => self.stream_closed(&stream),
             Input::Call { stream, call, traceparent } => return self.call(&stream, *call, &traceparent),
             Input::Teardown { framework } => return self.operator_teardown(&framework),
+            Input::OperationUpdate { link, update } => self.operation_update(link, *update),
+            Input::UpdateWeights(weights) => return self.update_weights(weights),
+            Input::UpdateQuota(update) => return self.update_quota(*update),
+            Input::Apply(request) => return self.apply_for_operator(*request),
             Input::Tick => self.tick(),
         }
         Ok(())

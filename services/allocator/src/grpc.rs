@@ -5,9 +5,12 @@ use std::time::Duration;
 use meshos_mesh::{Env, FeedStream, trace};
 use meshos_proto::{
     meshos::allocator::v1::{
-        AgentMessage, AllocatorMessage, CallRequest, CallResponse, SubscribeRequest, SubscribeResponse,
-        TeardownRequest, TeardownResponse, WatchRequest, WatchResponse, agent_link_server::AgentLink,
-        agent_message::Body, operator_server::Operator, scheduler_server::Scheduler,
+        AgentMessage, AllocatorMessage, ApplyRequest, ApplyResponse, CallRequest, CallResponse,
+        ExplainRequest, ExplainResponse, MetricsRequest, MetricsResponse, SubscribeRequest,
+        SubscribeResponse, TeardownRequest, TeardownResponse, UpdateQuotaRequest, UpdateQuotaResponse,
+        UpdateWeightsRequest, UpdateWeightsResponse, WatchRequest, WatchResponse,
+        agent_link_server::AgentLink, agent_message::Body, operator_server::Operator,
+        scheduler_server::Scheduler,
     },
     mesos::v1::scheduler::{Call, call},
 };
@@ -22,7 +25,7 @@ use tracing::debug;
 
 use crate::{
     core::{CallError, Input, LinkId},
-    service::{Gate, Guarded, LinkEnd, OwnerHandle, Request, StreamEnd, not_leading},
+    service::{CallLimits, Gate, Guarded, LinkEnd, OwnerHandle, Request, StreamEnd, not_leading},
 };
 
 /// Responses that a framework may be behind before it is cut off.
@@ -39,11 +42,12 @@ const DURABLE: Duration = Duration::from_secs(10);
 pub(crate) struct Grpc {
     env: Env,
     gate: Gate,
+    limits: CallLimits,
 }
 
 impl Grpc {
     pub(crate) fn new(env: &Env, gate: Gate) -> Self {
-        Self { env: env.clone(), gate }
+        Self { env: env.clone(), gate, limits: CallLimits::default() }
     }
 
     fn owner(&self) -> Result<OwnerHandle, Status> {
@@ -55,6 +59,7 @@ fn refused(error: CallError) -> Status {
     match error {
         CallError::Invalid(text) => Status::invalid_argument(text),
         CallError::Forbidden(text) => Status::permission_denied(text),
+        CallError::Conflict(text) => Status::aborted(text),
     }
 }
 
@@ -72,6 +77,26 @@ async fn settle(owner: &OwnerHandle, input: Input, removes: Option<FrameworkId>)
         return Err(Status::unavailable(
             "the framework is removed, but the registry does not confirm that yet",
         ));
+    }
+    Ok(())
+}
+
+/// Settings of all roles of a request are written in one transaction, which has a limit.
+fn few(roles: usize) -> Result<(), Status> {
+    const MOST: usize = 100;
+    if roles <= MOST {
+        return Ok(());
+    }
+    let text = format!("{roles} roles in one request, at most {MOST} are possible: send several requests");
+    Err(Status::invalid_argument(text))
+}
+
+/// A change of what is set for roles, made durable before it is answered.
+async fn set_roles(owner: &OwnerHandle, input: Input) -> Result<(), Status> {
+    let (told, durable) = oneshot::channel();
+    owner.ask(|reply| Request::SetRoles { input, durable: told, reply }).await?.map_err(refused)?;
+    if !matches!(timeout(DURABLE, durable).await, Ok(Ok(()))) {
+        return Err(Status::unavailable("the change is in force, but the registry does not confirm it yet"));
     }
     Ok(())
 }
@@ -107,6 +132,8 @@ impl Scheduler for Grpc {
         let owner = self.owner()?;
         let CallRequest { stream_id: stream, call } = request.into_inner();
         let call: Box<Call> = Box::new(call.ok_or_else(|| missing("call"))?);
+        let framework = call.framework_id.as_ref().map_or("", |id| id.value.as_str());
+        let _turn = self.limits.turn(framework).await?;
         let removes = (call.r#type() == call::Type::Teardown)
             .then(|| call.framework_id.as_ref().map(FrameworkId::from))
             .flatten();
@@ -162,12 +189,13 @@ async fn read_link(
                 break;
             }
         };
-        if let Some(Body::Update(update)) = update
-            && owner
-                .send(Request::Input(Input::StatusUpdate { link, update: Box::new(update) }))
-                .await
-                .is_err()
-        {
+        let input = match update {
+            Some(Body::Update(update)) => Input::StatusUpdate { link, update: Box::new(update) },
+            Some(Body::OperationUpdate(update)) => Input::OperationUpdate { link, update: Box::new(update) },
+            // A second report is not expected; executors of frameworks do not exist yet.
+            Some(Body::Reregister(_) | Body::FrameworkMessage(_) | Body::ExecutorEnded(_)) | None => continue,
+        };
+        if owner.send(Request::Input(input)).await.is_err() {
             return;
         }
     }
@@ -190,5 +218,43 @@ impl Operator for Grpc {
         let framework = FrameworkId::from(framework);
         settle(&owner, Input::Teardown { framework: framework.clone() }, Some(framework)).await?;
         Ok(Response::new(TeardownResponse {}))
+    }
+
+    async fn update_weights(
+        &self,
+        request: Rpc<UpdateWeightsRequest>,
+    ) -> Result<Response<UpdateWeightsResponse>, Status> {
+        let weights = request.into_inner().weights;
+        few(weights.len())?;
+        set_roles(&self.owner()?, Input::UpdateWeights(weights)).await?;
+        Ok(Response::new(UpdateWeightsResponse {}))
+    }
+
+    async fn update_quota(
+        &self,
+        request: Rpc<UpdateQuotaRequest>,
+    ) -> Result<Response<UpdateQuotaResponse>, Status> {
+        let update = Box::new(request.into_inner());
+        few(update.configs.len() + update.remove.len())?;
+        set_roles(&self.owner()?, Input::UpdateQuota(update)).await?;
+        Ok(Response::new(UpdateQuotaResponse {}))
+    }
+
+    async fn apply(&self, request: Rpc<ApplyRequest>) -> Result<Response<ApplyResponse>, Status> {
+        let input = Input::Apply(Box::new(request.into_inner()));
+        settle(&self.owner()?, input, None).await?;
+        Ok(Response::new(ApplyResponse {}))
+    }
+
+    async fn explain(&self, request: Rpc<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        let subject = request.into_inner().subject.ok_or_else(|| missing("subject"))?;
+        let explanations = self.owner()?.ask(|reply| Request::Explain { subject, reply }).await?;
+        let explanations = explanations.ok_or_else(|| Status::not_found("no such framework or role"))?;
+        Ok(Response::new(ExplainResponse { explanations }))
+    }
+
+    async fn metrics(&self, _: Rpc<MetricsRequest>) -> Result<Response<MetricsResponse>, Status> {
+        let values = self.owner()?.ask(|reply| Request::Metrics { reply }).await?;
+        Ok(Response::new(MetricsResponse { values }))
     }
 }

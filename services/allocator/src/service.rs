@@ -1,5 +1,6 @@
 //! Builds the parts, takes part in the election, and runs one term after another.
 
+mod limits;
 mod owner;
 mod registry;
 mod term;
@@ -19,6 +20,7 @@ use tracing::{error, info};
 
 use crate::{Config, Error, grpc::Grpc, metrics::AllocatorMetrics};
 
+pub(crate) use limits::CallLimits;
 pub(crate) use owner::{Guarded, LinkEnd, OwnerHandle, Request, StreamEnd, not_leading};
 
 /// How long a term may take to end.

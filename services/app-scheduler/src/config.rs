@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use meshos_mesh::config::MeshArgs;
+use meshos_mesh::{SharedTransport, config::MeshArgs, transport};
 
 /// What a replica needs besides the environment and the store.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct Config {
     /// Time to live of the leader's lease.
     pub lease_ttl: Duration,
     pub marathon: MarathonArgs,
+    /// How tasks are reached for health checks.
+    pub network: SharedTransport,
 }
 
 impl Config {
@@ -29,6 +31,7 @@ impl Config {
             advertise: None,
             lease_ttl: Duration::from_secs(2),
             marathon: MarathonArgs::default(),
+            network: transport::tcp(),
         }
     }
 
@@ -41,6 +44,7 @@ impl Config {
             advertise: mesh.advertise.clone(),
             lease_ttl: mesh.lease_ttl,
             marathon,
+            network: transport::tcp(),
         }
     }
 }
@@ -140,6 +144,13 @@ pub struct MarathonArgs {
     /// A kill is repeated after this time.
     #[arg(long = "kill_retry_timeout", env = "MARATHON_KILL_RETRY_TIMEOUT", default_value_t = 30_000)]
     pub kill_retry_timeout_ms: u64,
+    /// Health checks that are made at once.
+    #[arg(
+        long = "max_concurrent_marathon_health_checks",
+        env = "MARATHON_MAX_CONCURRENT_MARATHON_HEALTH_CHECKS",
+        default_value_t = 256
+    )]
+    pub max_concurrent_health_checks: usize,
 }
 
 impl Default for MarathonArgs {
@@ -167,6 +178,7 @@ impl Default for MarathonArgs {
             reconciliation_interval_ms: 600_000,
             scale_apps_interval_ms: 300_000,
             kill_retry_timeout_ms: 30_000,
+            max_concurrent_health_checks: 256,
         }
     }
 }

@@ -7,13 +7,18 @@
 mod apps;
 mod change;
 mod deployments;
+mod groups;
+mod health;
+mod history;
 mod instances;
 mod kills;
 mod launch;
 mod members;
+mod occurrences;
 mod offers;
 mod output;
 mod restore;
+mod roles;
 mod specs;
 mod status;
 mod timers;
@@ -26,9 +31,11 @@ use std::{
 use meshos_mesh::Rng;
 use meshos_proto::{
     meshos::apps::v1::{
-        App, CancelDeploymentRequest, ChangeResponse, CreateAppRequest, DeleteAppRequest, Deployment,
-        Instance, KillTasksRequest, KillTasksResponse, ListVersionsRequest, ListVersionsResponse, Queue,
-        ResetDelayRequest, RestartAppRequest, TaskFailure, UpdateAppsRequest,
+        App, CancelDeploymentRequest, ChangeResponse, CreateAppRequest, DeleteAppRequest, DeleteGroupRequest,
+        Deployment, GetGroupVersionRequest, GetGroupVersionResponse, Group, Instance, KillTasksRequest,
+        KillTasksResponse, ListGroupVersionsRequest, ListGroupVersionsResponse, ListVersionsRequest,
+        ListVersionsResponse, Queue, ResetDelayRequest, RestartAppRequest, RootChange, SetEnforceRoleRequest,
+        TaskFailure, UpdateAppsRequest, UpdateGroupRequest,
     },
     mesos::v1 as pb,
 };
@@ -37,13 +44,16 @@ use crate::{
     backoff::{Backoff, BackoffPolicy},
     config::MarathonArgs,
     error::Refusal,
+    health::Outcome,
     matcher::Refusals,
     update::Defaults,
     validate::Rules,
 };
 use deployments::Running;
+pub use health::Probe;
+use health::Watched;
 use members::Members;
-use offers::Asking;
+use offers::{Asking, Tally};
 pub use output::{After, CameUp, Output};
 use restore::store_framework;
 use timers::Timers;
@@ -59,6 +69,11 @@ pub enum Request {
     Cancel(CancelDeploymentRequest),
     ResetDelay(ResetDelayRequest),
     Versions(ListVersionsRequest),
+    UpdateGroup(Box<UpdateGroupRequest>),
+    DeleteGroup(DeleteGroupRequest),
+    SetEnforceRole(SetEnforceRoleRequest),
+    GroupVersions(ListGroupVersionsRequest),
+    GroupVersion(GetGroupVersionRequest),
 }
 
 /// What they get. Revisions are filled in once the change is stored.
@@ -67,6 +82,8 @@ pub enum Reply {
     Change(ChangeResponse),
     Kill(KillTasksResponse),
     Versions(ListVersionsResponse),
+    GroupVersions(ListGroupVersionsResponse),
+    GroupVersion(GetGroupVersionResponse),
 }
 
 /// What happens.
@@ -92,6 +109,11 @@ pub enum Input {
     LaunchRefused {
         task_ids: Vec<String>,
         message: String,
+    },
+    /// What a health check found.
+    Probed {
+        probe: Box<Probe>,
+        outcome: Outcome,
     },
     /// Nothing but that time has passed; due at [`Core::next_deadline`] at the latest.
     Tick,
@@ -129,6 +151,8 @@ struct AppState {
     failure: Option<TaskFailure>,
     /// Why offers were not used the last time.
     refusals: Refusals,
+    /// What became of offers since it began to wait.
+    tally: Tally,
     waiting_since_ms: u64,
     /// Until then surplus instances stay (a deployment was stopped).
     hold_surplus_until_ms: u64,
@@ -168,6 +192,14 @@ pub struct Core {
     apps: BTreeMap<String, AppState>,
     instances: BTreeMap<String, Instance>,
     deployments: BTreeMap<String, Running>,
+    /// Groups with a record; others are there as long as something is below them.
+    groups: BTreeMap<String, Group>,
+    /// What each version of the root replaced, by version.
+    roots: BTreeMap<u64, RootChange>,
+    /// Roles that the framework has.
+    roles: BTreeSet<String>,
+    /// Checks of tasks, by instance.
+    health: BTreeMap<String, Watched>,
     framework_id: Option<String>,
     connected: bool,
     /// Service ports, with the number of definitions that have them.
@@ -198,11 +230,12 @@ impl Core {
                 self.out.after.push(After::Reply { token, reply });
             }
             Input::Subscribed { framework_id } => self.subscribed(framework_id),
-            Input::Disconnected => self.connected = false,
+            Input::Disconnected => self.disconnected(),
             Input::FrameworkRemoved => self.forget_framework(),
             Input::Offers(offers) => self.offers(offers),
             Input::Status(status) => self.status(&status),
             Input::LaunchRefused { task_ids, message } => self.launch_refused(&task_ids, &message),
+            Input::Probed { probe, outcome } => self.probed(&probe, &outcome),
             Input::Tick => {}
         }
         self.settle();
@@ -239,6 +272,13 @@ impl Core {
             Request::Cancel(request) => self.cancel(&request, traceparent).map(Reply::Change),
             Request::ResetDelay(request) => self.reset_delay(&request).map(Reply::Change),
             Request::Versions(request) => self.versions(&request).map(Reply::Versions),
+            Request::UpdateGroup(request) => self.update_group(&request, traceparent).map(Reply::Change),
+            Request::DeleteGroup(request) => self.delete_group(&request, traceparent).map(Reply::Change),
+            Request::SetEnforceRole(request) => {
+                self.set_enforce_role(&request, traceparent).map(Reply::Change)
+            }
+            Request::GroupVersions(request) => self.group_versions(&request).map(Reply::GroupVersions),
+            Request::GroupVersion(request) => self.group_version(&request).map(Reply::GroupVersion),
         }
     }
 

@@ -21,6 +21,14 @@ pub enum Refusal {
     NoApp(String),
     #[error("App '{app_id}' does not exist in version {version}")]
     NoVersion { app_id: String, version: String },
+    #[error("Group '{0}' does not exist")]
+    NoGroup(String),
+    #[error("Group '{group_id}' does not exist in version {version}")]
+    NoGroupVersion { group_id: String, version: String },
+    #[error("Group {0} is already created. Use PUT to change this group.")]
+    GroupExists(String),
+    #[error("An app with the path {0} already exists.")]
+    AppAtPath(String),
     #[error("DeploymentPlan {0} does not exist")]
     NoDeployment(String),
     #[error("Application {0} not found in tasks queue.")]
@@ -49,14 +57,36 @@ impl Refusal {
         Self::Invalid(vec![Violation { path: path.to_owned(), errors: vec![error.into()] }])
     }
 
+    /// The same with violations that lie below `path`.
+    #[must_use]
+    pub fn below(self, path: &str) -> Self {
+        match self {
+            Self::Invalid(violations) => Self::Invalid(
+                violations
+                    .into_iter()
+                    .map(|violation| {
+                        let tail = if violation.path == "/" { "" } else { &violation.path };
+                        Violation { path: format!("{path}{tail}"), ..violation }
+                    })
+                    .collect(),
+            ),
+            other => other,
+        }
+    }
+
     /// The kind on the wire and the gRPC code.
     fn kind(&self) -> (ErrorKind, Code) {
         match self {
             Self::Invalid(_) => (ErrorKind::InvalidObject, Code::InvalidArgument),
-            Self::NoApp(_) | Self::NoVersion { .. } | Self::NoDeployment(_) | Self::NotQueued(_) => {
-                (ErrorKind::NotFound, Code::NotFound)
+            Self::NoApp(_)
+            | Self::NoGroup(_)
+            | Self::NoGroupVersion { .. }
+            | Self::NoVersion { .. }
+            | Self::NoDeployment(_)
+            | Self::NotQueued(_) => (ErrorKind::NotFound, Code::NotFound),
+            Self::Exists(_) | Self::GroupExists(_) | Self::AppAtPath(_) => {
+                (ErrorKind::Conflict, Code::AlreadyExists)
             }
-            Self::Exists(_) => (ErrorKind::Conflict, Code::AlreadyExists),
             Self::Locked(_) => (ErrorKind::Locked, Code::Aborted),
             Self::IllegalArgument(_) => (ErrorKind::IllegalArgument, Code::InvalidArgument),
             Self::BadRequest(_) => (ErrorKind::BadRequest, Code::InvalidArgument),

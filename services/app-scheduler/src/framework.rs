@@ -10,6 +10,11 @@ use crate::config::MarathonArgs;
 
 /// The framework's description; `id` is none until the allocator has given one.
 pub fn framework_info(args: &MarathonArgs, id: Option<&str>) -> FrameworkInfo {
+    with_roles(args, id, vec![args.mesos_role.clone()])
+}
+
+/// The same with more roles than the default one.
+pub fn with_roles(args: &MarathonArgs, id: Option<&str>, roles: Vec<String>) -> FrameworkInfo {
     let mut capabilities = vec![
         Type::PartitionAware,
         Type::TaskKillingState,
@@ -26,7 +31,7 @@ pub fn framework_info(args: &MarathonArgs, id: Option<&str>) -> FrameworkInfo {
         id: id.map(|id| FrameworkId { value: id.to_owned() }),
         failover_timeout: Some(args.failover_timeout_s as f64),
         checkpoint: Some(true),
-        roles: vec![args.mesos_role.clone()],
+        roles,
         hostname: args.hostname.clone(),
         webui_url: args.webui_url.clone(),
         capabilities: capabilities.into_iter().map(|kind| Capability { r#type: Some(kind.into()) }).collect(),

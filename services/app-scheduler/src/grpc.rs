@@ -2,9 +2,11 @@
 
 use meshos_mesh::{FeedStream, trace};
 use meshos_proto::meshos::apps::v1::{
-    CancelDeploymentRequest, ChangeResponse, CreateAppRequest, DeleteAppRequest, KillTasksRequest,
-    KillTasksResponse, ListVersionsRequest, ListVersionsResponse, ResetDelayRequest, RestartAppRequest,
-    UpdateAppsRequest, WatchRequest, WatchResponse, app_scheduler_server::AppScheduler,
+    AbdicateRequest, AbdicateResponse, CancelDeploymentRequest, ChangeResponse, CreateAppRequest,
+    DeleteAppRequest, DeleteGroupRequest, GetGroupVersionRequest, GetGroupVersionResponse, KillTasksRequest,
+    KillTasksResponse, ListGroupVersionsRequest, ListGroupVersionsResponse, ListVersionsRequest,
+    ListVersionsResponse, ResetDelayRequest, RestartAppRequest, SetEnforceRoleRequest, UpdateAppsRequest,
+    UpdateGroupRequest, WatchRequest, WatchResponse, app_scheduler_server::AppScheduler,
 };
 use tokio::sync::{mpsc, oneshot};
 use tonic::{Response, Status};
@@ -19,6 +21,7 @@ use crate::{
 pub(crate) enum Command {
     Watch(oneshot::Sender<Result<FeedStream<WatchResponse>, Status>>),
     Request { request: Request, traceparent: String, answer: Answer },
+    Abdicate(oneshot::Sender<Result<(), Status>>),
 }
 
 pub(crate) type Answer = oneshot::Sender<Result<Reply, Status>>;
@@ -32,6 +35,9 @@ impl Command {
                 let _ = answer.send(Err(unavailable(message)));
             }
             Self::Request { answer, .. } => {
+                let _ = answer.send(Err(unavailable(message)));
+            }
+            Self::Abdicate(answer) => {
                 let _ = answer.send(Err(unavailable(message)));
             }
         }
@@ -53,7 +59,7 @@ impl Grpc {
     async fn change(&self, request: Request) -> Result<Response<ChangeResponse>, Status> {
         match self.ask(request).await? {
             Reply::Change(response) => Ok(Response::new(response)),
-            Reply::Kill(_) | Reply::Versions(_) => Err(mixed_up()),
+            _ => Err(mixed_up()),
         }
     }
 }
@@ -117,7 +123,7 @@ impl AppScheduler for Grpc {
     ) -> Result<Response<KillTasksResponse>, Status> {
         match self.ask(Request::Kill(request.into_inner())).await? {
             Reply::Kill(response) => Ok(Response::new(response)),
-            Reply::Change(_) | Reply::Versions(_) => Err(mixed_up()),
+            _ => Err(mixed_up()),
         }
     }
 
@@ -141,7 +147,58 @@ impl AppScheduler for Grpc {
     ) -> Result<Response<ListVersionsResponse>, Status> {
         match self.ask(Request::Versions(request.into_inner())).await? {
             Reply::Versions(response) => Ok(Response::new(response)),
-            Reply::Change(_) | Reply::Kill(_) => Err(mixed_up()),
+            _ => Err(mixed_up()),
         }
+    }
+
+    async fn update_group(
+        &self,
+        request: tonic::Request<UpdateGroupRequest>,
+    ) -> Result<Response<ChangeResponse>, Status> {
+        self.change(Request::UpdateGroup(Box::new(request.into_inner()))).await
+    }
+
+    async fn delete_group(
+        &self,
+        request: tonic::Request<DeleteGroupRequest>,
+    ) -> Result<Response<ChangeResponse>, Status> {
+        self.change(Request::DeleteGroup(request.into_inner())).await
+    }
+
+    async fn set_enforce_role(
+        &self,
+        request: tonic::Request<SetEnforceRoleRequest>,
+    ) -> Result<Response<ChangeResponse>, Status> {
+        self.change(Request::SetEnforceRole(request.into_inner())).await
+    }
+
+    async fn list_group_versions(
+        &self,
+        request: tonic::Request<ListGroupVersionsRequest>,
+    ) -> Result<Response<ListGroupVersionsResponse>, Status> {
+        match self.ask(Request::GroupVersions(request.into_inner())).await? {
+            Reply::GroupVersions(response) => Ok(Response::new(response)),
+            _ => Err(mixed_up()),
+        }
+    }
+
+    async fn get_group_version(
+        &self,
+        request: tonic::Request<GetGroupVersionRequest>,
+    ) -> Result<Response<GetGroupVersionResponse>, Status> {
+        match self.ask(Request::GroupVersion(request.into_inner())).await? {
+            Reply::GroupVersion(response) => Ok(Response::new(response)),
+            _ => Err(mixed_up()),
+        }
+    }
+
+    async fn abdicate(
+        &self,
+        _request: tonic::Request<AbdicateRequest>,
+    ) -> Result<Response<AbdicateResponse>, Status> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(Command::Abdicate(answer)).await.map_err(|_| stopping())?;
+        answered.await.map_err(|_| lost())??;
+        Ok(Response::new(AbdicateResponse {}))
     }
 }

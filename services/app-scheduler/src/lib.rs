@@ -11,6 +11,7 @@ pub mod core;
 pub mod deployment;
 pub mod error;
 pub mod framework;
+pub mod health;
 pub mod matcher;
 pub mod metrics;
 pub mod service;

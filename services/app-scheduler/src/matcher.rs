@@ -8,7 +8,10 @@
 pub mod constraints;
 pub mod task;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use meshos_proto::{meshos::apps::v1::App, mesos::v1 as pb};
 use meshos_types::{Milli, Ranges, Resource, Resources, RoleName, Shortage, Wanted, rank_for_role};
@@ -86,8 +89,15 @@ pub struct Request<'a> {
 /// What became of one request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refusals {
+    /// Offers that did not take all that waited.
     pub looked_at: usize,
     pub by_reason: BTreeMap<Reason, usize>,
+    /// Offers that were used.
+    pub used: usize,
+    /// Offers that were not used at all.
+    pub unused: usize,
+    /// Agents of the offers that refused.
+    pub by_agent: Vec<(String, Reason)>,
 }
 
 /// Places as many as fit; at most `per_offer` on one offer. The answers are in the order of `requests`.
@@ -132,6 +142,7 @@ fn share(app: &App, largest: &BTreeMap<&'static str, f64>) -> f64 {
 
 fn place_one(request: &Request<'_>, offers: &mut [Offered], per_offer: usize) -> Refusals {
     let mut refused: BTreeMap<usize, Reason> = BTreeMap::new();
+    let mut used: BTreeSet<usize> = BTreeSet::new();
     let mut spread = Spread::new(request.app, &request.placed);
     let mut waiting = request.waiting.iter().peekable();
     // The emptiest first, so that load evens out; an offer that refused once is not asked again in this round.
@@ -152,6 +163,7 @@ fn place_one(request: &Request<'_>, offers: &mut [Offered], per_offer: usize) ->
                     offered.launches.push(Launch { instance_id: (*instance_id).clone(), resources, ports });
                     waiting.next();
                     refused.remove(&index);
+                    used.insert(index);
                     next.push(index);
                 }
                 Err(reason) => {
@@ -167,9 +179,11 @@ fn place_one(request: &Request<'_>, offers: &mut [Offered], per_offer: usize) ->
         }
         order = next;
     }
-    let mut refusals = Refusals { looked_at: refused.len(), ..Refusals::default() };
-    for reason in refused.into_values() {
+    let unused = refused.keys().filter(|index| !used.contains(index)).count();
+    let mut refusals = Refusals { looked_at: refused.len(), used: used.len(), unused, ..Refusals::default() };
+    for (index, reason) in refused {
         *refusals.by_reason.entry(reason).or_default() += 1;
+        refusals.by_agent.push((offers[index].offer.agent_id.value.clone(), reason));
     }
     refusals
 }

@@ -2,6 +2,7 @@
 
 mod leading;
 mod link;
+mod probe;
 mod spans;
 mod writer;
 
@@ -130,15 +131,17 @@ impl Replica {
         };
         scope.tasks.stop();
         match end {
-            End::Lost => info!(epoch, "lead lost"),
-            End::Failed(error) => {
-                warn!(epoch, %error, "records cannot be written, giving the lead up");
-                tokio::select! {
-                    biased;
-                    () = lost.cancelled() => {}
-                    () = self.resign(&leadership) => {}
-                }
+            End::Lost => {
+                info!(epoch, "lead lost");
+                return;
             }
+            End::Failed(error) => warn!(epoch, %error, "records cannot be written, giving the lead up"),
+            End::Abdicated => info!(epoch, "asked to give the lead up"),
+        }
+        tokio::select! {
+            biased;
+            () = lost.cancelled() => {}
+            () = self.resign(&leadership) => {}
         }
     }
 

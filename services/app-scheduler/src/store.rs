@@ -8,13 +8,15 @@
 //! | `apps/specs/<app>/v<version>` | each version of it; the version has 15 digits, so that keys sort by time |
 //! | `apps/deployments/<id>` | a running deployment |
 //! | `apps/instances/<id>` | an instance |
+//! | `apps/groups/<group>` | a group; the root is `apps/groups/_root` |
+//! | `apps/roots/<version>` | what a version of the root replaced |
 //!
 //! `<app>` is the path with underscores (`/a/b` is `a_b`), which is reversible since no id has an underscore.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use meshos_proto::meshos::apps::v1::{App, Deployment, Instance, TaskFailure};
+use meshos_proto::meshos::apps::v1::{App, Deployment, Group, Instance, RootChange, TaskFailure};
 use meshos_store::KeyValue;
 use prost::Message;
 use tracing::error;
@@ -26,6 +28,8 @@ pub const FRAMEWORK: &str = "apps/framework";
 const SPECS: &str = "apps/specs/";
 const DEPLOYMENTS: &str = "apps/deployments/";
 const INSTANCES: &str = "apps/instances/";
+const GROUPS: &str = "apps/groups/";
+const ROOTS: &str = "apps/roots/";
 
 fn encode(app_id: &str) -> String {
     app_id.trim_start_matches('/').replace('/', "_")
@@ -56,6 +60,17 @@ pub fn instance_key(id: &str) -> String {
     format!("{INSTANCES}{id}")
 }
 
+/// Key of a group.
+pub fn group_key(id: &str) -> String {
+    // No segment has an underscore, so no group has the key of the root.
+    if id == "/" { format!("{GROUPS}_root") } else { format!("{GROUPS}{}", encode(id)) }
+}
+
+/// Key of what a version of the root replaced.
+pub fn root_key(version_ms: u64) -> String {
+    format!("{ROOTS}{version_ms:015}")
+}
+
 /// All records of this service.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Records {
@@ -65,6 +80,9 @@ pub struct Records {
     pub failures: Vec<TaskFailure>,
     pub deployments: Vec<Deployment>,
     pub instances: Vec<Instance>,
+    pub groups: Vec<Group>,
+    /// Oldest first.
+    pub roots: Vec<RootChange>,
 }
 
 impl Records {
@@ -97,6 +115,10 @@ impl Records {
             self.instances.push(Instance::decode(value)?);
         } else if key.starts_with(DEPLOYMENTS) {
             self.deployments.push(Deployment::decode(value)?);
+        } else if key.starts_with(GROUPS) {
+            self.groups.push(Group::decode(value)?);
+        } else if key.starts_with(ROOTS) {
+            self.roots.push(RootChange::decode(value)?);
         } else if key.starts_with(SPECS) && key.ends_with("/current") {
             self.apps.push(App::decode(value)?);
         } else if key.starts_with(SPECS) && key.ends_with("/failure") {

@@ -92,6 +92,15 @@ fn apply_resources(app: &mut App, update: &AppUpdate) {
             }
         }
     }
+    if let Some(checks) = &update.health_checks {
+        app.health_checks.clone_from(&checks.items);
+    }
+    // The first port is checked where nothing else is said.
+    for check in app.health_checks.iter_mut().filter(|check| check.port.is_none()) {
+        if check.port_index.is_none() && !app.port_definitions.is_empty() {
+            check.port_index = Some(0);
+        }
+    }
     if let Some(roles) = &update.accepted_resource_roles {
         app.accepted_resource_roles.clone_from(&roles.items);
     }

@@ -46,6 +46,15 @@ pub fn app(app: &App, rules: &Rules) -> Result<(), Refusal> {
     launching(app, &mut found);
     ports(app, &mut found);
     roles(app, rules, &mut found);
+    for (index, check) in app.health_checks.iter().enumerate() {
+        let known = check.port_index.is_some_and(|port| (port as usize) < app.port_definitions.len());
+        let addressed = check.port.is_some_and(|port| (1..=65_535).contains(&port)) || known;
+        found.check(
+            addressed,
+            &format!("/healthChecks({index})"),
+            "Health check port indices must address an element of the ports array or container port mappings.",
+        );
+    }
     for (index, one) in app.constraints.iter().enumerate() {
         if let Err(error) = constraint(one) {
             found.add(&format!("/constraints({index})"), error);

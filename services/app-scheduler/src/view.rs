@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use meshos_proto::meshos::apps::v1::{
-    App, Condition, Delta, Deployment, Instance, Queue, Snapshot, TaskFailure,
+    App, Condition, Delta, Deployment, Group, Instance, InstanceHealth, Queue, Snapshot, TaskFailure,
 };
 
 use crate::store::Records;
@@ -18,6 +18,8 @@ pub struct View {
     deployments: BTreeMap<String, Deployment>,
     failures: BTreeMap<String, TaskFailure>,
     queue: BTreeMap<String, Queue>,
+    groups: BTreeMap<String, Group>,
+    health: BTreeMap<String, InstanceHealth>,
     by_condition: BTreeMap<i32, usize>,
 }
 
@@ -31,6 +33,7 @@ impl View {
             instances: records.instances.clone(),
             deployments: records.deployments.clone(),
             failures: records.failures.clone(),
+            groups: records.groups.clone(),
             framework_id: records.framework_id.clone(),
             ..Default::default()
         });
@@ -44,6 +47,7 @@ impl View {
             self.failures.remove(id);
         }
         for id in &delta.removed_instances {
+            self.health.remove(id);
             let old = self.instances.remove(id);
             self.count(old.as_ref(), None);
         }
@@ -52,6 +56,9 @@ impl View {
         }
         for app_id in &delta.removed_queue {
             self.queue.remove(app_id);
+        }
+        for id in &delta.removed_groups {
+            self.groups.remove(id);
         }
         self.put(delta);
     }
@@ -71,6 +78,16 @@ impl View {
         }
         for entry in &delta.queue {
             self.queue.insert(entry.app_id.clone(), entry.clone());
+        }
+        for health in &delta.health {
+            if health.results.is_empty() {
+                self.health.remove(&health.instance_id);
+            } else {
+                self.health.insert(health.instance_id.clone(), health.clone());
+            }
+        }
+        for group in &delta.groups {
+            self.groups.insert(group.id.clone(), group.clone());
         }
         if let Some(id) = &delta.framework_id {
             self.framework_id.clone_from(id);
@@ -102,6 +119,8 @@ impl View {
             queue: self.queue.values().cloned().collect(),
             framework_id: self.framework_id.clone(),
             leader: self.leader.clone(),
+            groups: self.groups.values().cloned().collect(),
+            health: self.health.values().cloned().collect(),
         }
     }
 
@@ -136,6 +155,13 @@ pub fn merge(earlier: &mut Delta, mut later: Delta) {
     earlier.failures.append(&mut later.failures);
     earlier.queue.append(&mut later.queue);
     earlier.removed_queue.append(&mut later.removed_queue);
+    earlier.health.append(&mut later.health);
+    earlier.occurrences.append(&mut later.occurrences);
+    if !later.removed_groups.is_empty() {
+        earlier.groups.retain(|group| !later.removed_groups.contains(&group.id));
+    }
+    earlier.groups.append(&mut later.groups);
+    earlier.removed_groups.append(&mut later.removed_groups);
     if later.framework_id.is_some() {
         earlier.framework_id = later.framework_id;
     }
@@ -147,6 +173,7 @@ pub fn merge(earlier: &mut Delta, mut later: Delta) {
 pub fn last_sights(delta: &mut Delta) -> Option<Delta> {
     let instances: BTreeSet<&String> = delta.removed_instances.iter().collect();
     let deployments: BTreeSet<&String> = delta.removed_deployments.iter().collect();
+    delta.health.retain(|health| !instances.contains(&health.instance_id));
     let (gone_instances, instances) =
         std::mem::take(&mut delta.instances).into_iter().partition(|one| instances.contains(&one.id));
     let (gone_deployments, deployments) =

@@ -21,11 +21,28 @@ pub struct GatewayArgs {
     /// Largest request body on the Mesos API, in bytes.
     #[arg(long, env = "MESHOS_MESOS_BODY_LIMIT", default_value_t = DEFAULT_MESOS_BODY, value_name = "BYTES")]
     pub mesos_body_limit: usize,
+    /// Origins whose web pages may read from the Marathon API, with commas between them.
+    #[arg(
+        long = "access_control_allow_origin",
+        env = "MARATHON_ACCESS_CONTROL_ALLOW_ORIGIN",
+        value_name = "ORIGINS"
+    )]
+    pub access_control_allow_origin: Option<String>,
     /// Largest request body on the Marathon API, in bytes.
     #[arg(long, env = "MESHOS_MARATHON_BODY_LIMIT", default_value_t = DEFAULT_MARATHON_BODY, value_name = "BYTES")]
     pub marathon_body_limit: usize,
+    /// Event streams of operators; one more closes the oldest.
+    #[arg(
+        long = "max_operator_event_stream_subscribers",
+        env = "MESOS_MAX_OPERATOR_EVENT_STREAM_SUBSCRIBERS",
+        default_value_t = DEFAULT_EVENT_STREAMS,
+        value_name = "NUMBER"
+    )]
+    pub max_operator_event_stream_subscribers: usize,
 }
 
+/// As upstream.
+const DEFAULT_EVENT_STREAMS: usize = 1000;
 /// An ACCEPT may launch many tasks at once.
 const DEFAULT_MESOS_BODY: usize = 32 * 1024 * 1024;
 /// A group of some thousand apps.
@@ -40,10 +57,12 @@ pub struct Config {
     pub marathon_listen: String,
     pub cluster: Option<String>,
     pub hostname: Option<String>,
+    pub access_control_allow_origin: Option<String>,
     /// Bytes.
     pub mesos_body_limit: usize,
     /// Bytes.
     pub marathon_body_limit: usize,
+    pub max_operator_event_stream_subscribers: usize,
     /// What the two HTTP listeners listen on; services may use another transport among themselves.
     pub http: SharedTransport,
 }
@@ -58,8 +77,10 @@ impl Config {
             marathon_listen: args.marathon_listen.clone(),
             cluster: args.cluster.clone(),
             hostname: args.hostname.clone(),
+            access_control_allow_origin: args.access_control_allow_origin.clone(),
             mesos_body_limit: args.mesos_body_limit,
             marathon_body_limit: args.marathon_body_limit,
+            max_operator_event_stream_subscribers: args.max_operator_event_stream_subscribers,
             http: transport::tcp(),
         }
     }
@@ -74,8 +95,10 @@ impl Default for Config {
             marathon_listen: "127.0.0.1:0".to_owned(),
             cluster: None,
             hostname: None,
+            access_control_allow_origin: None,
             mesos_body_limit: DEFAULT_MESOS_BODY,
             marathon_body_limit: DEFAULT_MARATHON_BODY,
+            max_operator_event_stream_subscribers: DEFAULT_EVENT_STREAMS,
             http: transport::tcp(),
         }
     }

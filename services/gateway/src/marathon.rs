@@ -1,7 +1,10 @@
 //! Marathon's HTTP API.
 
 mod apps;
+mod cors;
 mod error;
+mod events;
+mod groups;
 mod info;
 mod read;
 mod render;
@@ -25,8 +28,10 @@ use crate::{
     service::Identity,
     views::{Apps, Shared},
 };
+use cors::Cors;
 use error::ApiError;
-use render::{group::GroupEmbeds, timestamp};
+pub(crate) use events::Hub;
+use render::timestamp;
 use routes::Route;
 
 /// How long a write waits until the local view contains it.
@@ -46,6 +51,14 @@ const HEADERS: [(HeaderName, &str); 5] = [
 
 type Answer = Result<Reply, ApiError>;
 
+/// What is configured.
+#[derive(Clone, Debug)]
+pub(crate) struct About {
+    pub(crate) mesos_url: String,
+    /// Origins whose pages may read.
+    pub(crate) allow_origin: Option<String>,
+}
+
 /// The API's parts.
 #[derive(Debug)]
 pub(crate) struct Marathon {
@@ -54,6 +67,7 @@ pub(crate) struct Marathon {
     apps: Shared<Apps>,
     identity: Identity,
     mesos_url: String,
+    cors: Cors,
     /// Unix time in milliseconds.
     started_ms: u64,
 }
@@ -65,7 +79,11 @@ impl Api for Marathon {
     }
 
     async fn handle(&self, request: Request) -> Reply {
-        let mut reply = self.answer(&request).await.unwrap_or_else(|error| error.reply());
+        let mut reply = match self.cors.preflight(&request) {
+            Some(reply) => reply,
+            None => self.answer(&request).await.unwrap_or_else(|error| error.reply()),
+        };
+        reply = self.cors.allow(reply, &request);
         for (name, value) in HEADERS {
             reply.headers.insert(name, HeaderValue::from_static(value));
         }
@@ -82,9 +100,14 @@ impl Marathon {
         leader: Arc<Leader>,
         apps: Shared<Apps>,
         identity: Identity,
-        mesos_url: String,
+        about: About,
     ) -> Self {
-        Self { env: env.clone(), leader, apps, identity, mesos_url, started_ms: env.clock.unix_ms() }
+        let About { mesos_url, allow_origin } = about;
+        let (env, started_ms) = (env.clone(), env.clock.unix_ms());
+        let cors = Cors::new(allow_origin);
+        let marathon = Self { env, leader, apps, identity, mesos_url, cors, started_ms };
+        marathon.introduce();
+        marathon
     }
 
     async fn answer(&self, request: &Request) -> Answer {
@@ -119,11 +142,15 @@ impl Marathon {
                 self.read(request, |apps| Ok(render::queue::queue(apps, now)))
             }
             Route::QueueDelay(id) => self.reset_delay(id, request).await,
-            Route::Group(id) => self.group(&id, request),
+            Route::Group(_) | Route::GroupVersions(_) | Route::GroupVersion { .. } => {
+                self.answer_groups(&route, request).await
+            }
+            Route::Root => Ok(Reply::empty(StatusCode::FOUND).set(header::LOCATION, "/ui/")),
             Route::Info => self.read(request, |apps| Ok(self.info(apps))),
+            Route::Leader if request.method == Method::DELETE => self.abdicate().await,
             Route::Leader => self.show_leader(request),
             Route::Plugins => self.read(request, |_| Ok(json!({"plugins": []}))),
-            Route::Events => Err(not_there("the event stream")),
+            Route::Events => self.events(request).await,
             Route::NotThere(what) => Err(not_there(what)),
         }
     }
@@ -176,29 +203,6 @@ impl Marathon {
         self.see(change.revision).await;
         Ok(Reply::empty(StatusCode::NO_CONTENT))
     }
-
-    fn group(&self, id: &str, request: &Request) -> Answer {
-        if [Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(&request.method) {
-            return Err(not_there("changing groups"));
-        }
-        let embeds = GroupEmbeds::of(&request.query, self.env.clock.unix_ms());
-        if let Some(group) = id.strip_suffix("/apps") {
-            let group = if group.is_empty() { "/" } else { group };
-            let found = self.read(request, |apps| {
-                render::group::group(apps, group, embeds)
-                    .ok_or_else(|| no_group(group))
-                    .map(|mut g| g["apps"].take())
-            });
-            if found.is_ok() {
-                return found;
-            }
-        }
-        self.read(request, |apps| render::group::group(apps, id, embeds).ok_or_else(|| no_group(id)))
-    }
-}
-
-fn no_group(id: &str) -> ApiError {
-    ApiError::not_found(format!("Group '{id}' does not exist"))
 }
 
 /// A client whose messages may be as large as the mesh allows.
@@ -244,11 +248,21 @@ fn media_type(text: &str) -> String {
 
 /// A JSON body: content type, size, syntax.
 fn json_body(request: &Request) -> Result<Value, ApiError> {
+    check_content_type(request)?;
+    json_value(request)
+}
+
+fn check_content_type(request: &Request) -> Result<(), ApiError> {
     if let Some(value) = request.headers.get(header::CONTENT_TYPE)
         && value.to_str().map(media_type).ok().as_deref() != Some("application/json")
     {
         return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported Media Type"));
     }
+    Ok(())
+}
+
+/// A JSON body whatever its content type says.
+fn json_value(request: &Request) -> Result<Value, ApiError> {
     let body = request.body.as_ref().map_err(|error| ApiError::body(*error))?;
     let refused = |message: &str, details: String| ApiError {
         status: StatusCode::BAD_REQUEST,

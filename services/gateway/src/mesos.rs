@@ -4,15 +4,22 @@
 
 mod about;
 mod call;
+mod explain;
+mod figures;
+mod forms;
+mod help;
+mod logging;
 mod operator;
 mod render;
 mod roles;
 mod routes;
 mod scheduler;
+mod settings;
 mod snapshot;
 mod system;
 mod tasks;
 mod validate;
+mod writes;
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,7 +31,7 @@ use meshos_proto::{
     mesos::v1::FrameworkId,
 };
 use prometheus::IntGauge;
-use serde_json::{Value, json};
+use serde_json::json;
 use tonic::Code;
 
 use crate::{
@@ -34,6 +41,7 @@ use crate::{
     views::{Cluster, Shared},
 };
 pub(crate) use about::About;
+use operator::Subscribers;
 use routes::Route;
 
 /// How long a write waits until the local view shows it.
@@ -48,6 +56,10 @@ pub(crate) struct Mesos {
     about: About,
     /// Open event streams.
     streams: IntGauge,
+    /// Event streams of operators.
+    subscribers: Subscribers,
+    leader_metrics: figures::Kept,
+    logging: logging::Logging,
     /// Unix time in milliseconds.
     started_ms: u64,
 }
@@ -60,31 +72,68 @@ impl Api for Mesos {
 
     async fn handle(&self, request: Request) -> Reply {
         let Some(route) = Route::of(&request.path) else { return not_found() };
+        let methods = route.methods();
+        if !methods.is_empty() && !methods.contains(&request.verb().as_str()) {
+            return method_not_allowed(methods, &request.method);
+        }
         match route {
             Route::Scheduler => self.scheduler(request).await,
             Route::Operator => self.operator(request).await,
-            Route::Teardown => self.teardown(&request).await,
-            Route::Health => Reply::empty(StatusCode::OK),
-            Route::Redirect => self.redirect(),
-            _ => with_jsonp(self.document(route, &request), &request.query),
+            Route::Teardown
+            | Route::Reserve
+            | Route::Unreserve
+            | Route::CreateVolumes
+            | Route::DestroyVolumes => self.form(route, &request).await,
+            _ => with_jsonp(self.read_or_set(route, &request).await, &request.query),
         }
     }
 }
 
 impl Mesos {
     pub(crate) fn new(env: &Env, allocator: Arc<Leader>, cluster: Shared<Cluster>, about: About) -> Self {
-        let streams = metrics::event_streams(env);
-        Self { env: env.clone(), allocator, cluster, about, streams, started_ms: env.clock.unix_ms() }
+        let subscribers = Subscribers::new(about.event_streams);
+        Self {
+            env: env.clone(),
+            allocator,
+            cluster,
+            about,
+            streams: metrics::event_streams(env),
+            subscribers,
+            leader_metrics: figures::Kept::default(),
+            logging: logging::Logging::default(),
+            started_ms: env.clock.unix_ms(),
+        }
+    }
+
+    async fn read_or_set(&self, route: Route, request: &Request) -> Reply {
+        let query = &request.query;
+        match route {
+            Route::Health => Reply::empty(StatusCode::OK),
+            Route::Redirect => self.redirect(),
+            Route::Metrics => Reply::json(&self.metrics().await),
+            Route::Prometheus => self.prometheus().await,
+            Route::Explain => self.explain(query).await,
+            Route::Weights => self.weights(request).await,
+            Route::Quota => self.quota(request).await,
+            Route::LoggingToggle => self.logging.toggle(query),
+            Route::Help => help::help(Route::help_topic(&request.path), query),
+            Route::FilesBrowse | Route::FilesRead | Route::FilesDownload => no_such_file(route, query),
+            Route::MachineDown | Route::MachineUp => not_here("Maintenance of machines"),
+            Route::MaintenanceSchedule if request.method == Method::POST => {
+                not_here("A maintenance schedule")
+            }
+            _ => self.document(route, query),
+        }
     }
 
     /// The JSON of an endpoint that only reads.
-    fn document(&self, route: Route, request: &Request) -> Reply {
-        let query = &request.query;
+    fn document(&self, route: Route, query: &Query) -> Reply {
         let found = match route {
             Route::Version => Some(self.about.version()),
             Route::Flags => Some(json!({"flags": self.about.flags()})),
             Route::SystemStats => Some(system::stats()),
-            Route::Metrics => Some(self.metrics()),
+            // There is no log file and no sandbox here.
+            Route::FilesDebug => Some(json!({})),
             Route::State => self.cluster.read(|cluster| render::state(cluster, &self.about)),
             Route::StateSummary => self.cluster.read(|cluster| render::summary(cluster, &self.about)),
             Route::Slaves => self.cluster.read(|cluster| render::slaves(cluster, query.get("slave_id"))),
@@ -93,16 +142,11 @@ impl Mesos {
             }
             Route::Tasks => self.cluster.read(|cluster| tasks::tasks(cluster, query)),
             Route::Roles => self.cluster.read(roles::roles),
+            // Nothing is planned and nothing drained.
+            Route::MaintenanceStatus | Route::MaintenanceSchedule => self.cluster.read(|_| json!({})),
             _ => None,
         };
         found.map_or_else(no_leader, |value| Reply::json(&value))
-    }
-
-    /// All metrics; those of the cluster only once it is known.
-    fn metrics(&self) -> Value {
-        let uptime = (self.env.clock.unix_ms().saturating_sub(self.started_ms)) as f64 / 1000.0;
-        let cluster = self.cluster.read(snapshot::of_cluster);
-        snapshot::snapshot(cluster, uptime, &system::stats())
     }
 
     fn redirect(&self) -> Reply {
@@ -111,24 +155,6 @@ impl Mesos {
         }
         let location = format!("//{}", self.about.identity.authority());
         Reply::empty(StatusCode::TEMPORARY_REDIRECT).set(header::LOCATION, &location)
-    }
-
-    async fn teardown(&self, request: &Request) -> Reply {
-        if request.method != Method::POST {
-            return method_not_allowed(&request.method);
-        }
-        let body = match &request.body {
-            Ok(body) => body,
-            Err(error) => return bad_body(*error),
-        };
-        let form = Query::parse(&String::from_utf8_lossy(body));
-        match form.get("frameworkId") {
-            Some(id) => self.tear_down(id).await,
-            None => Reply::text(
-                StatusCode::BAD_REQUEST,
-                "Missing 'frameworkId' query parameter in the request body",
-            ),
-        }
     }
 
     /// Removes a framework, and waits until the view shows it.
@@ -175,9 +201,24 @@ fn no_leader() -> Reply {
     Reply::text(StatusCode::SERVICE_UNAVAILABLE, "No leader elected")
 }
 
-fn method_not_allowed(method: &Method) -> Reply {
-    let text = format!("405 Method Not Allowed. Expecting one of {{ 'POST' }}, but received '{method}'.");
-    Reply::text(StatusCode::METHOD_NOT_ALLOWED, text).set(header::ALLOW, "POST")
+fn method_not_allowed(allowed: &[&str], method: &Method) -> Reply {
+    let expected = allowed.join("', '");
+    let text =
+        format!("405 Method Not Allowed. Expecting one of {{ '{expected}' }}, but received '{method}'.");
+    Reply::text(StatusCode::METHOD_NOT_ALLOWED, text).set(header::ALLOW, &allowed.join(", "))
+}
+
+fn not_here(what: &str) -> Reply {
+    Reply::text(StatusCode::NOT_IMPLEMENTED, format!("{what} is not supported by this version of meshos"))
+}
+
+/// The master has no files of its own.
+fn no_such_file(route: Route, query: &Query) -> Reply {
+    match query.get("path") {
+        None => Reply::text(StatusCode::BAD_REQUEST, "Expecting 'path=value' in query.\n"),
+        Some(_) if route == Route::FilesDownload => not_found(),
+        Some(_) => Reply::text(StatusCode::NOT_FOUND, ""),
+    }
 }
 
 /// A body that did not come, or not whole.
@@ -201,7 +242,8 @@ fn with_jsonp(reply: Reply, query: &Query) -> Reply {
     // Nothing but the name of a function, so that no page can be made to run other code from here.
     let name = |text: &&str| text.chars().all(|c| c.is_ascii_alphanumeric() || "_$.[]".contains(c));
     let function = query.get("jsonp").filter(name);
-    let (Some(function), StatusCode::OK) = (function, reply.status) else { return reply };
+    let json = reply.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    let (Some(function), true, StatusCode::OK) = (function, json, reply.status) else { return reply };
     let crate::http::reply::Body::Full(body) = &reply.body else { return reply };
     let mut text = Vec::with_capacity(body.len() + function.len() + 2);
     text.extend_from_slice(function.as_bytes());

@@ -99,7 +99,8 @@ pub async fn start(env: &Env, store: SharedStore, config: Config) -> Result<Hand
     };
     let mesos_url = format!("http://{}", mesos_identity.authority());
     let mesos = mesos::Mesos::new(env, allocator, cluster, mesos::About::new(mesos_identity, &config));
-    let marathon = marathon::Marathon::new(env, app_scheduler, apps, marathon_identity, mesos_url);
+    let about = marathon::About { mesos_url, allow_origin: config.access_control_allow_origin.clone() };
+    let marathon = marathon::Marathon::new(env, app_scheduler, apps, marathon_identity, about);
     http::serve(env, "mesos", mesos_listener, Arc::new(mesos), config.mesos_body_limit);
     http::serve(env, "marathon", marathon_listener, Arc::new(marathon), config.marathon_body_limit);
     serving.ready().await;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use meshos_mesh::{Env, FeedStream, LeaderInfo};
 use meshos_proto::meshos::registry::v1::{
-    ListFrameworksRequest, ListFrameworksResponse, PutFrameworkRequest, PutFrameworkResponse, SessionRequest,
-    SessionResponse, WatchRequest, WatchResponse, registry_server::Registry,
+    ListFrameworksRequest, ListFrameworksResponse, ListRolesRequest, ListRolesResponse, PutFrameworkRequest,
+    PutFrameworkResponse, PutRolesRequest, PutRolesResponse, SessionRequest, SessionResponse, WatchRequest,
+    WatchResponse, registry_server::Registry,
 };
 use meshos_store::{Compare, SharedStore, Txn, TxnOutcome, leader_key};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -19,11 +20,14 @@ use crate::{
     metrics::RegistryMetrics,
     roll::Roll,
     session::Session,
-    store::{FORMAT, FRAMEWORKS, encode, framework_key, read_framework},
+    store::{FORMAT, FRAMEWORKS, ROLES, encode, framework_key, read_framework, read_role, role_key},
 };
 
 /// Messages that wait for one agent.
 const OUTBOX: usize = 16;
+
+/// Roles in one request: a transaction has a limit.
+const MAX_ROLES: usize = 100;
 
 pub(crate) type Subscribe = oneshot::Sender<FeedStream<WatchResponse>>;
 
@@ -111,6 +115,39 @@ impl Registry for Grpc {
         let listing = self.store.list(FRAMEWORKS).await.map_err(Error::from)?;
         let frameworks = listing.items.iter().filter_map(read_framework).collect();
         Ok(Response::new(ListFrameworksResponse { frameworks }))
+    }
+
+    async fn put_roles(
+        &self,
+        request: Request<PutRolesRequest>,
+    ) -> Result<Response<PutRolesResponse>, Status> {
+        let PutRolesRequest { epoch, roles } = request.into_inner();
+        if roles.len() > MAX_ROLES {
+            let reason = format!("{} roles at once, at most {MAX_ROLES} are possible", roles.len());
+            return Err(Error::Invalid { field: "roles", reason }.into());
+        }
+        let mut txn = Txn::new().when(Compare::CreateRevision(leader_key("allocator"), epoch));
+        for mut role in roles {
+            meshos_types::role::check_role(&role.name)
+                .map_err(|e| Error::Invalid { field: "roles.name", reason: e.to_string() })?;
+            role.format = FORMAT;
+            let key = role_key(&role.name);
+            txn = if role.weight.is_none() && role.quota.is_none() {
+                txn.delete(key)
+            } else {
+                txn.put(key, encode(&role))
+            };
+        }
+        match self.store.txn(txn).await.map_err(Error::from)? {
+            TxnOutcome::Committed(_) => Ok(Response::new(PutRolesResponse {})),
+            TxnOutcome::Refused => Err(Error::Fenced { epoch }.into()),
+        }
+    }
+
+    async fn list_roles(&self, _: Request<ListRolesRequest>) -> Result<Response<ListRolesResponse>, Status> {
+        let listing = self.store.list(ROLES).await.map_err(Error::from)?;
+        let roles = listing.items.iter().filter_map(read_role).collect();
+        Ok(Response::new(ListRolesResponse { roles }))
     }
 }
 

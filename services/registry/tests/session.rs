@@ -12,9 +12,9 @@ use std::{
 use meshos_mesh::{Env, connect};
 use meshos_proto::{
     meshos::registry::v1::{
-        Agent, AgentState, Framework, ListFrameworksRequest, PutFrameworkRequest, Register, Registered,
-        SessionRequest, SessionResponse, Unregister, WatchRequest, registry_client::RegistryClient,
-        session_request, session_response, watch_response,
+        Agent, AgentState, Framework, ListFrameworksRequest, ListRolesRequest, PutFrameworkRequest,
+        PutRolesRequest, Register, Registered, Role, SessionRequest, SessionResponse, Unregister,
+        WatchRequest, registry_client::RegistryClient, session_request, session_response, watch_response,
     },
     mesos::v1::{AgentId, AgentInfo, FrameworkId, FrameworkInfo},
 };
@@ -289,6 +289,31 @@ async fn a_framework_record_is_written_by_the_leading_allocator_alone() {
 
     let listed =
         cluster.client.list_frameworks(ListFrameworksRequest {}).await.unwrap().into_inner().frameworks;
+    assert_eq!(listed.len(), 1);
+    cluster.env.tasks.shutdown(SOON).await;
+}
+
+#[tokio::test]
+async fn role_settings_are_written_together_by_the_leading_allocator_alone() {
+    let mut cluster = cluster(Duration::from_secs(15)).await;
+    let leader = Txn::new().op(Op::put("leaders/allocator", "leader"));
+    cluster.store.txn(leader).await.unwrap();
+    let epoch = cluster.store.get("leaders/allocator").await.unwrap().unwrap().create_revision;
+    let role = |name: &str, weight| Role { name: name.into(), weight, ..Role::default() };
+    let roles = vec![role("a", Some(2.0)), role("a/b", Some(3.0))];
+
+    let stale = PutRolesRequest { epoch: epoch - 1, roles: roles.clone() };
+    assert_eq!(cluster.client.put_roles(stale).await.unwrap_err().code(), Code::FailedPrecondition);
+    let bad = PutRolesRequest { epoch, roles: vec![role("a", Some(9.0)), role("-", Some(1.0))] };
+    assert_eq!(cluster.client.put_roles(bad).await.unwrap_err().code(), Code::InvalidArgument);
+    cluster.client.put_roles(PutRolesRequest { epoch, roles }).await.unwrap();
+
+    let listed = cluster.client.list_roles(ListRolesRequest {}).await.unwrap().into_inner().roles;
+    let weights: Vec<_> = listed.iter().map(|role| (role.name.as_str(), role.weight)).collect();
+    assert_eq!(weights, [("a", Some(2.0)), ("a/b", Some(3.0))]);
+    let removed = PutRolesRequest { epoch, roles: vec![role("a", None)] };
+    cluster.client.put_roles(removed).await.unwrap();
+    let listed = cluster.client.list_roles(ListRolesRequest {}).await.unwrap().into_inner().roles;
     assert_eq!(listed.len(), 1);
     cluster.env.tasks.shutdown(SOON).await;
 }

@@ -190,6 +190,10 @@ impl Containerizer for ProcessContainerizer {
                 if switch_user { wanted.user.as_deref().map(sandbox::find_user).transpose()? } else { None };
             sandbox::make(&wanted.sandbox, user.as_ref())
                 .map_err(|error| format!("cannot make the sandbox {}: {error}", wanted.sandbox.display()))?;
+            for (volume, place) in &wanted.volumes {
+                sandbox::link_volume(&wanted.sandbox, (volume, place), user.as_ref())
+                    .map_err(|error| format!("cannot provide the volume {}: {error}", volume.display()))?;
+            }
             cgroups.map_or(Ok(()), |cgroups| cgroups.make(&wanted.container_id, &wanted.limits))
         })
         .await

@@ -111,6 +111,7 @@ impl Core {
         let grace = self.settings.shutdown_grace;
         let keys: Vec<_> = self.keys().into_iter().filter(|key| key.framework_id == *framework_id).collect();
         info!(%framework_id, tasks = keys.len(), "framework is shut down");
+        self.forget_operations(framework_id.as_str());
         for key in keys {
             let Some(task) = self.task_mut(&key) else { continue };
             task.silent = true;

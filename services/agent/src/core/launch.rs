@@ -1,6 +1,10 @@
 //! From a launch command to a running container, and to its end.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use meshos_proto::{
     meshos::allocator::v1::Launch,
@@ -9,11 +13,13 @@ use meshos_proto::{
         framework_info::capability::Type as Capability, task_status::Reason,
     },
 };
-use meshos_types::FrameworkId;
+use meshos_types::{FrameworkId, Resources};
 use tracing::{debug, warn};
 
 use super::{
-    Core, Effect, Now, Phase, Settings, TaskKey, Timer, scalar,
+    Core, Effect, Now, Phase, Settings, TaskKey, Timer,
+    operations::volume_of,
+    scalar,
     status::News,
     task::{Framework, Task},
 };
@@ -83,7 +89,16 @@ impl Core {
         self.record(&key, Change::Launch(record));
         let Some(framework) = self.frameworks.get_mut(&key.framework_id) else { return };
         let spec = spec(&self.settings, &framework.info, &task);
+        let unknown = unknown_resources(&self.total, &task.info);
         framework.tasks.insert(key.task_id.clone(), task);
+        if let Some(unknown) = unknown {
+            let message = format!("The agent does not have {unknown}");
+            let state = self.dropped_state(&key);
+            if let Some(task) = self.task_mut(&key) {
+                task.phase = Phase::Ended;
+            }
+            return self.report(&key, News::agent(state, Reason::ResourcesUnknown, message), now);
+        }
         match spec {
             Ok(spec) => {
                 self.containers.insert(container_id, key.clone());
@@ -234,7 +249,36 @@ fn spec(settings: &Settings, framework: &pb::FrameworkInfo, task: &Task) -> Resu
         sandbox: task.directory.clone(),
         user: Some(command.user.clone().unwrap_or_else(|| framework.user.clone())),
         limits: limits(info),
+        volumes: volumes(&settings.work_dir, info)?,
     })
+}
+
+/// Reservations and volumes that an operation must have made first; what is missing of them.
+fn unknown_resources(total: &Resources, task: &pb::TaskInfo) -> Option<Resources> {
+    let resources = Resources::from_proto(&task.resources).ok()?.unallocated();
+    let made = resources.filter(|r| r.is_dynamically_reserved() || r.persistence_id().is_some());
+    let missing = made.filter(|resource| !total.contains_one(resource));
+    (!missing.is_empty()).then_some(missing)
+}
+
+/// Persistent volumes, and where in the sandbox they are to be found.
+fn volumes(work_dir: &Path, task: &pb::TaskInfo) -> Result<Vec<(PathBuf, PathBuf)>, String> {
+    let resources = Resources::from_proto(&task.resources).map_err(|error| error.to_string())?;
+    let mut volumes = Vec::new();
+    for resource in &resources {
+        let Some(volume) = volume_of(work_dir, resource) else { continue };
+        let info = resource.disk.as_ref().and_then(|disk| disk.info().volume.as_ref());
+        let container_path = PathBuf::from(info.map(|info| info.container_path.as_str()).unwrap_or_default());
+        let inside = |part: std::path::Component<'_>| matches!(part, std::path::Component::Normal(_));
+        if container_path.as_os_str().is_empty() || !container_path.components().all(inside) {
+            return Err(format!(
+                "the path '{}' of a persistent volume must be relative, without '..': it is made in the sandbox",
+                container_path.display()
+            ));
+        }
+        volumes.push((volume.path, container_path));
+    }
+    Ok(volumes)
 }
 
 fn command_line(command: &pb::CommandInfo) -> Result<(String, String, Vec<String>), String> {

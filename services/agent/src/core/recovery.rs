@@ -36,6 +36,7 @@ impl Core {
             core.registered_at_ms = agent.registered_at_ms;
         }
         core.epoch = replay.epoch;
+        core.recover_operations(replay.total, replay.operations);
         for (id, info) in replay.frameworks {
             core.frameworks.insert(FrameworkId::new(id), Framework::new(info));
         }
@@ -179,6 +180,7 @@ impl Core {
                 .push(Change::Agent(Agent { id: id.to_string(), registered_at_ms: self.registered_at_ms }));
         }
         changes.push(Change::Epoch(self.epoch));
+        changes.extend(self.operation_changes());
         for (id, framework) in self.frameworks.iter().filter(|(_, framework)| framework.checkpoints()) {
             changes.push(Change::Framework(framework.info.clone()));
             changes.extend(framework.completed.iter().cloned().map(Change::Completed));

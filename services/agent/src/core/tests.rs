@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod model;
+mod operations;
 
 const FRAMEWORK: &str = "f-0000";
 
@@ -24,6 +25,12 @@ fn settings() -> Settings {
         ip: "10.0.0.1".to_owned(),
         endpoint: "10.0.0.1:5051".to_owned(),
         work_dir: "/work".into(),
+        resources: meshos_types::parse_resources(
+            "cpus:4;mem:1000;disk:1000;cpus(eng):1",
+            &meshos_types::RoleName::star(),
+        )
+        .unwrap()
+        .resources,
         recovery_timeout: Duration::from_secs(900),
         shutdown_grace: Duration::from_secs(5),
     }
@@ -41,6 +48,9 @@ struct Scene {
     launched: Vec<ContainerSpec>,
     signals: Vec<(String, i32)>,
     cleaned: Vec<String>,
+    operations: Vec<OperationUpdate>,
+    /// Directories of volumes that there are.
+    volumes: std::collections::BTreeSet<PathBuf>,
 }
 
 fn framework(capabilities: &[Capability]) -> pb::FrameworkInfo {
@@ -88,6 +98,8 @@ impl Scene {
             launched: vec![],
             signals: vec![],
             cleaned: vec![],
+            operations: vec![],
+            volumes: std::collections::BTreeSet::new(),
         }
     }
 
@@ -108,6 +120,9 @@ impl Scene {
                 Effect::Signal { container_id, signal } => self.signals.push((container_id, signal)),
                 Effect::Cleanup { container_id } => self.cleaned.push(container_id),
                 Effect::Send(update) => self.sent.push(*update),
+                Effect::SendOperation(update) => self.operations.push(*update),
+                Effect::MakeVolume(path) => drop(self.volumes.insert(path)),
+                Effect::RemoveVolume { path, .. } => assert!(self.volumes.remove(&path)),
                 Effect::Changed(_) | Effect::Removed(_) | Effect::Detach(_) | Effect::LinkRefused(_) => {}
             }
         }

@@ -7,6 +7,8 @@ use meshos_proto::{
     mesos::v1::{self as pb, TaskState},
 };
 
+use meshos_types::Format;
+
 use super::{Core, Phase, TaskKey, task::Task};
 use crate::checkpoint::Completed;
 
@@ -83,6 +85,8 @@ impl Core {
             tasks: tasks.collect(),
             highest_epoch: self.epoch,
             registered_at_ms: self.registered_at_ms,
+            total: self.total.to_proto(Format::PostRefinement),
+            operations: self.operations.waiting(),
             ..Reregister::default()
         }
     }

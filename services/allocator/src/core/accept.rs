@@ -20,9 +20,12 @@ use super::{
 };
 
 /// The offers of an ACCEPT: what they are of, and what is left of them.
-struct Taken {
-    place: Place,
-    rest: Resources,
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) place: Place,
+    pub(super) rest: Resources,
+    /// What of the rest was made by operations of this ACCEPT.
+    pub(super) converted: Resources,
 }
 
 impl Core {
@@ -45,15 +48,12 @@ impl Core {
                     let verdict = Verdict { state: TaskState::TaskError, reason, message };
                     self.fail_operation(id, operation, &verdict);
                 }
-                kind => {
-                    let message = format!("Operation {} is not supported yet", kind.as_str_name());
-                    let verdict =
-                        Verdict { state: TaskState::TaskError, reason: Reason::TaskInvalid, message };
-                    self.fail_operation(id, operation, &verdict);
-                }
+                _ => self.operate(&mut taken, operation),
             }
         }
         self.send_launch(&taken.place, launched, traceparent);
+        // What was made just now comes back at once.
+        taken.rest.subtract_all(&taken.converted);
         self.refuse(&taken.place, taken.rest, accept.filters.as_ref());
     }
 
@@ -73,7 +73,7 @@ impl Core {
         match checked {
             Ok(place) => {
                 self.counters.add("master/offers_accepted", u64::try_from(ids.len()).unwrap_or(u64::MAX));
-                Ok(Taken { place, rest })
+                Ok(Taken { place, rest, converted: Resources::new() })
             }
             Err(fault) => Err(Verdict {
                 state: self.dropped(id),
@@ -148,6 +148,7 @@ impl Core {
             match self.check_task(taken, &task) {
                 Ok(resources) => {
                     taken.rest.subtract_all(&resources);
+                    taken.converted.subtract_all(&resources);
                     launched.push(self.enter_launched(&taken.place, task, resources));
                 }
                 Err(message) => {
@@ -221,7 +222,7 @@ impl Core {
     }
 
     /// Tasks get the verdict; another operation is dropped, and its framework told if it asked to be.
-    fn fail_operation(&mut self, id: &FrameworkId, operation: Operation, verdict: &Verdict) {
+    pub(super) fn fail_operation(&mut self, id: &FrameworkId, operation: Operation, verdict: &Verdict) {
         let tasks = match operation.r#type() {
             operation::Type::Launch => operation.launch.unwrap_or_default().task_infos,
             operation::Type::LaunchGroup => {

@@ -2,7 +2,10 @@
 
 use meshos_types::{AgentId, FrameworkId, Resources, RoleName};
 
-use super::Core;
+use super::{
+    Core,
+    quota::{consumption, top},
+};
 
 /// Whose resources, where, in which role.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +26,7 @@ impl Core {
             framework.used.add(&amount);
         }
         self.shares.add(&place.role, &place.framework, &amount, false);
+        self.quotas.consume(&top(&place.role), &consumption(resources));
         self.mark(place);
     }
 
@@ -36,6 +40,7 @@ impl Core {
             framework.used.subtract(&amount);
         }
         self.shares.remove(&place.role, &place.framework, &amount);
+        self.quotas.release(&top(&place.role), &consumption(resources));
         self.touched_agents.insert(place.agent.clone());
         self.mark(place);
     }
@@ -50,6 +55,7 @@ impl Core {
             framework.offered.add(&amount);
         }
         self.shares.add(&place.role, &place.framework, &amount, true);
+        self.quotas.consume(&top(&place.role), &consumption(resources));
         self.mark(place);
     }
 
@@ -63,11 +69,45 @@ impl Core {
             framework.offered.subtract(&amount);
         }
         self.shares.remove(&place.role, &place.framework, &amount);
+        self.quotas.release(&top(&place.role), &consumption(resources));
         self.touched_agents.insert(place.agent.clone());
         self.mark(place);
     }
 
+    /// An agent has other resources than before.
+    pub(super) fn set_total(&mut self, id: &AgentId, total: Resources) {
+        let Some(agent) = self.agents.get_mut(id) else { return };
+        if agent.total == total {
+            return;
+        }
+        let before = std::mem::replace(&mut agent.total, total.clone());
+        let (old, new) = (before.scalars(), total.scalars());
+        if old != new {
+            self.shares.remove_total(&old);
+            self.shares.add_total(&new);
+        }
+        self.quotas.total_changed(&before, &total);
+        self.touched_agents.insert(id.clone());
+        self.note_free(id);
+    }
+
+    /// What is free on the agent, or whether it takes part, may have changed.
+    pub(super) fn note_free(&mut self, id: &AgentId) {
+        self.quotas.note_free(id);
+        self.dirty.agents.insert(id.clone());
+    }
+
+    /// Brings the headroom of guarantees up to date with the agents that have changed.
+    pub(super) fn refresh_headroom(&mut self) {
+        for id in self.quotas.take_stale() {
+            let agent = self.agents.get(&id).filter(|agent| agent.is_active());
+            let free = agent.map(|agent| consumption(&agent.free())).unwrap_or_default();
+            self.quotas.set_free(&id, free);
+        }
+    }
+
     fn mark(&mut self, place: &Place) {
+        self.quotas.note_free(&place.agent);
         self.dirty.agents.insert(place.agent.clone());
         self.dirty.frameworks.insert(place.framework.clone());
     }

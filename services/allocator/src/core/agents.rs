@@ -7,9 +7,9 @@ use meshos_proto::{
         allocator::v1::{LinkRefused, TaskPlace, allocator_message::Body},
         registry::v1::{self as registry, AgentState},
     },
-    mesos::v1::{TaskState, task_status::Reason},
+    mesos::v1::{OperationState, TaskState, task_status::Reason},
 };
-use meshos_types::AgentId;
+use meshos_types::{AgentId, Resources};
 
 use super::{
     Core, Effect, LinkId,
@@ -50,7 +50,7 @@ impl Core {
             agent.endpoint = record.endpoint;
             agent.capabilities = record.capabilities;
         }
-        self.dirty.agents.insert(id.clone());
+        self.note_free(&id);
         match state {
             AgentState::Unreachable if before != AgentState::Unreachable => {
                 self.agent_unreachable(&id, record.unreachable_at_ms);
@@ -70,7 +70,7 @@ impl Core {
             self.lose_agent(id, TaskState::TaskLost, Reason::AgentRemoved, TaskPlace::Completed);
             self.agents.remove(id);
             self.no_longer_awaited(id);
-            self.dirty.agents.insert(id.clone());
+            self.note_free(id);
         }
         self.refuse_waiting(id, "Agent has been removed");
     }
@@ -123,14 +123,20 @@ impl Core {
             self.judge_task(&framework, &status);
             self.retire_task(&framework, &task, to);
         }
+        self.lose_operations(
+            id,
+            match state {
+                TaskState::TaskUnreachable => OperationState::OperationUnreachable,
+                _ => OperationState::OperationGoneByOperator,
+            },
+        );
         self.rescind_of_agent(id);
         let Some(agent) = self.agents.get_mut(id) else { return };
-        let total = std::mem::take(&mut agent.total);
         agent.kills.clear();
-        let was_member = !total.is_empty() || self.recovered.contains(id);
-        self.shares.remove_total(&total.scalars());
+        let was_member = !agent.total.is_empty() || self.recovered.contains(id);
+        self.set_total(id, Resources::new());
+        self.note_free(id);
         self.available.remove(id);
-        self.dirty.agents.insert(id.clone());
         self.clear_filters_of_agent(id);
         if was_member {
             self.tell_agent_lost(id);
@@ -153,7 +159,7 @@ impl Core {
         }
         self.rescind_of_agent(&id);
         self.available.remove(&id);
-        self.dirty.agents.insert(id);
+        self.note_free(&id);
     }
 
     pub(super) fn rescind_of_agent(&mut self, id: &AgentId) {

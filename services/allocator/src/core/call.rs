@@ -57,20 +57,19 @@ impl Core {
             Type::ReconcileOperations => {
                 self.reconcile_operations(id, &call.reconcile_operations.unwrap_or_default());
             }
+            Type::AcknowledgeOperationStatus => {
+                self.acknowledge_operation(id, &call.acknowledge_operation_status.unwrap_or_default());
+            }
             Type::Teardown => self.remove_framework(id),
             // No task has an executor of its own, so a message reaches none and a shutdown finds none.
             Type::Message => self.counters.add("master/invalid_framework_to_executor_messages", 1),
-            // Inverse offers and operations with feedback are never sent, so any answer names an unknown one;
-            // requests are taken and ignored, as Mesos's own allocator does.
-            Type::Shutdown
-            | Type::AcceptInverseOffers
-            | Type::DeclineInverseOffers
-            | Type::AcknowledgeOperationStatus
-            | Type::Request => {}
+            // Inverse offers are never sent, so any answer names an unknown one; requests are taken and ignored, as Mesos's own allocator does.
+            Type::Shutdown | Type::AcceptInverseOffers | Type::DeclineInverseOffers | Type::Request => {}
             Type::UpdateFramework => {
-                let text =
-                    "'UpdateFramework' call is not valid: it is not supported yet; subscribe again instead";
-                return Err(CallError::invalid(text));
+                return match call.update_framework {
+                    Some(update) => self.update_framework(id, update),
+                    None => Err(CallError::invalid(validate::expecting("update_framework"))),
+                };
             }
             Type::Unknown | Type::Subscribe => {
                 return Err(CallError::invalid(validate::expecting("type")));

@@ -188,6 +188,7 @@ impl Core {
             metrics.insert(format!("allocator/mesos/resources/{name}/total"), total.to_f64());
             metrics.insert(format!("allocator/mesos/resources/{name}/offered_or_allocated"), held);
         }
+        self.quotas.metrics(metrics);
         for (role, share) in self.shares.role_shares() {
             metrics.insert(format!("allocator/mesos/roles/{role}/shares/dominant"), share);
         }

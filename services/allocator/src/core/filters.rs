@@ -41,6 +41,9 @@ impl Filters {
 
     /// Whether an offer of `resources` would repeat something refused.
     pub(crate) fn hides(&self, agent: &AgentId, role: &RoleName, resources: &Resources) -> bool {
+        if self.by_place.is_empty() {
+            return false;
+        }
         let filters = self.by_place.get(&(agent.clone(), role.clone()));
         filters.is_some_and(|filters| filters.iter().any(|filter| filter.refused.contains(resources)))
     }

@@ -8,7 +8,10 @@ use meshos_proto::{
 };
 use meshos_types::{AgentId, Format, OfferId, Quantities, RoleName, TaskId};
 
-use super::{StreamId, filters::Filters, ledger::Ledger, remembered::Remembered};
+use super::{
+    StreamId, constraints::Constraints, explain::Tally, filters::Filters, ledger::Ledger,
+    operations::OperationUuid, remembered::Remembered,
+};
 
 /// How a framework is connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +43,11 @@ pub(crate) struct Framework {
     pub(crate) used: Quantities,
     pub(crate) offered: Quantities,
     pub(crate) filters: Filters,
+    pub(crate) constraints: Constraints,
+    /// What it was offered and refused, by role, since it subscribed.
+    pub(crate) tallies: BTreeMap<RoleName, Tally>,
+    /// Operations whose end it wants to know, by its own id.
+    pub(crate) operations: BTreeMap<String, OperationUuid>,
     /// Questions about tasks that wait for agents which have not linked to this leader yet.
     pub(crate) unanswered: Unanswered,
     /// What the registry was told last.

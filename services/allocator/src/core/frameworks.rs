@@ -76,6 +76,9 @@ impl Core {
             used: Quantities::new(),
             offered: Quantities::new(),
             filters: super::filters::Filters::default(),
+            constraints: super::constraints::Constraints::default(),
+            tallies: std::collections::BTreeMap::new(),
+            operations: std::collections::BTreeMap::new(),
             unanswered: super::framework::Unanswered::default(),
             persisted: None,
         }
@@ -187,6 +190,7 @@ impl Core {
         self.deactivate(id);
         self.drop_offers(id);
         self.clear_filters(id);
+        self.end_operations(id);
         self.shut_down_on_agents(id);
         self.complete_tasks(id);
         let Some(framework) = self.frameworks.remove(id) else { return };

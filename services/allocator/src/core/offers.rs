@@ -55,12 +55,11 @@ impl Offer {
 }
 
 impl Core {
-    /// Makes an offer of free resources and returns its message for the framework.
+    /// Makes an offer of resources that count as offered, and returns its message for the framework.
     pub(super) fn make_offer(&mut self, place: Place, resources: Resources) -> Option<pb::Offer> {
         let id = OfferId::new(format!("{}-O{}", self.config.master.id, self.next_offer));
         self.next_offer += 1;
         let due_ms = self.config.offer_timeout_ms.map(|timeout| self.now + timeout);
-        self.hold_offered(&place, &resources);
         let offer = Offer { id: id.clone(), place, resources, due_ms };
         let agent = self.agents.get_mut(&offer.place.agent)?;
         let framework = self.frameworks.get_mut(&offer.place.framework)?;

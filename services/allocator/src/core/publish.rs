@@ -12,7 +12,9 @@ use meshos_proto::{
     },
     mesos::v1 as pb,
 };
-use meshos_types::{AgentId, Format, FrameworkId, OfferId, Quantities, Resource, Resources, TaskId};
+use meshos_types::{
+    AgentId, Format, FrameworkId, OfferId, Quantities, Resource, Resources, RoleName, TaskId,
+};
 
 use super::{
     Core,
@@ -26,6 +28,7 @@ pub(crate) struct Dirty {
     /// Shown once for any number of changes, as they are in the end.
     pub(crate) agents: BTreeSet<AgentId>,
     pub(crate) frameworks: BTreeSet<FrameworkId>,
+    pub(crate) roles: BTreeSet<RoleName>,
     /// Tasks and offers, every change, in order.
     things: Vec<Change>,
 }
@@ -56,7 +59,7 @@ impl Core {
 
     /// Agents and frameworks come before the tasks and offers that name them, and go after them.
     pub(super) fn take_changes(&mut self) -> Vec<Change> {
-        let Dirty { agents, frameworks, things } = std::mem::take(&mut self.dirty);
+        let Dirty { agents, frameworks, roles, things } = std::mem::take(&mut self.dirty);
         let mut changes = Vec::with_capacity(agents.len() + frameworks.len() + things.len());
         let mut removed = Vec::new();
         for id in agents {
@@ -73,6 +76,12 @@ impl Core {
             } else {
                 removed.push(change(Body::FrameworkRemoved(id.to_string())));
             }
+        }
+        for role in roles {
+            changes.push(change(match self.role_view(&role) {
+                Some(settings) => Body::Role(settings),
+                None => Body::RoleRemoved(role.to_string()),
+            }));
         }
         changes.extend(things);
         changes.extend(removed);
@@ -109,6 +118,7 @@ impl Core {
             frameworks: live.chain(completed).collect(),
             tasks,
             offers: offers.collect(),
+            roles: self.role_settings.keys().filter_map(|role| self.role_view(role)).collect(),
         }
     }
 }

@@ -124,9 +124,22 @@ impl Core {
         self.send(id, events::update(status));
     }
 
-    /// No operation is ever outstanding: what can be said depends on the agent alone.
+    /// An empty list asks for all operations. What can be said of unknown ones depends on the agent alone.
     pub(super) fn reconcile_operations(&mut self, id: &FrameworkId, asked: &call::ReconcileOperations) {
+        if asked.operations.is_empty() {
+            let Some(framework) = self.frameworks.get(id) else { return };
+            for operation in framework.operations.keys().cloned().collect::<Vec<_>>() {
+                if let Some(status) = self.operation_status(id, &operation) {
+                    self.send(id, events::operation(status));
+                }
+            }
+            return;
+        }
         for operation in &asked.operations {
+            if let Some(status) = self.operation_status(id, &operation.operation_id.value) {
+                self.send(id, events::operation(status));
+                continue;
+            }
             let agent = operation.agent_id.as_ref().map(AgentId::from);
             let known = agent.as_ref().and_then(|agent| self.agents.get(agent));
             let recovering = agent.as_ref().is_some_and(|agent| self.recovered.contains(agent));

@@ -57,6 +57,7 @@ impl Core {
             self.adopt_task(&framework, id, task, returned);
         }
         self.drop_unreported(id, &reported);
+        self.adopt_operations(id, report.operations);
         self.resend_kills(id, link);
         if self.recovered.remove(id) {
             self.answer_late(id, returned);
@@ -66,7 +67,10 @@ impl Core {
 
     /// Takes over what the agent says of itself; whether its tasks had been declared unreachable.
     fn adopt_agent(&mut self, id: &AgentId, link: LinkId, report: &Reregister) -> bool {
-        let total = report.agent.as_ref().map(|info| Resources::from_proto(&info.resources));
+        let total = match report.total.is_empty() {
+            true => report.agent.as_ref().map(|info| Resources::from_proto(&info.resources)),
+            false => Some(Resources::from_proto(&report.total)),
+        };
         let total = match total {
             Some(Ok(total)) => total.unallocated(),
             Some(Err(error)) => {
@@ -90,25 +94,21 @@ impl Core {
         agent.version.clone_from(&report.version);
         agent.endpoint.clone_from(&report.endpoint);
         agent.capabilities.clone_from(&report.capabilities);
-        let before = std::mem::replace(&mut agent.total, total.clone());
         if let Some(old) = old_link.filter(|old| *old != link) {
             self.links.remove(&old);
             self.effects.push(Effect::CloseLink { link: old });
         }
         self.links.insert(link, id.clone());
-        if before != total {
-            self.shares.remove_total(&before.scalars());
-            self.shares.add_total(&total.scalars());
-        }
         // Offers were made of what the agent had before.
         self.rescind_of_agent(id);
+        self.set_total(id, total);
         if attributes_changed {
             self.clear_filters_of_agent(id);
         }
         let event =
             if report.tasks.is_empty() && first { "slave_registrations" } else { "slave_reregistrations" };
         self.counters.add(&format!("master/{event}"), 1);
-        self.dirty.agents.insert(id.clone());
+        self.note_free(id);
         returned
     }
 

@@ -17,6 +17,10 @@ pub(crate) enum Timer {
     },
     Failover(FrameworkId),
     Offer(OfferId),
+    /// The status of an operation has not been acknowledged.
+    Operation(super::operations::OperationUuid),
+    /// Agents have had their time to come back to a new leader.
+    RecoveryOver,
     Heartbeat(StreamId),
     /// An agent that is not admitted has waited long enough.
     Admission(LinkId),
@@ -57,6 +61,8 @@ impl Core {
                 }
                 Timer::Failover(framework) => self.failover_expired(&framework, due),
                 Timer::Offer(offer) => self.rescind(&offer),
+                Timer::Operation(uuid) => self.tell_operation(&uuid),
+                Timer::RecoveryOver => self.recovery_hold = None,
                 Timer::Heartbeat(stream) => self.heartbeat(&stream),
                 Timer::Admission(link) => self.admission_expired(link),
             }

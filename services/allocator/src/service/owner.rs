@@ -53,6 +53,8 @@ pub(crate) struct Owner {
     answers: Vec<Answer>,
     /// Told when the removal of their framework is durable.
     removals: BTreeMap<FrameworkId, Vec<oneshot::Sender<()>>>,
+    /// Told when the role settings of this turn are durable.
+    role_waiters: Vec<oneshot::Sender<()>>,
     readers: Vec<oneshot::Sender<meshos_mesh::FeedStream<WatchResponse>>>,
 }
 
@@ -76,6 +78,7 @@ impl Owner {
             links: BTreeMap::new(),
             answers: Vec::new(),
             removals: BTreeMap::new(),
+            role_waiters: Vec::new(),
             readers: Vec::new(),
         }
     }
@@ -120,6 +123,13 @@ impl Owner {
                 }
                 self.answers.push((reply, result));
             }
+            Request::SetRoles { input, durable, reply } => {
+                let result = self.handle(input);
+                if result.is_ok() {
+                    self.role_waiters.push(durable);
+                }
+                self.answers.push((reply, result));
+            }
             Request::Subscribe { stream, call, events, reply } => {
                 self.streams.insert(stream.clone(), events);
                 let result = self.handle(Input::Subscribe { stream: stream.clone(), call });
@@ -145,6 +155,7 @@ impl Owner {
                 // Whoever asked may have gone.
                 let _ = reply.send(self.core.metrics());
             }
+            Request::Explain { subject, reply } => drop(reply.send(self.core.explain(&subject))),
         }
     }
 
@@ -185,6 +196,11 @@ impl Owner {
         }
         for (reply, result) in std::mem::take(&mut self.answers) {
             let _ = reply.send(result);
+        }
+        // Sent after the records of this turn: the writer keeps their order. Without a record there was nothing to change.
+        let waiters = std::mem::take(&mut self.role_waiters);
+        if !waiters.is_empty() {
+            self.writer.put_roles(Vec::new(), waiters);
         }
         // A removal without a record to write found the framework removed already.
         self.removals.clear();
@@ -233,6 +249,7 @@ impl Owner {
                 let waiters = id.filter(|_| record.removed).and_then(|id| self.removals.remove(&id));
                 self.writer.put(*record, waiters.unwrap_or_default());
             }
+            Effect::PersistRoles(roles) => self.writer.put_roles(roles, Vec::new()),
         }
         None
     }

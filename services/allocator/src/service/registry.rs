@@ -1,15 +1,15 @@
 //! The leader's client of the registry: framework records, the view of agents. Any replica will do.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use meshos_mesh::{Backoff, Env, InstanceInfo, MAX_MESSAGE_BYTES, MeshChannel, connect};
 use meshos_proto::meshos::registry::v1::{
-    Agent, Framework, ListFrameworksRequest, PutFrameworkRequest, WatchRequest, WatchResponse,
-    registry_client::RegistryClient, watch_response::Body,
+    Agent, Framework, ListFrameworksRequest, ListRolesRequest, PutFrameworkRequest, PutRolesRequest, Role,
+    WatchRequest, WatchResponse, registry_client::RegistryClient, watch_response::Body,
 };
 use meshos_types::{AgentId, FrameworkId};
 use tokio::{
@@ -72,6 +72,20 @@ impl Registry {
             match timeout(DEADLINE, client.list_frameworks(ListFrameworksRequest {})).await {
                 Ok(Ok(response)) => return response.into_inner().frameworks,
                 Ok(Err(status)) => warn!(%status, "registry does not list frameworks, asking again"),
+                Err(_) => warn!("registry does not answer, asking again"),
+            }
+            backoff.wait().await;
+        }
+    }
+
+    /// What is set for roles; asks until a replica answers.
+    pub(super) async fn list_roles(&self) -> Vec<Role> {
+        let mut backoff = self.backoff();
+        loop {
+            let mut client = self.client().await;
+            match timeout(DEADLINE, client.list_roles(ListRolesRequest {})).await {
+                Ok(Ok(response)) => return response.into_inner().roles,
+                Ok(Err(status)) => warn!(%status, "registry does not list roles, asking again"),
                 Err(_) => warn!("registry does not answer, asking again"),
             }
             backoff.wait().await;
@@ -145,12 +159,40 @@ impl Registry {
                 queue.wake.notified().await;
                 loop {
                     let next = queue.pending.lock().unwrap_or_else(PoisonError::into_inner).pop_first();
-                    let Some((_, job)) = next else { break };
-                    registry.put(job).await;
+                    let roles = queue.roles.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                    if next.is_none() && roles.is_none() {
+                        break;
+                    }
+                    if let Some((_, job)) = next {
+                        registry.put(job).await;
+                    }
+                    if let Some(job) = roles {
+                        registry.put_roles(job).await;
+                    }
                 }
             }
         });
         writer
+    }
+
+    async fn put_roles(&self, job: RolesJob) {
+        let mut backoff = self.backoff();
+        while !job.roles.is_empty() {
+            let mut client = self.client().await;
+            let request = PutRolesRequest { epoch: self.epoch, roles: job.roles.clone() };
+            match timeout(DEADLINE, client.put_roles(request)).await {
+                Ok(Ok(_)) => break,
+                Ok(Err(status)) if status.code() == Code::FailedPrecondition => {
+                    return error!(%status, epoch = self.epoch, "role settings refused");
+                }
+                Ok(Err(status)) => warn!(%status, "role settings not written, trying again"),
+                Err(_) => warn!("registry does not answer, writing the role settings again"),
+            }
+            backoff.wait().await;
+        }
+        for waiter in job.waiters {
+            let _ = waiter.send(());
+        }
     }
 
     async fn put(&self, job: Job) {
@@ -196,10 +238,19 @@ struct Job {
     waiters: Vec<oneshot::Sender<()>>,
 }
 
+/// Settings that are written in one transaction.
+#[derive(Debug)]
+struct RolesJob {
+    roles: Vec<Role>,
+    waiters: Vec<oneshot::Sender<()>>,
+}
+
 #[derive(Debug, Default)]
 struct Queue {
     /// One job a framework: only the newest record counts.
     pending: Mutex<BTreeMap<FrameworkId, Job>>,
+    /// In order, each as it came.
+    roles: Mutex<VecDeque<RolesJob>>,
     wake: Notify,
 }
 
@@ -221,6 +272,13 @@ impl RecordWriter {
         job.record = record;
         job.waiters.extend(waiters);
         drop(pending);
+        self.queue.wake.notify_one();
+    }
+
+    /// Queues settings of roles, which become durable together; `waiters` are told when they and all before are.
+    pub(super) fn put_roles(&self, roles: Vec<Role>, waiters: Vec<oneshot::Sender<()>>) {
+        let job = RolesJob { roles, waiters };
+        self.queue.roles.lock().unwrap_or_else(PoisonError::into_inner).push_back(job);
         self.queue.wake.notify_one();
     }
 }

@@ -34,6 +34,7 @@ pub(super) async fn run(
 ) {
     let registry = Registry::new(env, follow_instances(env, store, "registry"), epoch);
     let records = registry.list_frameworks().await;
+    let roles = registry.list_roles().await;
     let (handle, requests) = OwnerHandle::new(env, REQUESTS);
     let (watching, agents) = registry.watch().await;
     let now = env.clock.unix_ms();
@@ -45,7 +46,13 @@ pub(super) async fn run(
     let master_id = core_config.master.id.clone();
     let mut core = Core::new(core_config);
     let (frameworks, known) = (records.len(), agents.len());
-    for input in [Input::FrameworkRecords(records), Input::RegistrySnapshot(agents)] {
+    let known_inputs = [
+        Input::FrameworkRecords(records),
+        Input::RegistrySnapshot(agents),
+        // After the agents: with quotas, offers wait until most of them are back.
+        Input::RoleRecords(roles),
+    ];
+    for input in known_inputs {
         if let Err(fault) = core.handle(input, now) {
             error!(%fault, "what the registry knows was refused");
         }
@@ -70,7 +77,10 @@ fn core_config(env: &Env, config: &Config, now: u64) -> Result<CoreConfig, crate
     let args = &config.args;
     let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     Ok(CoreConfig {
-        master: master_info(env.rng.uuid().to_string(), config),
+        master: pb::MasterInfo {
+            domain: args.parsed_domain()?,
+            ..master_info(env.rng.uuid().to_string(), config)
+        },
         elected_at_ms: now,
         offer_timeout_ms: args.offer_timeout.map(ms),
         min_filter_ms: ms(args.allocation_interval),

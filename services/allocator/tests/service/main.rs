@@ -7,8 +7,10 @@ mod support;
 use meshos_proto::{
     meshos::{
         allocator::v1::{
-            CallRequest, StatusUpdate, TeardownRequest, WatchRequest, agent_message::Body as FromAgent,
-            allocator_message::Body, change, scheduler_client::SchedulerClient, watch_response,
+            ApplyRequest, CallRequest, ExplainRequest, MetricsRequest, StatusUpdate, TeardownRequest,
+            UpdateQuotaRequest, UpdateWeightsRequest, WatchRequest, agent_message::Body as FromAgent,
+            allocator_message::Body, change, explain_request, scheduler_client::SchedulerClient,
+            watch_response,
         },
         registry::v1::AgentState,
     },
@@ -193,5 +195,47 @@ async fn a_framework_that_does_not_read_is_cut_off_and_holds_up_nobody() {
     }
     assert_eq!(refused.unwrap().message(), "Framework is not subscribed");
     Framework::subscribe(&cluster, None).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn weights_and_quotas_are_durable_before_they_are_answered_and_survive_a_change_of_leader() {
+    let mut cluster = Cluster::start(2).await;
+    let mut operator = cluster.operator().await;
+    let weights = vec![pb::WeightInfo { weight: 2.5, role: Some("eng".to_owned()) }];
+    operator.update_weights(UpdateWeightsRequest { weights }).await.unwrap();
+    let limits = [("cpus".to_owned(), pb::value::Scalar { value: 3.0 })].into();
+    let config = pb::quota::QuotaConfig { role: "eng".to_owned(), limits, ..Default::default() };
+    let configs = vec![config.clone()];
+    operator.update_quota(UpdateQuotaRequest { configs, ..Default::default() }).await.unwrap();
+    let stored = cluster.registry.role("eng").unwrap();
+    assert_eq!((stored.weight, stored.quota.as_ref()), (Some(2.5), Some(&config)));
+    let too_many = vec![pb::WeightInfo { weight: 1.0, role: Some("a".to_owned()) }; 101];
+    let refused = operator.update_weights(UpdateWeightsRequest { weights: too_many }).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let nested = pb::quota::QuotaConfig { role: "eng/web".to_owned(), ..Default::default() };
+    let update = UpdateQuotaRequest { configs: vec![nested], ..Default::default() };
+    assert_eq!(operator.update_quota(update).await.unwrap_err().code(), Code::InvalidArgument);
+
+    cluster.kill_leader().await;
+    let mut operator = cluster.operator().await;
+    let mut changes = operator.watch(WatchRequest {}).await.unwrap().into_inner();
+    let Some(watch_response::Body::Snapshot(snapshot)) = changes.message().await.unwrap().unwrap().body
+    else {
+        panic!("no snapshot")
+    };
+    assert_eq!(snapshot.roles[0].weight, Some(2.5));
+    assert_eq!(snapshot.roles[0].quota.as_ref(), Some(&config));
+    let metrics = operator.metrics(MetricsRequest {}).await.unwrap().into_inner().values;
+    assert_eq!(metrics["master/elected"], 1.0);
+    assert_eq!(metrics["allocator/mesos/quota/roles/eng/resources/cpus/limit"], 3.0);
+    let nobody = Some(explain_request::Subject::FrameworkId("nobody".to_owned()));
+    let unknown = operator.explain(ExplainRequest { subject: nobody }).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound);
+    let unknown = Box::pin(operator.apply(ApplyRequest::default())).await.unwrap_err();
+    assert_eq!(
+        (unknown.code(), unknown.message()),
+        (Code::InvalidArgument, "No agent found with specified ID")
+    );
     cluster.stop().await;
 }

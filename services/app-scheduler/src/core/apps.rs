@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use meshos_proto::meshos::apps::v1::{
     App, AppUpdate, CancelDeploymentRequest, ChangeResponse, CreateAppRequest, DeleteAppRequest, Deployment,
-    ListVersionsRequest, ListVersionsResponse, ResetDelayRequest, RestartAppRequest, UpdateAppsRequest,
+    Group, ListVersionsRequest, ListVersionsResponse, ResetDelayRequest, RestartAppRequest,
+    UpdateAppsRequest,
 };
-use meshos_types::Timestamp;
+use meshos_types::{AppId, Timestamp};
 
-use super::Core;
+use super::{Core, change::Batch};
 use crate::{error::Refusal, update, validate};
 
 /// What is to become of one app.
@@ -24,8 +25,12 @@ pub(super) struct Edit {
 }
 
 impl Edit {
-    fn put(app: App) -> Self {
+    pub(super) fn put(app: App) -> Self {
         Self { id: app.id.clone(), new: Some(app), kill: Vec::new(), restart: false }
+    }
+
+    pub(super) fn remove(id: &str) -> Self {
+        Self { id: id.to_owned(), new: None, kill: Vec::new(), restart: false }
     }
 }
 
@@ -47,7 +52,7 @@ impl Core {
             return Err(Refusal::Exists(id));
         }
         let edit = self.edit(&id, &update, None)?;
-        let mut response = self.change(vec![edit], request.force, traceparent)?;
+        let mut response = self.change(Batch::of(vec![edit], request.force), traceparent)?;
         response.created = true;
         Ok(response)
     }
@@ -78,7 +83,7 @@ impl Core {
             };
             edits.push(edit);
         }
-        let mut response = self.change(edits, request.force, traceparent)?;
+        let mut response = self.change(Batch::of(edits, request.force), traceparent)?;
         response.created = created;
         Ok(response)
     }
@@ -89,8 +94,8 @@ impl Core {
         traceparent: &str,
     ) -> Result<ChangeResponse, Refusal> {
         self.spec(&request.id)?;
-        let edit = Edit { id: request.id.clone(), new: None, kill: Vec::new(), restart: false };
-        self.change(vec![edit], request.force, traceparent)
+        let edit = Edit::remove(&request.id);
+        self.change(Batch::of(vec![edit], request.force), traceparent)
     }
 
     pub(super) fn restart(
@@ -100,7 +105,7 @@ impl Core {
     ) -> Result<ChangeResponse, Refusal> {
         let spec = self.spec(&request.id)?;
         let edit = Edit { restart: true, ..Edit::put((*spec).clone()) };
-        self.change(vec![edit], request.force, traceparent)
+        self.change(Batch::of(vec![edit], request.force), traceparent)
     }
 
     pub(super) fn versions(&self, request: &ListVersionsRequest) -> Result<ListVersionsResponse, Refusal> {
@@ -141,13 +146,33 @@ impl Core {
                 ..Default::default()
             });
         }
-        self.change(reverting(&record), true, traceparent)
+        self.change(Batch::of(reverting(&record), true), traceparent)
     }
 
     /// A complete, valid definition from what a user sent.
     fn edit(&self, id: &str, update: &AppUpdate, base: Option<&App>) -> Result<Edit, Refusal> {
-        let app = update::apply(id, update, base, &self.settings.defaults);
-        validate::app(&app, &self.settings.rules)?;
+        let enforced = enforced_role(id, |group| self.groups.get(group));
+        self.edit_with(id, update, base, enforced)
+    }
+
+    /// As [`Self::edit`]; `enforced` is the role that the app's top-level group insists on.
+    pub(super) fn edit_with(
+        &self,
+        id: &str,
+        update: &AppUpdate,
+        base: Option<&App>,
+        enforced: Option<String>,
+    ) -> Result<Edit, Refusal> {
+        let mut rules = self.settings.rules.clone();
+        let mut defaults = self.settings.defaults.clone();
+        if let Some(role) = enforced {
+            // What was there before the group insisted keeps its role until it is changed.
+            let kept = base.map(|app| app.role.clone());
+            rules.role = kept.filter(|_| update.role.is_none()).unwrap_or_else(|| role.clone());
+            defaults.role = role;
+        }
+        let app = update::apply(id, update, base, &defaults);
+        validate::app(&app, &rules)?;
         Ok(Edit::put(app))
     }
 
@@ -161,6 +186,12 @@ impl Core {
         let stored = stored.ok_or_else(|| Refusal::NoVersion { app_id: id.to_owned(), version: text })?;
         Ok(Edit::put((**stored).clone()))
     }
+}
+
+/// The role that the app's top-level group insists on.
+pub(super) fn enforced_role<'a>(id: &str, group: impl Fn(&str) -> Option<&'a Group>) -> Option<String> {
+    let top = AppId::parse(id).ok()?.segments().next()?.to_owned();
+    group(&format!("/{top}")).filter(|group| group.enforce_role).map(|_| top)
 }
 
 fn wanted_id(update: &AppUpdate) -> Result<String, Refusal> {

@@ -1,8 +1,8 @@
 //! Changes of definitions: checked together, applied together, as one deployment.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use meshos_proto::meshos::apps::v1::{App, ChangeResponse, Deployment};
+use meshos_proto::meshos::apps::v1::{App, ChangeResponse, Deployment, Group, Step};
 use meshos_types::AppId;
 
 use super::{Core, apps::Edit};
@@ -11,45 +11,81 @@ use crate::{
     error::Refusal,
 };
 
-impl Core {
-    /// Checks and applies changes of definitions as one deployment.
-    pub(super) fn change(
-        &mut self,
-        edits: Vec<Edit>,
-        force: bool,
-        traceparent: &str,
-    ) -> Result<ChangeResponse, Refusal> {
-        let version = self.last_version.max(self.now.saturating_sub(1)) + 1;
-        self.check_paths(&edits)?;
-        let mut accepted = Vec::new();
-        let edits = self.versioned(edits, version, &mut accepted)?;
-        let steps = {
-            let view = Overlay { core: self, edits: &edits };
-            let changes: Vec<Change<'_>> = edits.iter().map(|edit| view.change(edit)).collect();
-            plan::steps(&changes, &view).map_err(|cycle| Refusal::invalid("/", cycle.to_string()))?
+/// Everything that one request changes.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub edits: Vec<Edit>,
+    /// New records of groups; none: removed. Their versions are set when they are applied.
+    pub groups: BTreeMap<String, Option<Group>>,
+    /// The group whose change events tell of.
+    pub group: String,
+    pub force: bool,
+}
+
+impl Batch {
+    /// Changes of apps only. One app's change is told as one of its group.
+    pub(super) fn of(edits: Vec<Edit>, force: bool) -> Self {
+        let group = match edits.as_slice() {
+            [edit] => AppId::parse(&edit.id).ok().and_then(|id| id.parent()),
+            _ => None,
         };
-        let affected: Vec<String> =
-            edits.iter().filter(|edit| self.is_change(edit)).map(|edit| edit.id.clone()).collect();
+        let group = group.unwrap_or_else(AppId::root).as_str().to_owned();
+        Self { edits, groups: BTreeMap::new(), group, force }
+    }
+}
+
+impl Core {
+    /// Checks and applies changes as one deployment.
+    pub(super) fn change(&mut self, batch: Batch, traceparent: &str) -> Result<ChangeResponse, Refusal> {
+        let group = batch.group.clone();
+        let changed = self.try_change(batch, traceparent);
+        match &changed {
+            Ok(response) => self.tell_group(&group, response.version_ms, String::new()),
+            Err(refusal) => self.tell_group(&group, self.next_version(), refusal.to_string()),
+        }
+        changed
+    }
+
+    /// The steps that a change would take; nothing changes.
+    pub(super) fn dry_run(&self, mut batch: Batch) -> Result<Vec<Step>, Refusal> {
+        let version = self.next_version();
+        let mut accepted = Vec::new();
+        self.complete_groups(&mut batch)?;
+        batch.edits = self.versioned(batch.edits, version, &mut accepted)?;
+        self.steps(&batch)
+    }
+
+    fn next_version(&self) -> u64 {
+        self.last_version.max(self.now.saturating_sub(1)) + 1
+    }
+
+    fn steps(&self, batch: &Batch) -> Result<Vec<Step>, Refusal> {
+        let view = Overlay::new(self, batch);
+        let changes: Vec<Change<'_>> = batch.edits.iter().map(|edit| view.change(edit)).collect();
+        plan::steps(&changes, &view).map_err(|cycle| Refusal::invalid("/", cycle.to_string()))
+    }
+
+    fn try_change(&mut self, mut batch: Batch, traceparent: &str) -> Result<ChangeResponse, Refusal> {
+        let version = self.next_version();
+        self.complete_groups(&mut batch)?;
+        let mut accepted = Vec::new();
+        batch.edits = self.versioned(std::mem::take(&mut batch.edits), version, &mut accepted)?;
+        let steps = self.steps(&batch)?;
+        batch.edits.retain(|edit| self.is_change(edit));
+        batch.groups.retain(|id, group| self.is_group_change(id, group.as_ref()));
+        let affected: Vec<String> = batch.edits.iter().map(|edit| edit.id.clone()).collect();
         let most = self.settings.args.max_running_deployments;
         if !affected.is_empty() && self.deployments.len() >= most {
             return Err(Refusal::TooManyDeployments(most));
         }
-        self.free_locks(&affected, force)?;
+        self.free_locks(&affected, batch.force)?;
         self.last_version = version;
         let deployment = Deployment {
             format: 1,
             id: self.rng.uuid().to_string(),
             version_ms: version,
-            originals: affected
-                .iter()
-                .filter_map(|id| self.spec(id).ok())
-                .map(|app| (*app).clone())
-                .collect(),
-            targets: edits
-                .iter()
-                .filter(|e| affected.contains(&e.id))
-                .filter_map(|e| e.new.clone())
-                .collect(),
+            originals: self.definitions(&affected),
+            targets: batch.edits.iter().filter_map(|edit| edit.new.clone()).collect(),
             affected_apps: affected,
             steps,
             current_step: 0,
@@ -61,11 +97,19 @@ impl Core {
             apps: accepted,
             ..Default::default()
         };
-        for edit in edits.into_iter().filter(|edit| deployment.affected_apps.contains(&edit.id)) {
+        self.note_roles(&batch);
+        self.keep_history(&batch, version);
+        self.apply_groups(std::mem::take(&mut batch.groups), version);
+        for edit in batch.edits {
             self.apply(edit);
         }
         self.start_deployment(deployment);
         Ok(response)
+    }
+
+    /// Definitions of these apps as they are.
+    pub(super) fn definitions(&self, ids: &[String]) -> Vec<App> {
+        ids.iter().filter_map(|id| self.spec(id).ok()).map(|app| (*app).clone()).collect()
     }
 
     /// Whether the edit differs from what is there.
@@ -90,32 +134,54 @@ impl Core {
         Ok(())
     }
 
-    /// An app may not have the id of a group, nor of something inside an app.
-    fn check_paths(&self, edits: &[Edit]) -> Result<(), Refusal> {
-        let creates: Vec<&str> = edits
+    /// Adds the groups that new apps and groups stand in, and refuses apps and groups of the same id: an app
+    /// takes the place of an empty group only.
+    fn complete_groups(&self, batch: &mut Batch) -> Result<(), Refusal> {
+        let new_apps: Vec<String> = batch
+            .edits
             .iter()
             .filter(|edit| edit.new.is_some() && self.spec(&edit.id).is_err())
-            .map(|edit| edit.id.as_str())
+            .map(|edit| edit.id.clone())
             .collect();
-        for id in &creates {
-            let Ok(path) = AppId::parse(id) else { continue };
-            let is_app = |id: &str| self.spec(id).is_ok() || creates.contains(&id);
-            let inside = path.ancestors().find(|group| is_app(group.as_str()));
-            let below = format!("{id}/");
-            let holds =
-                self.apps_below(&below).next().is_some() || creates.iter().any(|c| c.starts_with(&below));
-            let clash =
-                if holds { Some((*id).to_owned()) } else { inside.map(|app| app.as_str().to_owned()) };
-            if let Some(clash) = clash {
-                let message = format!("Groups and Applications may not have the same identifier: {clash}");
-                return Err(Refusal::invalid("/", message));
+        let asked: BTreeSet<String> =
+            batch.groups.iter().filter(|(_, group)| group.is_some()).map(|(id, _)| id.clone()).collect();
+        let mut missing = BTreeSet::new();
+        {
+            let view = Overlay::new(self, batch);
+            for id in new_apps.iter().chain(&asked) {
+                let Ok(path) = AppId::parse(id) else { continue };
+                for group in path.ancestors().map(|group| group.as_str().to_owned()) {
+                    if view.app(&group).is_some() {
+                        return Err(clash(&group));
+                    }
+                    if !group.is_empty() && group != "/" && view.group(&group).is_none() {
+                        missing.insert(group);
+                    }
+                }
             }
+            for id in &asked {
+                if view.app(id).is_some() {
+                    return Err(clash(id));
+                }
+            }
+            for id in &new_apps {
+                if view.has_members(id) {
+                    return Err(clash(id));
+                }
+            }
+        }
+        for id in missing {
+            let group = Group { format: 1, id: id.clone(), ..Default::default() };
+            batch.groups.insert(id, Some(group));
+        }
+        for id in new_apps.into_iter().filter(|id| self.groups.contains_key(id)) {
+            batch.groups.insert(id, None);
         }
         Ok(())
     }
 
     /// Ids of apps that begin with `prefix`, which ends in a slash.
-    fn apps_below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a String> {
+    pub(super) fn apps_below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a String> {
         let from = self.apps.range(prefix.to_owned()..);
         let below = from.take_while(move |(id, _)| id.starts_with(prefix));
         below.filter(|(_, state)| state.spec.is_some()).map(|(id, _)| id)
@@ -166,37 +232,77 @@ fn stamp(app: &mut App, old: Option<&App>, version: u64, restart: bool) {
     }
 }
 
-/// The apps as they will be.
-struct Overlay<'a> {
-    core: &'a Core,
-    edits: &'a [Edit],
+fn clash(id: &str) -> Refusal {
+    Refusal::invalid("/", format!("Groups and Applications may not have the same identifier: {id}"))
 }
 
-impl Overlay<'_> {
+/// The apps and groups as they will be.
+struct Overlay<'a> {
+    core: &'a Core,
+    edits: BTreeMap<&'a str, &'a Edit>,
+    groups: &'a BTreeMap<String, Option<Group>>,
+}
+
+impl<'a> Overlay<'a> {
+    fn new(core: &'a Core, batch: &'a Batch) -> Self {
+        let edits = batch.edits.iter().map(|edit| (edit.id.as_str(), edit)).collect();
+        Self { core, edits, groups: &batch.groups }
+    }
+
     fn app(&self, id: &str) -> Option<&App> {
-        match self.edits.iter().find(|edit| edit.id == id) {
+        match self.edits.get(id) {
             Some(edit) => edit.new.as_ref(),
             None => self.core.apps.get(id)?.spec.as_deref(),
         }
     }
 
-    fn change<'a>(&'a self, edit: &'a Edit) -> Change<'a> {
+    fn group(&self, id: &str) -> Option<&Group> {
+        match self.groups.get(id) {
+            Some(group) => group.as_ref(),
+            None => self.core.groups.get(id),
+        }
+    }
+
+    fn change(&self, edit: &'a Edit) -> Change<'a> {
         let old = self.core.apps.get(&edit.id).and_then(|state| state.spec.as_deref());
         Change { old, new: edit.new.as_ref(), kill: &edit.kill }
+    }
+
+    /// Ids of the apps below a group.
+    fn members(&self, group: &str) -> BTreeSet<String> {
+        let below = format!("{}/", group.trim_end_matches('/'));
+        let edited = self.edits.range(below.as_str()..).map(|(id, _)| (*id).to_owned());
+        let edited = edited.take_while(|id| id.starts_with(&below));
+        let all: BTreeSet<String> = self.core.apps_below(&below).cloned().chain(edited).collect();
+        all.into_iter().filter(|id| self.app(id).is_some()).collect()
+    }
+
+    /// Whether an app or a group is below it.
+    fn has_members(&self, id: &str) -> bool {
+        let below = format!("{id}/");
+        let known = self.core.groups.range(below.clone()..).map(|(id, _)| id);
+        let known = known.take_while(|id| id.starts_with(&below));
+        let made = self.groups.range(below.clone()..).map(|(id, _)| id);
+        let made = made.take_while(|id| id.starts_with(&below));
+        let mut groups = known.chain(made);
+        !self.members(id).is_empty() || groups.any(|id| self.group(id).is_some())
     }
 }
 
 impl Graph for Overlay<'_> {
     fn dependencies(&self, app_id: &str) -> Vec<String> {
+        let own = self.app(app_id).into_iter().flat_map(|app| &app.dependencies);
+        let groups: Vec<&Group> = AppId::parse(app_id)
+            .map(|path| path.ancestors().filter_map(|group| self.group(group.as_str())).collect())
+            .unwrap_or_default();
+        let inherited = groups.into_iter().flat_map(|group| &group.dependencies);
         let mut ids = BTreeSet::new();
-        for dependency in self.app(app_id).into_iter().flat_map(|app| &app.dependencies) {
+        for dependency in own.chain(inherited) {
             if self.app(dependency).is_some() {
                 ids.insert(dependency.clone());
+            } else {
+                ids.extend(self.members(dependency).into_iter().filter(|id| id != app_id));
             }
-            let below = format!("{}/", dependency.trim_end_matches('/'));
-            let edited = self.edits.iter().map(|edit| &edit.id).filter(|id| id.starts_with(&below));
-            let members = self.core.apps_below(&below).chain(edited);
-            ids.extend(members.filter(|id| *id != app_id && self.app(id).is_some()).cloned());
         }
         ids.into_iter().collect()
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use meshos_proto::meshos::apps::v1::{ActionKind, Deployment, Instance};
+use meshos_proto::meshos::apps::v1::{ActionKind, Deployment, DeploymentPhase as Phase, Instance};
 use tracing::info;
 
 use super::{Core, members::Class, timers::Timer};
@@ -46,6 +46,7 @@ impl Core {
     pub(super) fn start_deployment(&mut self, record: Deployment) {
         let id = record.id.clone();
         if record.steps.is_empty() {
+            self.tell_deployment(&record, Phase::Success, "");
             self.out.delta.deployments.push(record);
             self.out.delta.removed_deployments.push(id);
             return;
@@ -63,21 +64,27 @@ impl Core {
         let Some(running) = self.deployments.get_mut(id) else { return };
         if running.record.current_step as usize >= running.record.steps.len() {
             info!(deployment_id = id, "deployment done");
+            let record = running.record.clone();
+            self.tell_deployment(&record, Phase::Success, "");
             self.end_deployment(id);
             return;
         }
         running.record.current_step += 1;
         running.pending = Running::step_apps(&running.record);
         self.dirty.extend(running.pending.iter().cloned());
-        self.out.put_deployment(&running.record);
+        let record = running.record.clone();
+        self.out.put_deployment(&record);
+        self.tell_deployment(&record, Phase::Info, "");
     }
 
     /// Ends a deployment early; tasks and definitions stay as they are. With `hold` surplus tasks stay a while.
     pub(super) fn stop_deployment(&mut self, id: &str, hold: bool) {
         let Some(running) = self.deployments.get(id) else { return };
         info!(deployment_id = id, "deployment stopped");
+        let record = running.record.clone();
+        self.tell_deployment(&record, Phase::Failed, "The upgrade has been cancelled");
         let until = self.now + self.settings.args.scale_apps_interval_ms;
-        for app_id in running.record.affected_apps.iter().filter(|_| hold) {
+        for app_id in record.affected_apps.iter().filter(|_| hold) {
             if let Some(state) = self.apps.get_mut(app_id) {
                 state.hold_surplus_until_ms = until;
             }
@@ -106,6 +113,9 @@ impl Core {
                 if let Some(kind) = action
                     && self.act(kind, app_id)
                 {
+                    if kind == ActionKind::StopApplication {
+                        self.tell_app_terminated(app_id);
+                    }
                     self.action_done(&id, app_id);
                 }
             }
@@ -129,6 +139,8 @@ impl Core {
         if let Some(running) = self.deployments.get_mut(id) {
             running.pending.remove(app_id);
             if running.pending.is_empty() {
+                let record = running.record.clone();
+                self.tell_deployment(&record, Phase::StepSuccess, "");
                 self.next_step(id);
             }
         }

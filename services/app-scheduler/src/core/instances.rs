@@ -5,6 +5,7 @@ use meshos_types::{AppId, InstanceId};
 
 use super::{
     AppState, Core,
+    health::is_checked,
     members::{Class, Slot},
     timers::Timer,
 };
@@ -30,16 +31,21 @@ impl Core {
         };
         self.asking.fresh = true;
         let id = instance.id.clone();
+        self.tell_instance(instance.clone());
         self.instances.insert(id.clone(), instance);
         self.changed(&id);
     }
 
     /// Changes an instance; everything that depends on it follows.
     pub(super) fn update_instance(&mut self, id: &str, change: impl FnOnce(&mut Instance)) {
-        if let Some(instance) = self.instances.get_mut(id) {
-            change(instance);
-            self.changed(id);
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        let before = (instance.condition, instance.goal);
+        change(instance);
+        if before != (instance.condition, instance.goal) {
+            let after = instance.clone();
+            self.tell_instance(after);
         }
+        self.changed(id);
     }
 
     fn changed(&mut self, id: &str) {
@@ -54,7 +60,8 @@ impl Core {
         let Some(instance) = self.instances.get(id) else { return };
         let app_id = instance.app_id.clone();
         let state = self.apps.entry(app_id.clone()).or_default();
-        let slot = Slot::of(instance, state.is_current(instance));
+        let checked = is_checked(state.definition(instance).as_deref());
+        let slot = Slot::of(instance, state.is_current(instance), checked);
         state.members.place(id, slot);
         self.refresh_launchable(&app_id);
     }
@@ -72,6 +79,7 @@ impl Core {
     pub(super) fn forget_instance(&mut self, id: &str) {
         let Some(instance) = self.instances.remove(id) else { return };
         self.kills.remove(id);
+        self.forget_health(id);
         self.out.remove_instance(id);
         if let Some(state) = self.apps.get_mut(&instance.app_id) {
             state.members.remove(id);
@@ -109,6 +117,7 @@ impl Core {
         let waiting = state.members.count(Class::Waiting);
         if waiting == 0 {
             state.waiting_since_ms = 0;
+            state.tally = super::Tally::default();
             self.launchable.remove(app_id);
             return;
         }
@@ -150,12 +159,22 @@ impl Core {
 
     fn queue_entry(&self, app_id: &str, state: &AppState) -> Option<Queue> {
         let count = state.members.count(Class::Waiting);
-        (count > 0).then(|| Queue {
+        if count == 0 {
+            return None;
+        }
+        let (refusals, last_refusals) = state.tally.named();
+        Some(Queue {
             app_id: app_id.to_owned(),
             count: u32::try_from(count).unwrap_or(u32::MAX),
             since_ms: state.waiting_since_ms,
             delayed_until_ms: state.backoff.until(self.now).unwrap_or(0),
             role: state.spec.as_ref().map(|spec| spec.role.clone()).unwrap_or_default(),
+            refusals,
+            processed_offers: state.tally.processed,
+            unused_offers: state.tally.unused,
+            last_used_offer_ms: state.tally.last_used_ms,
+            last_unused_offer_ms: state.tally.last_unused_ms,
+            last_refusals,
         })
     }
 }

@@ -8,7 +8,7 @@ use meshos_proto::{
 };
 use meshos_types::{TaskId, TaskName};
 
-use super::{After, Core, apps::Edit, timers::Timer};
+use super::{After, Core, apps::Edit, change::Batch, timers::Timer};
 use crate::error::Refusal;
 
 impl Core {
@@ -128,7 +128,7 @@ impl Core {
             return Ok(None);
         }
         let named: Vec<String> = edits.iter().flat_map(|edit| edit.kill.clone()).collect();
-        let response = self.change(edits, force, traceparent)?;
+        let response = self.change(Batch::of(edits, force), traceparent)?;
         for id in named {
             self.decommission(&id);
         }

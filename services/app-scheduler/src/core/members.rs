@@ -28,11 +28,13 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn of(instance: &Instance, current: bool) -> Self {
+    /// `checked`: nothing is known to be healthy before its checks say so.
+    pub(super) fn of(instance: &Instance, current: bool, checked: bool) -> Self {
+        let ready = if checked { instance.healthy == Some(true) } else { instance.healthy != Some(false) };
         let class = match (instance.goal(), instance.condition()) {
             (Goal::Stopped | Goal::Decommissioned, _) => Class::Dying,
             (_, Condition::Scheduled) => Class::Waiting,
-            (_, Condition::Running) if instance.healthy != Some(false) => Class::Ready,
+            (_, Condition::Running) if ready => Class::Ready,
             (_, Condition::Unreachable) => Class::Unreachable,
             (_, Condition::UnreachableInactive) => Class::Inactive,
             _ => Class::Launched,

@@ -6,7 +6,7 @@ use meshos_proto::mesos::v1::{self as pb, scheduler::call};
 
 use super::{Core, members::Class, timers::Timer};
 use crate::matcher::{
-    self, Offered, Request,
+    self, Offered, Reason, Refusals, Request,
     constraints::{self, Placed},
 };
 
@@ -48,6 +48,54 @@ impl Asking {
     }
 }
 
+/// Agents whose last refusal is kept for an app that waits.
+const AGENTS_KEPT: usize = 10_000;
+
+/// What became of the offers that an app was looked at for, since it began to wait.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub processed: u64,
+    pub unused: u64,
+    pub by_reason: BTreeMap<Reason, u64>,
+    /// Why the last offer of an agent was not used, or not for all that waited.
+    pub by_agent: BTreeMap<String, Reason>,
+    pub last_used_ms: u64,
+    pub last_unused_ms: u64,
+}
+
+impl Tally {
+    fn add(&mut self, refusals: &Refusals, now_ms: u64) {
+        let (unused, used) = (refusals.unused as u64, refusals.used as u64);
+        self.processed += unused + used;
+        self.unused += unused;
+        for (reason, count) in &refusals.by_reason {
+            *self.by_reason.entry(*reason).or_default() += *count as u64;
+        }
+        for (agent, reason) in &refusals.by_agent {
+            if self.by_agent.len() < AGENTS_KEPT || self.by_agent.contains_key(agent) {
+                self.by_agent.insert(agent.clone(), *reason);
+            }
+        }
+        if used > 0 {
+            self.last_used_ms = now_ms;
+        }
+        if unused > 0 {
+            self.last_unused_ms = now_ms;
+        }
+    }
+
+    /// By name, since it began to wait, and of the last offer of each agent.
+    pub(super) fn named(&self) -> (BTreeMap<String, u64>, BTreeMap<String, u64>) {
+        let attempt =
+            self.by_reason.iter().map(|(reason, count)| (reason.name().to_owned(), *count)).collect();
+        let mut last: BTreeMap<String, u64> = BTreeMap::new();
+        for reason in self.by_agent.values() {
+            *last.entry(reason.name().to_owned()).or_default() += 1;
+        }
+        (attempt, last)
+    }
+}
+
 impl Core {
     /// REVIVE when something waits that offers were declined for, SUPPRESS when nothing waits. New instances ask at
     /// once; those that wait again after a failure ask at most once in an interval.
@@ -61,7 +109,7 @@ impl Core {
             if !self.asking.suppressed {
                 self.asking.suppressed = true;
                 let mut call = self.call(call::Type::Suppress);
-                call.suppress = Some(call::Suppress { roles: vec![self.settings.args.mesos_role.clone()] });
+                call.suppress = Some(call::Suppress { roles: self.role_list() });
                 self.out.now.push(call);
             }
             return;
@@ -86,7 +134,7 @@ impl Core {
         self.asking.last_ms = now;
         self.asking.restart();
         let mut call = self.call(call::Type::Revive);
-        call.revive = Some(call::Revive { roles: vec![self.settings.args.mesos_role.clone()] });
+        call.revive = Some(call::Revive { roles: self.role_list() });
         self.out.now.push(call);
     }
 
@@ -130,8 +178,10 @@ impl Core {
         let refusals = matcher::place(&requests, offered, self.settings.args.max_instances_per_offer.max(1));
         for (app_id, refusals) in owners.into_iter().zip(refusals) {
             if let Some(state) = self.apps.get_mut(&app_id) {
+                state.tally.add(&refusals, self.now);
                 state.refusals = refusals;
             }
+            self.queue_dirty.insert(app_id);
         }
     }
 

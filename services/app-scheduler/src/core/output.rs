@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use meshos_proto::{
-    meshos::apps::v1::{App, Delta, Deployment, Instance, TaskFailure},
+    meshos::apps::v1::{App, Delta, Deployment, Group, Instance, RootChange, TaskFailure},
     mesos::v1::scheduler::{Call, call},
 };
 use meshos_store::Op;
 use prost::Message;
 
-use super::{Core, Reply};
+use super::{Core, Probe, Reply};
 use crate::{error::Refusal, store};
 
 /// Something that must not happen before the records are stored.
@@ -49,6 +49,8 @@ pub struct Output {
     /// In order, once the records are stored.
     pub after: Vec<After>,
     pub came_up: Vec<CameUp>,
+    /// Health checks to make at once.
+    pub probes: Vec<Probe>,
     writes: BTreeMap<String, Option<Bytes>>,
 }
 
@@ -106,6 +108,21 @@ impl Output {
     pub(super) fn remove_deployment(&mut self, id: &str) {
         self.remove(store::deployment_key(id));
         self.delta.removed_deployments.push(id.to_owned());
+    }
+
+    pub(super) fn put_group(&mut self, group: &Group) {
+        self.put(store::group_key(&group.id), group);
+        self.delta.groups.push(group.clone());
+    }
+
+    pub(super) fn remove_group(&mut self, id: &str) {
+        self.remove(store::group_key(id));
+        self.delta.groups.retain(|group| group.id != id);
+        self.delta.removed_groups.push(id.to_owned());
+    }
+
+    pub(super) fn put_root(&mut self, change: &RootChange) {
+        self.put(store::root_key(change.version_ms), change);
     }
 
     pub(super) fn put_failure(&mut self, failure: &TaskFailure) {

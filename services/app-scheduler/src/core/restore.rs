@@ -15,6 +15,8 @@ impl Core {
     /// Knows what is stored. What is left to do comes out with the first input.
     #[must_use]
     pub fn restore(settings: Settings, rng: Rng, records: Records, now_ms: u64) -> Self {
+        let roles = records.apps.iter().map(|app| app.role.clone()).filter(|role| !role.is_empty());
+        let roles = roles.chain([settings.args.mesos_role.clone()]).collect();
         let mut core = Self {
             settings,
             rng,
@@ -22,6 +24,10 @@ impl Core {
             apps: BTreeMap::new(),
             instances: BTreeMap::new(),
             deployments: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            roots: BTreeMap::new(),
+            roles,
+            health: BTreeMap::new(),
             framework_id: records.framework_id.clone(),
             connected: false,
             service_ports: BTreeMap::new(),
@@ -35,11 +41,20 @@ impl Core {
             queue: BTreeMap::new(),
             out: super::Output::default(),
         };
+        core.restore_groups(&records);
         core.restore_apps(&records);
         core.restore_deployments(&records);
         core.restore_instances(records);
         core.dirty.extend(core.apps.keys().cloned());
         core
+    }
+
+    fn restore_groups(&mut self, records: &Records) {
+        self.groups = records.groups.iter().map(|group| (group.id.clone(), group.clone())).collect();
+        self.roots = records.roots.iter().map(|root| (root.version_ms, root.clone())).collect();
+        let versions = records.roots.iter().map(|root| root.version_ms);
+        let versions = versions.chain(records.groups.iter().map(|group| group.version_ms));
+        self.last_version = versions.fold(self.last_version, u64::max);
     }
 
     fn restore_apps(&mut self, records: &Records) {
@@ -85,6 +100,7 @@ impl Core {
     }
 
     fn complete_change(&mut self, app: super::App) {
+        self.roles.insert(app.role.clone());
         let state = self.apps.entry(app.id.clone()).or_default();
         let old = state.spec.replace(Arc::new(app.clone()));
         state.versions.insert(app.version_ms, Arc::new(app.clone()));
@@ -109,8 +125,12 @@ impl Core {
                 self.kills.insert(id.clone());
                 self.timers.set(self.now + self.settings.args.kill_retry_timeout_ms, Timer::Kill(id.clone()));
             }
+            let running = instance.condition() == Condition::Running;
             self.instances.insert(id.clone(), instance);
             self.place(&id);
+            if running {
+                self.watch_health(&id);
+            }
         }
     }
 }

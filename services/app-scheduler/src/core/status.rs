@@ -13,7 +13,7 @@ use meshos_proto::{
 };
 use meshos_types::{TaskId, TaskName, task_state};
 
-use super::{After, Core, output::CameUp, store_framework, timers::Timer};
+use super::{After, Core, health::is_checked, output::CameUp, store_framework, timers::Timer};
 
 /// Longest message of a failure that is kept.
 const LONGEST_MESSAGE: usize = 10_000;
@@ -25,10 +25,20 @@ impl Core {
     pub(super) fn subscribed(&mut self, framework_id: String) {
         self.connected = true;
         self.asking.restart();
+        let known = self.framework_id.as_ref() == Some(&framework_id);
         store_framework(self, framework_id);
+        self.update_framework();
+        self.tell_scheduler(if known { "reregistered" } else { "registered" });
         self.reconcile_tasks();
         for id in self.kills.clone() {
             self.kill(&id);
+        }
+    }
+
+    /// The stream of events ended.
+    pub(super) fn disconnected(&mut self) {
+        if std::mem::take(&mut self.connected) {
+            self.tell_scheduler("disconnected");
         }
     }
 
@@ -105,18 +115,27 @@ impl Core {
             tracing::warn!(task_id, "killing a task that is not known");
             let agent_id = status.agent_id.as_ref().map(|id| id.value.clone());
             self.kill_task(task_id, agent_id.as_deref());
+        } else if is_terminal(condition)
+            && let Some(name) = TaskName::of(&TaskId::new(task_id.as_str()))
+        {
+            let instance_id = name.instance.as_str();
+            self.tell_unknown(instance_id, &app_of(instance_id), condition);
         }
     }
 
     fn progressed(&mut self, id: &str, status: &pb::TaskStatus, condition: Condition) {
         let now = self.now;
         let Some(before) = self.instances.get(id) else { return };
+        let state = self.apps.get(&before.app_id);
+        let checked = is_checked(state.and_then(|state| state.definition(before)).as_deref());
         let mut after = before.clone();
         after.set_condition(condition);
         state_name(status).clone_into(&mut after.mesos_state);
         after.unreachable_since_ms = 0;
         if condition == Condition::Running {
-            after.healthy = status.healthy;
+            if !checked {
+                after.healthy = status.healthy;
+            }
             if after.started_at_ms == 0 {
                 after.started_at_ms = now;
             }
@@ -142,7 +161,11 @@ impl Core {
         if matches!(condition, Condition::Staging | Condition::Starting) {
             self.timers.set(self.launch_deadline(&after), timer);
         }
+        self.tell_status(after.clone(), status);
         self.update_instance(id, |instance| *instance = after);
+        if came_up {
+            self.watch_health(id);
+        }
         if changed && let Some(state) = self.apps.get_mut(&app_id) {
             let policy = state.policy();
             state.backoff.advanced(policy, now);
@@ -154,10 +177,13 @@ impl Core {
     fn ended(&mut self, id: &str, status: &pb::TaskStatus, condition: Condition) {
         let now = self.now;
         self.kills.remove(id);
+        self.forget_health(id);
         let Some(instance) = self.instances.get_mut(id) else { return };
         instance.set_condition(condition);
         state_name(status).clone_into(&mut instance.mesos_state);
         let seen = instance.clone();
+        self.tell_status(seen.clone(), status);
+        self.tell_instance(seen.clone());
         self.out.show_instance(&seen);
         self.record_failure(&seen, status, condition);
         if seen.goal() != Goal::Running {
@@ -221,11 +247,17 @@ impl Core {
     fn became_unreachable(&mut self, id: &str, status: &pb::TaskStatus) {
         let now = self.now;
         let Some(instance) = self.instances.get(id) else { return };
-        if instance.goal() != Goal::Running {
-            self.decommission_lost(id);
+        if matches!(instance.condition(), Condition::Unreachable | Condition::UnreachableInactive) {
             return;
         }
-        if matches!(instance.condition(), Condition::Unreachable | Condition::UnreachableInactive) {
+        let mut seen = instance.clone();
+        seen.set_condition(Condition::Unreachable);
+        state_name(status).clone_into(&mut seen.mesos_state);
+        self.tell_status(seen.clone(), status);
+        if seen.goal() != Goal::Running {
+            self.tell_instance(seen.clone());
+            self.out.show_instance(&seen);
+            self.forget_instance(id);
             return;
         }
         let since = status.unreachable_time.as_ref().and_then(|time| u64::try_from(time.nanoseconds).ok());
@@ -236,15 +268,6 @@ impl Core {
             state_name(status).clone_into(&mut instance.mesos_state);
         });
         self.unreachable_due(id);
-    }
-
-    fn decommission_lost(&mut self, id: &str) {
-        if let Some(instance) = self.instances.get_mut(id) {
-            instance.set_condition(Condition::Unreachable);
-            let seen = instance.clone();
-            self.out.show_instance(&seen);
-        }
-        self.forget_instance(id);
     }
 
     /// Moves an unreachable instance on when its time has come.
@@ -301,6 +324,12 @@ fn condition(state: TaskState, reason: Option<Reason>) -> Option<Condition> {
             _ => Condition::Gone,
         },
     })
+}
+
+/// The app that an instance's id names.
+fn app_of(instance_id: &str) -> String {
+    let path = instance_id.rsplit_once(".instance-").map_or(instance_id, |(path, _)| path);
+    format!("/{}", path.replace('_', "/"))
 }
 
 pub(super) fn is_terminal(condition: Condition) -> bool {

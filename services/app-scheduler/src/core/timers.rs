@@ -15,6 +15,8 @@ pub(super) enum Timer {
     Kill(String),
     /// An unreachable instance becomes inactive, or is forgotten.
     Unreachable(String),
+    /// A health check of a task. Holds the incarnation and which check.
+    Probe(String, u32, usize),
     /// An app's launch delay ends, or its surplus may go.
     App(String),
     /// It is time to ask for offers again.
@@ -63,6 +65,7 @@ impl Core {
                 self.refresh_launchable(&app_id);
                 self.dirty.insert(app_id);
             }
+            Timer::Probe(id, incarnation, index) => self.probe_due(&id, incarnation, index),
             Timer::Ask => {}
             Timer::Reconcile => self.reconcile_tasks(),
         }

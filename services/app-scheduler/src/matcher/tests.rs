@@ -70,7 +70,7 @@ fn the_hardest_is_placed_first() {
     let ids: Vec<_> = offers[0].launches.iter().map(|launch| launch.instance_id.as_str()).collect();
     assert_eq!(ids, ["/large-0"]);
     assert_eq!(refusals[0].by_reason, BTreeMap::from([(Reason::InsufficientCpus, 1)]));
-    assert_eq!(refusals[1], Refusals::default());
+    assert_eq!(refusals[1], Refusals { used: 1, ..Refusals::default() });
 }
 
 #[test]

@@ -1,25 +1,25 @@
 //! The loop of a leader: one task owns the core; records are written before anything that depends on them.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use meshos_mesh::{Env, Feed, Leadership};
+use meshos_mesh::{Env, Feed, Leadership, SharedTransport};
 use meshos_proto::{
     meshos::apps::v1::{Delta, WatchResponse, watch_response::Body},
     mesos::v1::scheduler::{Call, call},
 };
 use meshos_store::{Error as StoreError, Listing, Revision};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tonic::Status;
 use tracing::Span;
 
 use super::{
     Replica,
     link::{self, Calls, FromLink, Sent},
-    spans,
+    probe, spans,
     writer::{self, Committed, Unit},
 };
 use crate::{
-    core::{After, Core, Input, Output, Reply, Settings},
+    core::{After, Core, Input, Output, Probe, Reply, Settings},
     error::Refusal,
     grpc::{Answer, Command},
     metrics::Metrics,
@@ -32,6 +32,9 @@ const FEED: usize = 4096;
 /// Batches of events from the allocator that wait for the loop.
 const EVENTS: usize = 64;
 
+/// Results of health checks that wait for the loop.
+const PROBED: usize = 1024;
+
 /// Commands that are taken in after a batch of events.
 const COMMANDS_PER_EVENT: usize = 16;
 
@@ -40,6 +43,8 @@ pub(super) enum End {
     Lost,
     /// A write failed; whether it happened is not known.
     Failed(StoreError),
+    /// Somebody asked for another leader.
+    Abdicated,
 }
 
 /// What waits for its records to be stored.
@@ -68,6 +73,12 @@ pub(super) struct Leading {
     next_token: u64,
     deployments: spans::Deployments,
     metrics: Metrics,
+    abdicated: bool,
+    probed: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
+    /// Room for health checks that are made at once.
+    checks: Arc<Semaphore>,
+    /// Where tasks are reached.
+    network: SharedTransport,
 }
 
 impl Leading {
@@ -102,6 +113,10 @@ impl Leading {
             next_token: 0,
             deployments: spans::Deployments::default(),
             metrics: replica.metrics.clone(),
+            abdicated: false,
+            probed: mpsc::channel(PROBED),
+            checks: Arc::new(Semaphore::new(replica.config.marathon.max_concurrent_health_checks.max(1))),
+            network: replica.config.network.clone(),
         }
     }
 
@@ -125,7 +140,11 @@ impl Leading {
                     Some(command) => self.command(command),
                     None => return End::Lost,
                 },
+                Some(result) = self.probed.1.recv() => self.handle(result),
                 () = tick => self.handle(Input::Tick),
+            }
+            if self.abdicated {
+                return End::Abdicated;
             }
         }
     }
@@ -153,6 +172,11 @@ impl Leading {
                 self.next_token += 1;
                 self.answers.insert(token, answer);
                 self.handle(Input::Request { token, request, traceparent });
+            }
+            Command::Abdicate(answer) => {
+                self.abdicated = true;
+                // A caller that has gone needs no answer.
+                let _ = answer.send(Ok(()));
             }
         }
     }
@@ -185,6 +209,9 @@ impl Leading {
         for call in output.now {
             self.send(call, Vec::new());
         }
+        for probe in output.probes {
+            self.probe(probe);
+        }
         let writes = !output.ops.is_empty();
         if writes {
             self.sequence += 1;
@@ -198,6 +225,18 @@ impl Leading {
             // Nothing is being written: it holds at once.
             self.committed(&Committed { sequence: self.sequence, revision: self.revision });
         }
+    }
+
+    /// Makes a health check beside the loop.
+    fn probe(&self, probe: Probe) {
+        let (results, checks) = (self.probed.0.clone(), Arc::clone(&self.checks));
+        let network = self.network.clone();
+        self.env.tasks.spawn("app-scheduler-health-check", async move {
+            let Ok(_room) = checks.acquire_owned().await else { return };
+            let outcome = probe::run(network, &probe).await;
+            // Nobody listens once the lead is lost.
+            let _ = results.send(Input::Probed { probe: Box::new(probe), outcome }).await;
+        });
     }
 
     /// Publishes what is stored, as one change, then does what waited for it.
@@ -262,7 +301,7 @@ impl Leading {
                     deployment.revision = self.revision;
                 }
             }
-            Reply::Versions(_) => {}
+            Reply::Versions(_) | Reply::GroupVersions(_) | Reply::GroupVersion(_) => {}
         }
         Ok(reply)
     }

@@ -30,6 +30,7 @@ pub(crate) struct ChunkSender {
     // Unbounded, since the room bounds it.
     chunks: mpsc::UnboundedSender<Chunk>,
     room: Arc<Semaphore>,
+    behind: usize,
 }
 
 /// The body.
@@ -44,15 +45,21 @@ struct Chunk {
 
 /// A body that is yet to be written.
 pub(crate) fn chunks() -> (ChunkSender, ChunkReceiver) {
+    chunks_within(BEHIND)
+}
+
+/// As [`chunks`], for a client that may be `behind` bytes behind.
+pub(crate) fn chunks_within(behind: usize) -> (ChunkSender, ChunkReceiver) {
     let (chunks, receiver) = mpsc::unbounded_channel();
-    (ChunkSender { chunks, room: Arc::new(Semaphore::new(BEHIND)) }, ChunkReceiver(receiver))
+    let room = Arc::new(Semaphore::new(behind));
+    (ChunkSender { chunks, room, behind }, ChunkReceiver(receiver))
 }
 
 impl ChunkSender {
     /// Sends a chunk; waits a little while the client is too far behind.
     pub(crate) async fn send(&self, bytes: Bytes) -> Result<(), StreamEnd> {
         // One that is larger than all room goes alone.
-        let size = u32::try_from(bytes.len().clamp(1, BEHIND)).unwrap_or(u32::MAX);
+        let size = u32::try_from(bytes.len().clamp(1, self.behind)).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room).acquire_many_owned(size);
         let room = tokio::select! {
             biased;

@@ -70,12 +70,13 @@ impl Marathon {
         let change = called.await?.into_inner();
         self.see(change.revision).await;
         let app = change.apps.first().cloned().unwrap_or_default();
+        self.tell_api_post(request, &app);
         let reply = Reply::json_with(StatusCode::CREATED, &render::app::created(&app, &change.deployment_id));
         Ok(self.located(reply, &app.id).set(DEPLOYMENT_ID, &change.deployment_id))
     }
 
     /// With the object's place: its id below the server's root.
-    fn located(&self, reply: Reply, id: &str) -> Reply {
+    pub(super) fn located(&self, reply: Reply, id: &str) -> Reply {
         reply.set(header::LOCATION, &format!("http://{}{id}", self.identity.authority()))
     }
 
@@ -84,6 +85,7 @@ impl Marathon {
         // The path's id wins over that of the body.
         let update = AppUpdate { id: Some(id.to_owned()), ..update };
         let change = self.update(vec![update], request).await?;
+        change.apps.iter().for_each(|app| self.tell_api_post(request, app));
         let status = if change.created { StatusCode::CREATED } else { StatusCode::OK };
         let reply = deployment_result(status, &change);
         if change.created { Ok(self.located(reply, id)) } else { Ok(reply) }

@@ -3,8 +3,13 @@
 use http::{Method, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::{Answer, Marathon, error::ApiError, media_type, method_not_allowed, render::task::Counts};
+use meshos_proto::meshos::apps::v1::AbdicateRequest;
+
+use super::{
+    Answer, Marathon, client, error::ApiError, media_type, method_not_allowed, render::task::Counts,
+};
 use crate::{
+    client::Repeat,
     http::{Reply, Request},
     views::Apps,
 };
@@ -31,7 +36,7 @@ impl Marathon {
     /// Marathon's names for what holds here; settings that mean nothing here are `null`.
     fn config(&self) -> Value {
         json!({
-            "access_control_allow_origin": null, "checkpoint": true, "decline_offer_duration": 120_000,
+            "access_control_allow_origin": self.cors.shown(), "checkpoint": true, "decline_offer_duration": 120_000,
             "default_network_name": null, "env_vars_prefix": null, "executor": "//cmd",
             "failover_timeout": 604_800, "features": [], "framework_name": "marathon", "ha": true,
             "hostname": self.identity.hostname, "launch_token": null, "launch_token_refresh_interval": null,
@@ -53,12 +58,21 @@ impl Marathon {
     /// `GET /v2/leader`: any gateway answers as the leader would, so each names itself.
     pub(super) fn show_leader(&self, request: &Request) -> Answer {
         if request.verb() != Method::GET {
-            return Err(super::not_there("making the leader give up"));
+            return Err(method_not_allowed());
         }
         match self.apps.read(|_| ()) {
             Some(()) => Ok(Reply::json(&json!({"leader": self.identity.authority()}))),
             None => Err(ApiError::not_found("There is no leader")),
         }
+    }
+
+    /// `DELETE /v2/leader`
+    pub(super) async fn abdicate(&self) -> Answer {
+        let called = self.leader.call(Repeat::Unsafe, |channel| async move {
+            client(channel).abdicate(AbdicateRequest {}).await
+        });
+        called.await?;
+        Ok(Reply::json(&json!({"message": "Leadership abdicated"})))
     }
 
     /// `GET /metrics`

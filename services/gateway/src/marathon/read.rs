@@ -5,6 +5,8 @@
 //! says nothing: an app must never run in another way than its definition says.
 
 mod faults;
+mod group;
+mod health;
 mod legacy;
 mod parts;
 mod unsupported;
@@ -15,6 +17,7 @@ use serde_json::{Map, Value};
 
 use super::error::ApiError;
 use faults::{Faults, Field, field};
+pub(super) use group::{enforce_role, group};
 
 /// One definition.
 pub(super) fn app(value: &Value) -> Result<AppUpdate, ApiError> {
@@ -86,6 +89,7 @@ fn read_resources(update: &mut AppUpdate, (object, base): At<'_>, faults: &mut F
     update.gpus = get("gpus").and_then(|gpus| faults.integer(&gpus, u32::MAX));
     update.instances = get("instances").and_then(|instances| faults.integer(&instances, u32::MAX));
     update.port_definitions = get("portDefinitions").and_then(|ports| parts::ports(&ports, faults));
+    update.health_checks = get("healthChecks").and_then(|checks| health::checks(&checks, faults));
     update.require_ports = get("requirePorts").and_then(|required| faults.boolean(&required));
     let roles = get("acceptedResourceRoles").and_then(|roles| {
         let list = faults.string_list(&roles)?;

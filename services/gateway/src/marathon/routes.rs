@@ -28,6 +28,13 @@ pub(super) enum Route {
     Queue,
     QueueDelay(String),
     Group(String),
+    GroupVersions(String),
+    GroupVersion {
+        group: String,
+        version: String,
+    },
+    /// The web pages' place.
+    Root,
     Info,
     Leader,
     Plugins,
@@ -45,6 +52,7 @@ impl Route {
         let decoded = percent_decode(path);
         let segments: Vec<&str> = decoded.split('/').filter(|segment| !segment.is_empty()).collect();
         match segments.as_slice() {
+            [] | ["ui"] if !path.starts_with("/ui/") => Some(Self::Root),
             ["ping"] => Some(Self::Ping),
             ["metrics"] => Some(Self::Metrics),
             ["metrics", "prometheus"] => Some(Self::Prometheus),
@@ -62,8 +70,9 @@ impl Route {
             ["deployments", id] => Self::Deployment((*id).to_owned()),
             ["queue"] => Self::Queue,
             ["queue", id @ .., "delay"] if !id.is_empty() => Self::QueueDelay(absolute(id)),
-            ["groups", .., "versions"] | ["groups", .., "versions", _] => {
-                Self::NotThere("versions of groups")
+            ["groups", id @ .., "versions"] => Self::GroupVersions(absolute(id)),
+            ["groups", id @ .., "versions", version] => {
+                Self::GroupVersion { group: absolute(id), version: (*version).to_owned() }
             }
             ["groups", id @ ..] => Self::Group(absolute(id)),
             ["info"] => Self::Info,
@@ -112,6 +121,9 @@ impl Route {
             Self::Queue => "/v2/queue",
             Self::QueueDelay(_) => "/v2/queue/{id}/delay",
             Self::Group(_) => "/v2/groups/{id}",
+            Self::GroupVersions(_) => "/v2/groups/{id}/versions",
+            Self::GroupVersion { .. } => "/v2/groups/{id}/versions/{version}",
+            Self::Root => "/",
             Self::Info => "/v2/info",
             Self::Leader => "/v2/leader",
             Self::Plugins => "/v2/plugins",
@@ -156,7 +168,8 @@ mod tests {
 
     #[test]
     fn other_paths_are_unknown() {
-        for path in ["/", "/v2", "/v2/nosuch", "/v3/apps", "/v2/deployments/a/b", "/v2/queue/delay"] {
+        assert_eq!(Route::of("/"), Some(Route::Root));
+        for path in ["/ui/", "/v2", "/v2/nosuch", "/v3/apps", "/v2/deployments/a/b", "/v2/queue/delay"] {
             assert_eq!(Route::of(path), None, "{path}");
         }
     }

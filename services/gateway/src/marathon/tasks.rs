@@ -82,7 +82,7 @@ impl Marathon {
         let killed = self.kill(call, request).await?;
         match (&killed.deployment, killed.instances.first()) {
             (Some(change), _) => Ok(deployment_result(StatusCode::OK, change)),
-            (None, Some(instance)) => Ok(Reply::json(&json!({"task": task(instance)}))),
+            (None, Some(instance)) => Ok(Reply::json(&json!({"task": task(instance, &[])}))),
             (None, None) => Err(ApiError::no_task(id)),
         }
     }
@@ -110,7 +110,8 @@ fn killed_reply(killed: &KillTasksResponse) -> Reply {
     match &killed.deployment {
         Some(change) => deployment_result(StatusCode::OK, change),
         None => {
-            let tasks: Value = killed.instances.iter().filter(|found| is_placed(found)).map(task).collect();
+            let placed = killed.instances.iter().filter(|found| is_placed(found));
+            let tasks: Value = placed.map(|found| task(found, &[])).collect();
             Reply::json(&json!({"tasks": tasks}))
         }
     }
@@ -143,7 +144,8 @@ fn plain<'a>(apps: &Apps, wanted: impl Iterator<Item = &'a App>) -> String {
 }
 
 fn tasks_of<'a>(apps: &'a Apps, id: &str) -> impl Iterator<Item = Value> + use<'a> {
-    apps.instances_of(id).filter(|found| is_placed(found)).map(task)
+    let placed = apps.instances_of(id).filter(|found| is_placed(found));
+    placed.map(|found| task(found, apps.health_of(&found.id)))
 }
 
 /// All tasks, of one state when the query names some.
@@ -155,7 +157,7 @@ fn all(apps: &Apps, query: &Query) -> Value {
         .collect();
     let fits = |instance: &&Instance| wanted.is_empty() || wanted.iter().any(|name| name == state(instance));
     let tasks = apps.instances().filter(|found| is_placed(found)).filter(fits);
-    let tasks = tasks.map(|instance| with_service_ports(instance, apps.apps.get(&instance.app_id)));
+    let tasks = tasks.map(|instance| with_service_ports(apps, instance));
     json!({"tasks": tasks.collect::<Value>()})
 }
 

@@ -15,11 +15,14 @@ pub(super) const VERSION: &str = "1.12.0";
 pub(crate) struct About {
     pub(super) identity: Identity,
     pub(super) cluster: Option<String>,
+    /// Most event streams of operators at a time.
+    pub(super) event_streams: usize,
 }
 
 impl About {
     pub(crate) fn new(identity: Identity, config: &Config) -> Self {
-        Self { identity, cluster: config.cluster.clone() }
+        let event_streams = config.max_operator_event_stream_subscribers;
+        Self { identity, cluster: config.cluster.clone(), event_streams }
     }
 
     /// `master@ip:port`
@@ -48,6 +51,7 @@ impl About {
         .into_iter()
         .map(|name| (name.to_owned(), "false".to_owned()))
         .collect();
+        flags.insert("max_operator_event_stream_subscribers".to_owned(), self.event_streams.to_string());
         flags.insert("hostname".to_owned(), self.identity.hostname.clone());
         flags.insert("ip".to_owned(), self.identity.ip.to_string());
         flags.insert("port".to_owned(), self.identity.port.to_string());
@@ -93,7 +97,7 @@ impl About {
     pub(super) fn test() -> Self {
         let identity =
             Identity { hostname: "127.0.0.1".to_owned(), ip: std::net::Ipv4Addr::LOCALHOST, port: 5050 };
-        Self { identity, cluster: None }
+        Self { identity, cluster: None, event_streams: 1000 }
     }
 }
 

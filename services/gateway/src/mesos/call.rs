@@ -35,7 +35,7 @@ impl Encoding {
 /// Reads a v1 call: method, content type, body. Refusals are boxed: a reply is large.
 pub(super) fn read<M: Message + Name + Default>(request: &Request) -> Result<M, Box<Reply>> {
     if request.method != Method::POST {
-        return Err(Box::new(method_not_allowed(&request.method)));
+        return Err(Box::new(method_not_allowed(&["POST"], &request.method)));
     }
     let encoding = content_type(request)?;
     let body = request.body.as_ref().map_err(|error| Box::new(bad_body(*error)))?;

@@ -1,11 +1,19 @@
 //! `POST /api/v1`: calls of operators.
 
+mod events;
 mod respond;
+mod subscribe;
+
+use std::time::Duration;
 
 use http::StatusCode;
 use meshos_proto::{
     json::to_json,
-    mesos::v1::master::{Call, Response, call::Type},
+    mesos::v1::{
+        AgentId,
+        master::{Call, Response, call::Type},
+        offer::operation::{GrowVolume, ShrinkVolume},
+    },
 };
 use prost::Message;
 
@@ -13,8 +21,10 @@ use super::{
     Mesos,
     call::{self, Encoding, refuse},
     no_leader,
+    writes::Change,
 };
 use crate::http::{Reply, Request};
+pub(super) use subscribe::Subscribers;
 
 impl Mesos {
     pub(super) async fn operator(&self, request: Request) -> Reply {
@@ -25,32 +35,135 @@ impl Mesos {
     }
 
     async fn try_operator(&self, request: &Request) -> Result<Reply, Box<Reply>> {
-        let call: Call = call::read(request)?;
+        let call: Box<Call> = Box::new(call::read(request)?);
         let kind =
             validate(&call).map_err(|why| refuse(format!("Failed to validate master::Call: {why}")))?;
         let encoding = call::accept(request)?;
-        if let (Type::Teardown, Some(teardown)) = (kind, &call.teardown) {
-            return Ok(self.tear_down(&teardown.framework_id.value).await);
-        }
+        let call = match self.write(kind, call).await {
+            Done::Reply(reply) => return Ok(*reply),
+            Done::NotAWrite(call) => call,
+        };
         let response = match kind {
-            Type::GetHealth => Some(respond::health()),
-            Type::GetVersion => Some(respond::version()),
-            Type::GetFlags => Some(respond::flags(&self.about)),
-            Type::GetMetrics => Some(respond::metrics(&self.metrics())),
-            Type::GetState => self.cluster.read(respond::state),
-            Type::GetAgents => self.cluster.read(respond::agents),
-            Type::GetFrameworks => self.cluster.read(respond::frameworks),
-            Type::GetTasks => self.cluster.read(respond::tasks),
-            Type::GetExecutors => self.cluster.read(|_| respond::executors()),
-            Type::GetMaster => self.cluster.read(|cluster| respond::master(cluster, &self.about)),
+            Type::Subscribe => return Ok(self.subscribe_operator(encoding)),
+            Type::ListFiles | Type::ReadFile => return Err(Box::new(Reply::text(StatusCode::NOT_FOUND, ""))),
+            Type::SetLoggingLevel => return Ok(self.set_logging_level(&call)),
+            Type::GetMetrics => Some(respond::metrics(&self.metrics().await)),
             Type::Unknown => return Err(not_implemented("501 Not Implemented.")),
-            other => {
-                let name = other.as_str_name();
-                return Err(not_implemented(&format!("{name} is not supported by this version of meshos")));
-            }
+            _ => match self.read(kind) {
+                Some(response) => response,
+                None => {
+                    let name = kind.as_str_name();
+                    return Err(not_implemented(&format!(
+                        "{name} is not supported by this version of meshos"
+                    )));
+                }
+            },
         };
         Ok(response.map_or_else(no_leader, |response| reply(encoding, &response)))
     }
+
+    /// The response of a call that only reads; none inside while nobody leads, none at all for other calls.
+    fn read(&self, kind: Type) -> Option<Option<Response>> {
+        let view = &self.cluster;
+        Some(match kind {
+            Type::GetHealth => Some(respond::health()),
+            Type::GetVersion => Some(respond::version()),
+            Type::GetFlags => Some(respond::flags(&self.about)),
+            Type::GetLoggingLevel => Some(respond::logging_level(self.logging.level())),
+            Type::GetState => view.read(respond::state),
+            Type::GetAgents => view.read(respond::agents),
+            Type::GetFrameworks => view.read(respond::frameworks),
+            Type::GetTasks => view.read(respond::tasks),
+            Type::GetExecutors => view.read(|_| respond::executors()),
+            Type::GetOperations => view.read(|_| respond::operations()),
+            Type::GetRoles => view.read(respond::roles),
+            Type::GetWeights => view.read(respond::weights),
+            Type::GetQuota => view.read(respond::quota),
+            Type::GetMaintenanceStatus => view.read(|_| respond::maintenance_status()),
+            Type::GetMaintenanceSchedule => view.read(|_| respond::maintenance_schedule()),
+            Type::GetMaster => view.read(|cluster| respond::master(cluster, &self.about)),
+            _ => return None,
+        })
+    }
+
+    /// Carries out a call that changes something.
+    #[allow(deprecated, reason = "old calls are still made")]
+    async fn write(&self, kind: Type, mut call: Box<Call>) -> Done {
+        let reply = match kind {
+            Type::Teardown => {
+                let id = call.teardown.take().map(|call| call.framework_id.value).unwrap_or_default();
+                self.tear_down(&id).await
+            }
+            Type::UpdateWeights => {
+                let weights = call.update_weights.take().map(|call| call.weight_infos).unwrap_or_default();
+                self.update_weights(weights).await
+            }
+            Type::UpdateQuota => {
+                let update = call.update_quota.take().unwrap_or_default();
+                let force = update.force();
+                self.update_quota(update.quota_configs, force).await
+            }
+            Type::SetQuota => {
+                let request = call.set_quota.take().unwrap_or_default().quota_request;
+                self.set_quota(&request).await
+            }
+            Type::RemoveQuota => {
+                let role = call.remove_quota.take().unwrap_or_default().role;
+                self.remove_quota(&role, "Failed to remove quota").await
+            }
+            _ => match change(&mut call, kind) {
+                Some((agent_id, change)) => self.apply(agent_id, change).await,
+                None => return Done::NotAWrite(call),
+            },
+        };
+        Done::Reply(Box::new(reply))
+    }
+
+    fn set_logging_level(&self, call: &Call) -> Reply {
+        let Some(set) = &call.set_logging_level else { return Reply::empty(StatusCode::OK) };
+        let nanoseconds = u64::try_from(set.duration.nanoseconds).unwrap_or_default();
+        self.logging.set(set.level, Duration::from_nanos(nanoseconds));
+        Reply::empty(StatusCode::OK)
+    }
+}
+
+/// What became of a call.
+enum Done {
+    Reply(Box<Reply>),
+    NotAWrite(Box<Call>),
+}
+
+/// The change of an agent's reservations or volumes that a call asks for.
+fn change(call: &mut Call, kind: Type) -> Option<(AgentId, Change)> {
+    Some(match kind {
+        Type::ReserveResources => {
+            let call = call.reserve_resources.take()?;
+            (call.agent_id, Change::Reserve { resources: call.resources, source: call.source })
+        }
+        Type::UnreserveResources => {
+            let call = call.unreserve_resources.take()?;
+            (call.agent_id, Change::Unreserve(call.resources))
+        }
+        Type::CreateVolumes => {
+            let call = call.create_volumes.take()?;
+            (call.agent_id, Change::Create(call.volumes))
+        }
+        Type::DestroyVolumes => {
+            let call = call.destroy_volumes.take()?;
+            (call.agent_id, Change::Destroy(call.volumes))
+        }
+        Type::GrowVolume => {
+            let call = call.grow_volume.take()?;
+            let grow = GrowVolume { volume: call.volume, addition: call.addition };
+            (call.agent_id?, Change::Grow(Box::new(grow)))
+        }
+        Type::ShrinkVolume => {
+            let call = call.shrink_volume.take()?;
+            let shrink = ShrinkVolume { volume: call.volume, subtract: call.subtract };
+            (call.agent_id?, Change::Shrink(Box::new(shrink)))
+        }
+        _ => return None,
+    })
 }
 
 fn not_implemented(text: &str) -> Box<Reply> {
@@ -72,7 +185,13 @@ fn reply(encoding: Encoding, response: &Response) -> Reply {
 fn validate(call: &Call) -> Result<Type, String> {
     let kind = call.r#type.and_then(|number| Type::try_from(number).ok());
     let kind = kind.ok_or("Expecting 'type' to be present")?;
-    match missing(call, kind) {
+    let nowhere = |named: bool| (!named).then_some("agent_id");
+    let absent = missing(call, kind).or_else(|| match kind {
+        Type::GrowVolume => call.grow_volume.as_ref().and_then(|call| nowhere(call.agent_id.is_some())),
+        Type::ShrinkVolume => call.shrink_volume.as_ref().and_then(|call| nowhere(call.agent_id.is_some())),
+        _ => None,
+    });
+    match absent {
         Some(field) => Err(format!("Expecting '{field}' to be present")),
         None => Ok(kind),
     }

@@ -1,11 +1,16 @@
-//! `GET /roles`: every role that a framework is in or that something is reserved to.
+//! `GET /roles` and `GET_ROLES`: every role that a framework is in, that something is reserved or allocated to or
+//! that an operator has set something for, and the roles above these.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use meshos_types::Resources;
+use meshos_proto::mesos::v1::{self as pb, quota::QuotaConfig, value};
+use meshos_types::{Resources, RoleName};
 use serde_json::{Map, Value, json};
 
-use super::render::{resources, roles_of};
+use super::{
+    render::{resources, roles_of},
+    settings,
+};
 use crate::views::Cluster;
 
 #[derive(Default)]
@@ -14,10 +19,33 @@ struct Role {
     offered: Resources,
     reserved: Resources,
     frameworks: BTreeSet<String>,
+    weight: f64,
+    quota: QuotaConfig,
+    /// What counts against its quota, its subroles' part included.
+    consumed: Resources,
 }
 
-/// Weights and quotas are not kept yet: a weight is 1 and a quota empty.
+/// `GET /roles`
 pub(super) fn roles(cluster: &Cluster) -> Value {
+    json!({"roles": collect(cluster).iter().map(|(name, role)| render(name, role)).collect::<Value>()})
+}
+
+/// The same as messages.
+pub(super) fn messages(cluster: &Cluster) -> Vec<pb::Role> {
+    let message = |(name, role): (String, Role)| pb::Role {
+        resources: together(&role)
+            .scalars()
+            .iter()
+            .map(|(name, amount)| settings::scalar(name, value::Scalar { value: amount.to_f64() }))
+            .collect(),
+        name,
+        weight: role.weight,
+        frameworks: role.frameworks.into_iter().map(|value| pb::FrameworkId { value }).collect(),
+    };
+    collect(cluster).into_iter().map(message).collect()
+}
+
+fn collect(cluster: &Cluster) -> BTreeMap<String, Role> {
     let mut roles: BTreeMap<String, Role> = BTreeMap::new();
     for (id, framework) in cluster.frameworks.iter().filter(|(_, framework)| !framework.completed) {
         let info = framework.info.clone().unwrap_or_default();
@@ -36,21 +64,52 @@ pub(super) fn roles(cluster: &Cluster) -> Value {
             roles.entry(name.to_string()).or_default().reserved.add_all(&part);
         }
     }
-    json!({"roles": roles.iter().map(|(name, role)| render(name, role)).collect::<Value>()})
+    for name in cluster.roles.keys() {
+        roles.entry(name.clone()).or_default();
+    }
+    complete(cluster, &mut roles);
+    roles
+}
+
+/// Adds the roles above, what is consumed below each, and what operators have set.
+fn complete(cluster: &Cluster, roles: &mut BTreeMap<String, Role>) {
+    let names: Vec<String> = roles.keys().cloned().collect();
+    for name in names {
+        let Some(role) = roles.get(&name) else { continue };
+        let mut own = role.allocated.unreserved().non_revocable();
+        own.add_all(&role.reserved);
+        let above: Vec<String> = RoleName::parse(&name)
+            .iter()
+            .flat_map(|role| role.ancestors().map(str::to_owned).collect::<Vec<_>>())
+            .collect();
+        for name in above.into_iter().chain([name]) {
+            roles.entry(name).or_default().consumed.add_all(&own);
+        }
+    }
+    for (name, role) in roles {
+        role.weight = settings::weight(cluster, name);
+        role.quota = settings::quota_of(cluster, name).cloned().unwrap_or_default();
+    }
+}
+
+fn together(role: &Role) -> Resources {
+    let mut all = role.allocated.clone();
+    all.add_all(&role.offered);
+    all
 }
 
 fn render(name: &str, role: &Role) -> Value {
-    let mut all = role.allocated.clone();
-    all.add_all(&role.offered);
-    let mut consumed = role.allocated.unreserved();
-    consumed.add_all(&role.reserved);
-    let consumed: Map<_, _> =
-        quantities(&consumed).into_iter().filter(|(name, _)| name == "cpus" || name == "mem").collect();
+    let amounts = |amounts: &settings::Amounts| -> Map<String, Value> {
+        amounts.iter().map(|(name, amount)| (name.clone(), json!(amount.value))).collect()
+    };
+    let (guarantee, limit) = (amounts(&role.quota.guarantees), amounts(&role.quota.limits));
+    let mut consumed = quantities(&role.consumed);
+    consumed.shift_remove("ports");
     json!({
         "name": name,
-        "weight": 1.0,
-        "quota": {"role": name, "guarantee": {}, "limit": {}, "consumed": consumed},
-        "resources": quantities(&all),
+        "weight": role.weight,
+        "quota": {"role": name, "guarantee": guarantee, "limit": limit, "consumed": consumed},
+        "resources": quantities(&together(role)),
         "allocated": quantities(&role.allocated),
         "offered": quantities(&role.offered),
         "reserved": quantities(&role.reserved),
@@ -77,18 +136,26 @@ fn quantities(resources: &Resources) -> Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mesos::render::shape::{assert_same, golden_cluster};
+    use crate::mesos::render::shape::golden_cluster;
+    use meshos_proto::meshos::allocator::v1::RoleSettings;
 
     #[test]
-    fn a_role_is_that_of_a_real_master() {
+    fn roles_are_those_of_a_real_master() {
         let golden: Value =
             serde_json::from_str(include_str!("../../tests/golden/master_roles.json")).unwrap();
-        let golden = golden["roles"][0].clone();
-        let ours = roles(&golden_cluster())["roles"][0].clone();
-        assert_same("role", &ours, &golden);
-        for key in ["name", "resources", "allocated", "offered", "reserved", "frameworks"] {
-            assert_eq!(ours[key], golden[key], "{key}");
-        }
-        assert_eq!(ours["quota"]["consumed"], golden["quota"]["consumed"]);
+        assert_eq!(roles(&golden_cluster()), golden);
+    }
+
+    #[test]
+    fn a_role_is_shown_with_those_above_it() {
+        let mut cluster = golden_cluster();
+        let settings = RoleSettings { role: "a/b/c".to_owned(), weight: Some(3.0), quota: None };
+        cluster.roles.insert(settings.role.clone(), settings);
+        let shown = roles(&cluster);
+        let list = shown["roles"].as_array().unwrap().iter();
+        let names: Vec<_> =
+            list.map(|role| (role["name"].as_str().unwrap(), role["weight"].as_f64())).collect();
+        let wanted = [("a", 1.0), ("a/b", 1.0), ("a/b/c", 3.0), ("eng", 2.0), ("ops", 1.0)];
+        assert_eq!(names, wanted.map(|(name, weight)| (name, Some(weight))));
     }
 }

@@ -64,6 +64,25 @@ pub(super) fn of_cluster(cluster: &Cluster) -> Metrics {
     metrics
 }
 
+/// Adds the leader's figures. What the view counts from what there is now holds; ended tasks are counted by the
+/// leader, since the view forgets them.
+pub(super) fn merge(view: &mut Metrics, leader: &Metrics) {
+    let ended = |name: &str| {
+        let state = TASKS.iter().find(|(task, _)| name.strip_prefix("master/tasks_") == Some(task));
+        state.is_some_and(|(_, state)| is_ended(*state))
+    };
+    for (name, value) in leader {
+        if ended(name) || !view.contains_key(name) {
+            view.insert(name.clone(), *value);
+        }
+    }
+}
+
+fn is_ended(state: TaskState) -> bool {
+    use TaskState::{TaskKilling, TaskRunning, TaskStaging, TaskStarting, TaskUnreachable};
+    !matches!(state, TaskStaging | TaskStarting | TaskRunning | TaskKilling | TaskUnreachable)
+}
+
 fn put_resources(metrics: &mut Metrics, cluster: &Cluster) {
     let reachable = || cluster.agents.values().filter(|agent| !agent.unreachable && !agent.recovered);
     for name in RESOURCES {
@@ -135,6 +154,16 @@ mod tests {
             assert_eq!(json!(value), *golden, "{name}");
         }
         assert!(ours.len() > 50, "{}", ours.len());
+    }
+
+    #[test]
+    fn the_leader_counts_what_has_ended_and_the_view_what_is_there() {
+        let mut metrics = of_cluster(&golden_cluster());
+        let running = metrics["master/tasks_running"];
+        let leader = [("master/tasks_running", 99.0), ("master/tasks_failed", 99.0), ("x", 1.0)];
+        merge(&mut metrics, &leader.map(|(name, value)| (name.to_owned(), value)).into());
+        assert_eq!(metrics["master/tasks_running"], running);
+        assert_eq!((metrics["master/tasks_failed"], metrics["x"]), (99.0, 1.0));
     }
 
     #[test]

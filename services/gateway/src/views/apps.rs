@@ -1,10 +1,16 @@
 //! What the app-scheduler publishes: apps, instances, deployments, the queue.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use meshos_proto::meshos::apps::v1::{
-    App, Delta, Deployment, Instance, Queue, Snapshot, TaskFailure, WatchResponse, watch_response::Body,
+    App, Delta, Deployment, Group, HealthResult, Instance, Queue, Snapshot, TaskFailure, WatchResponse,
+    watch_response::Body,
 };
+
+use crate::marathon::Hub;
 
 /// The app-scheduler's state as last heard.
 #[derive(Clone, Debug, Default)]
@@ -23,10 +29,23 @@ pub(crate) struct Apps {
     failures: BTreeMap<String, TaskFailure>,
     /// By app id.
     pub(crate) queue: BTreeMap<String, Queue>,
+    /// Groups that have a record, by id.
+    pub(crate) groups: BTreeMap<String, Group>,
+    /// What checks found, by instance id.
+    health: BTreeMap<String, Vec<HealthResult>>,
     pub(crate) framework_id: String,
+    /// Where it tells what happened.
+    pub(crate) events: Arc<Hub>,
 }
 
 impl Apps {
+    /// Definitions alone, as of another time.
+    pub(crate) fn of(apps: Vec<App>, groups: Vec<Group>) -> Self {
+        let mut view = Self::default();
+        view.change(Delta { apps, groups, ..Delta::default() });
+        view
+    }
+
     /// Applies a message of the `Watch` stream.
     pub(crate) fn apply(&mut self, message: WatchResponse) {
         match message.body {
@@ -37,13 +56,15 @@ impl Apps {
     }
 
     fn replace(&mut self, snapshot: Snapshot) {
-        *self = Self::default();
+        *self = Self { events: Arc::clone(&self.events), ..Self::default() };
         self.change(Delta {
             apps: snapshot.apps,
             instances: snapshot.instances,
             deployments: snapshot.deployments,
             failures: snapshot.failures,
             queue: snapshot.queue,
+            groups: snapshot.groups,
+            health: snapshot.health,
             framework_id: Some(snapshot.framework_id),
             ..Delta::default()
         });
@@ -52,7 +73,10 @@ impl Apps {
     fn change(&mut self, delta: Delta) {
         delta.removed_apps.iter().for_each(|id| self.remove_app(id));
         self.apps.extend(delta.apps.into_iter().map(|app| (app.id.clone(), app)));
-        delta.removed_instances.iter().for_each(|id| self.remove_instance(id));
+        for id in &delta.removed_instances {
+            self.remove_instance(id);
+            self.health.remove(id);
+        }
         delta.instances.into_iter().for_each(|instance| self.put_instance(instance));
         delta.removed_deployments.iter().for_each(|id| self.remove_deployment(id));
         delta.deployments.into_iter().for_each(|deployment| self.put_deployment(deployment));
@@ -61,9 +85,21 @@ impl Apps {
             self.queue.remove(id);
         }
         self.queue.extend(delta.queue.into_iter().map(|entry| (entry.app_id.clone(), entry)));
+        for health in delta.health {
+            if health.results.is_empty() {
+                self.health.remove(&health.instance_id);
+            } else {
+                self.health.insert(health.instance_id, health.results);
+            }
+        }
+        for id in &delta.removed_groups {
+            self.groups.remove(id);
+        }
+        self.groups.extend(delta.groups.into_iter().map(|group| (group.id.clone(), group)));
         if let Some(id) = delta.framework_id {
             self.framework_id = id;
         }
+        delta.occurrences.iter().for_each(|occurrence| self.events.occurred(occurrence));
     }
 
     fn remove_app(&mut self, id: &str) {
@@ -110,6 +146,11 @@ impl Apps {
     /// An app's instances, waiting ones too.
     pub(crate) fn instances_of<'a>(&'a self, app: &str) -> impl Iterator<Item = &'a Instance> + use<'a> {
         self.instances.get(app).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// What checks found of an instance.
+    pub(crate) fn health_of(&self, instance: &str) -> &[HealthResult] {
+        self.health.get(instance).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// All instances.

@@ -1,14 +1,18 @@
-//! What the allocator publishes: agents, frameworks, tasks, offers.
+//! What the allocator publishes: agents, frameworks, tasks, offers, settings of roles.
+
+pub(crate) mod happenings;
 
 use std::collections::BTreeMap;
 
 use meshos_proto::{
     meshos::allocator::v1::{
-        Agent, Change, Framework, Master, Snapshot, Task, TaskPlace, WatchResponse, change::Body,
-        watch_response::Body as Message,
+        Agent, Change, Framework, Master, RoleSettings, Snapshot, Task, TaskPlace, WatchResponse,
+        change::Body, watch_response::Body as Message,
     },
     mesos::v1::{Offer, TaskState},
 };
+
+use happenings::{Batch, Feed, Reader};
 
 /// (framework, place, task); the place tells apart a completed task from a live one of the same id.
 type TaskId = (String, i32, String);
@@ -24,6 +28,8 @@ pub(crate) struct Cluster {
     pub(crate) agents: BTreeMap<String, Agent>,
     /// By framework id; completed ones too.
     pub(crate) frameworks: BTreeMap<String, Framework>,
+    /// What operators have set, by role.
+    pub(crate) roles: BTreeMap<String, RoleSettings>,
     tasks: BTreeMap<TaskId, Task>,
     /// By framework id, then offer id.
     offers: BTreeMap<String, BTreeMap<String, Offer>>,
@@ -33,6 +39,7 @@ pub(crate) struct Cluster {
     counts: BTreeMap<String, BTreeMap<String, Counts>>,
     /// The same, by agent id, then framework id.
     agent_counts: BTreeMap<String, BTreeMap<String, Counts>>,
+    feed: Feed,
 }
 
 impl Cluster {
@@ -40,18 +47,39 @@ impl Cluster {
     pub(crate) fn apply(&mut self, message: WatchResponse) {
         match message.body {
             Some(Message::Snapshot(snapshot)) => self.replace(snapshot),
-            Some(Message::Delta(delta)) => delta.changes.into_iter().for_each(|change| self.change(change)),
+            Some(Message::Delta(delta)) => self.follow(delta.changes),
             None => {}
         }
     }
 
+    /// Everything that happens from now on. Take it together with what it goes on from.
+    pub(crate) fn subscribe(&self) -> Reader {
+        self.feed.subscribe()
+    }
+
+    fn follow(&mut self, changes: Vec<Change>) {
+        let watched = self.feed.has_readers();
+        let mut batch = Batch::default();
+        for change in changes {
+            if watched {
+                batch.note(self, &change);
+            }
+            self.change(change);
+        }
+        if watched {
+            self.feed.publish(batch);
+        }
+    }
+
+    /// Ends what was subscribed: between the old picture and this one anything may have happened.
     fn replace(&mut self, snapshot: Snapshot) {
         *self = Self { master: snapshot.master.unwrap_or_default(), ..Self::default() };
         let agents = snapshot.agents.into_iter().map(Body::Agent);
         let frameworks = snapshot.frameworks.into_iter().map(Body::Framework);
         let tasks = snapshot.tasks.into_iter().map(Body::Task);
         let offers = snapshot.offers.into_iter().map(Body::Offer);
-        for body in agents.chain(frameworks).chain(tasks).chain(offers) {
+        let roles = snapshot.roles.into_iter().map(Body::Role);
+        for body in agents.chain(frameworks).chain(tasks).chain(offers).chain(roles) {
             self.change(Change { body: Some(body) });
         }
     }
@@ -72,6 +100,12 @@ impl Cluster {
             Some(Body::TaskRemoved(key)) => self.remove_task(&(key.framework_id, key.place, key.task_id)),
             Some(Body::Offer(offer)) => self.put_offer(offer),
             Some(Body::OfferRemoved(id)) => self.remove_offer(&id),
+            Some(Body::Role(settings)) => {
+                self.roles.insert(settings.role.clone(), settings);
+            }
+            Some(Body::RoleRemoved(role)) => {
+                self.roles.remove(&role);
+            }
             None => {}
         }
     }
@@ -140,6 +174,11 @@ impl Cluster {
         self.task_range(framework)
             .filter(move |((_, at, _), _)| *at == place as i32)
             .filter_map(|(_, t)| t.task.as_ref())
+    }
+
+    /// A task in one place.
+    fn task_at(&self, framework: &str, place: i32, id: &str) -> Option<&meshos_proto::mesos::v1::Task> {
+        self.tasks.get(&(framework.to_owned(), place, id.to_owned()))?.task.as_ref()
     }
 
     /// All tasks, with their place.

@@ -39,6 +39,11 @@ impl<V> Shared<V> {
         Some(read(&self.view.read().unwrap_or_else(PoisonError::into_inner)))
     }
 
+    /// What `read` makes of the view, even before the first snapshot.
+    pub(crate) fn peek<R>(&self, read: impl FnOnce(&V) -> R) -> R {
+        read(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Changes the view, then says how far it has come.
     pub(crate) fn write(&self, position: Position, write: impl FnOnce(&mut V)) {
         write(&mut self.view.write().unwrap_or_else(PoisonError::into_inner));

@@ -127,6 +127,48 @@ impl Operator for FakeAllocator {
         self.0.take(request.get_ref())?;
         Ok(Response::new(allocator::TeardownResponse {}))
     }
+
+    async fn update_weights(
+        &self,
+        request: Request<allocator::UpdateWeightsRequest>,
+    ) -> Answer<allocator::UpdateWeightsResponse> {
+        self.0.take(request.get_ref())?;
+        Ok(Response::new(allocator::UpdateWeightsResponse {}))
+    }
+
+    async fn update_quota(
+        &self,
+        request: Request<allocator::UpdateQuotaRequest>,
+    ) -> Answer<allocator::UpdateQuotaResponse> {
+        self.0.take(request.get_ref())?;
+        Ok(Response::new(allocator::UpdateQuotaResponse {}))
+    }
+
+    async fn apply(&self, request: Request<allocator::ApplyRequest>) -> Answer<allocator::ApplyResponse> {
+        self.0.take(request.get_ref())?;
+        Ok(Response::new(allocator::ApplyResponse {}))
+    }
+
+    async fn explain(
+        &self,
+        request: Request<allocator::ExplainRequest>,
+    ) -> Answer<allocator::ExplainResponse> {
+        self.0.take(request.get_ref())?;
+        let refusals = [("filter".to_owned(), 3)].into();
+        let explanation = allocator::Explanation {
+            framework_id: "f".to_owned(),
+            role: "eng".to_owned(),
+            refusals,
+            ..Default::default()
+        };
+        Ok(Response::new(allocator::ExplainResponse { explanations: vec![explanation] }))
+    }
+
+    async fn metrics(&self, _: Request<allocator::MetricsRequest>) -> Answer<allocator::MetricsResponse> {
+        let values =
+            [("master/tasks_finished".to_owned(), 7.0), ("master/messages_kill_task".to_owned(), 2.0)];
+        Ok(Response::new(allocator::MetricsResponse { values: values.into() }))
+    }
 }
 
 impl FakeApps {
@@ -175,5 +217,36 @@ impl AppScheduler for FakeApps {
         self.0.take(request.get_ref())?;
         let versions = self.0.change.lock().unwrap().apps.clone();
         Ok(Response::new(apps::ListVersionsResponse { versions }))
+    }
+    async fn update_group(&self, request: Request<apps::UpdateGroupRequest>) -> Answer<apps::ChangeResponse> {
+        self.changed(request.get_ref())
+    }
+    async fn delete_group(&self, request: Request<apps::DeleteGroupRequest>) -> Answer<apps::ChangeResponse> {
+        self.changed(request.get_ref())
+    }
+    async fn set_enforce_role(
+        &self,
+        request: Request<apps::SetEnforceRoleRequest>,
+    ) -> Answer<apps::ChangeResponse> {
+        self.changed(request.get_ref())
+    }
+    async fn list_group_versions(
+        &self,
+        request: Request<apps::ListGroupVersionsRequest>,
+    ) -> Answer<apps::ListGroupVersionsResponse> {
+        self.0.take(request.get_ref())?;
+        Ok(Response::new(apps::ListGroupVersionsResponse { versions_ms: vec![1] }))
+    }
+    async fn get_group_version(
+        &self,
+        request: Request<apps::GetGroupVersionRequest>,
+    ) -> Answer<apps::GetGroupVersionResponse> {
+        self.0.take(request.get_ref())?;
+        let apps = self.0.change.lock().unwrap().apps.clone();
+        Ok(Response::new(apps::GetGroupVersionResponse { apps, groups: Vec::new() }))
+    }
+    async fn abdicate(&self, request: Request<apps::AbdicateRequest>) -> Answer<apps::AbdicateResponse> {
+        self.0.take(request.get_ref())?;
+        Ok(Response::new(apps::AbdicateResponse {}))
     }
 }

@@ -5,6 +5,7 @@ mod client;
 mod fakes;
 mod marathon;
 mod mesos;
+mod operator;
 mod scene;
 mod trace;
 mod wire;

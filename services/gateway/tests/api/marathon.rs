@@ -26,7 +26,14 @@ fn app(id: &str) -> App {
 
 fn change(id: &str, revision: u64, created: bool) -> ChangeResponse {
     let version_ms = 1_767_225_600_123;
-    ChangeResponse { deployment_id: "d-1".to_owned(), version_ms, revision, apps: vec![app(id)], created }
+    ChangeResponse {
+        deployment_id: "d-1".to_owned(),
+        version_ms,
+        revision,
+        apps: vec![app(id)],
+        created,
+        ..Default::default()
+    }
 }
 
 fn task(app: &str, unique: &str) -> Instance {

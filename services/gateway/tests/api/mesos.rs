@@ -150,7 +150,7 @@ async fn refusals_of_the_gateway_never_reach_the_allocator() {
     let reply = send(address, SCHEDULER, &headers, SUBSCRIBE).await;
     let text = "Subscribe calls should not include the 'Mesos-Stream-Id' header";
     assert_eq!((reply.status, reply.text()), (400, text));
-    let reply = post(address, "POST /api/v1", r#"{"type":"GET_WEIGHTS"}"#).await;
+    let reply = post(address, "POST /api/v1", r#"{"type":"START_MAINTENANCE","start_maintenance":{}}"#).await;
     assert_eq!(reply.status, 501);
     assert!(scene.allocator.calls.lock().unwrap().is_empty());
     scene.stop().await;

@@ -47,6 +47,26 @@ pub(super) fn make(sandbox: &Path, user: Option<&TaskUser>) -> io::Result<()> {
     point_latest_at(sandbox)
 }
 
+/// Makes a persistent volume appear at `place` in the sandbox; it belongs to the task's user.
+pub(super) fn link_volume(
+    sandbox: &Path,
+    (volume, place): (&Path, &Path),
+    user: Option<&TaskUser>,
+) -> io::Result<()> {
+    fs::metadata(volume)?;
+    if let Some(user) = user {
+        chown(volume, Some(user.uid), Some(user.gid))?;
+    }
+    let link = sandbox.join(place);
+    if let Some(parent) = link.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match fs::read_link(&link) {
+        Ok(target) if target == volume => Ok(()),
+        _ => symlink(volume, link),
+    }
+}
+
 /// `runs/latest` leads to the newest run.
 fn point_latest_at(sandbox: &Path) -> io::Result<()> {
     let (Some(runs), Some(name)) = (sandbox.parent(), sandbox.file_name()) else { return Ok(()) };

@@ -107,6 +107,7 @@ pub(crate) struct Harness {
     pub(crate) commands: BTreeMap<LinkId, Vec<Body>>,
     pub(crate) closed_links: Vec<LinkId>,
     pub(crate) records: Vec<registry::Framework>,
+    pub(crate) roles: Vec<registry::Role>,
     pub(crate) changes: Vec<Change>,
     next: u64,
 }
@@ -125,6 +126,7 @@ impl Harness {
             commands: BTreeMap::new(),
             closed_links: Vec::new(),
             records: Vec::new(),
+            roles: Vec::new(),
             changes: Vec::new(),
             next: 1,
         }
@@ -142,6 +144,7 @@ impl Harness {
                 Effect::Command { link, command } => self.commands.entry(link).or_default().push(*command),
                 Effect::CloseLink { link } => self.closed_links.push(link),
                 Effect::Persist(record) => self.records.push(*record),
+                Effect::PersistRoles(roles) => self.roles.extend(roles),
             }
         }
         self.changes.extend(outcome.changes);

@@ -1,6 +1,7 @@
 //! Random histories against a slow, obvious recount.
 
 mod node;
+mod operators;
 mod recount;
 mod view;
 mod world;
@@ -12,6 +13,8 @@ use self::world::World;
 
 const AGENTS: usize = 3;
 const FRAMEWORKS: usize = 3;
+/// Roles that get quotas and weights.
+const ROLES: [&str; 3] = ["*", "eng", "idle"];
 const TOTAL: &str = "cpus:4;mem:1000;ports:[31000-31009];cpus(eng):1";
 
 #[derive(Clone, Debug)]
@@ -28,6 +31,11 @@ enum Step {
     Update { task: usize, state: TaskState },
     Acknowledge { task: usize },
     Teardown(usize),
+    Reserve { framework: usize, offer: usize, cpus: u8 },
+    Unreserve { framework: usize, offer: usize },
+    OperatorReserves { agent: usize, cpus: u8 },
+    Quota { role: usize, guarantee: u8, limit: Option<u8> },
+    Weight { role: usize, weight: u8 },
     Wait(u32),
 }
 
@@ -60,7 +68,14 @@ fn step() -> impl Strategy<Value = Step> {
         1 => framework.clone().prop_map(Step::Suppress),
         6 => (0..50_usize, task_state).prop_map(|(task, state)| Step::Update { task, state }),
         5 => (0..50_usize).prop_map(|task| Step::Acknowledge { task }),
-        1 => framework.prop_map(Step::Teardown),
+        1 => framework.clone().prop_map(Step::Teardown),
+        3 => (framework.clone(), 0..9_usize, 1..3_u8)
+            .prop_map(|(framework, offer, cpus)| Step::Reserve { framework, offer, cpus }),
+        2 => (framework, 0..9_usize).prop_map(|(framework, offer)| Step::Unreserve { framework, offer }),
+        1 => (0..AGENTS, 1..4_u8).prop_map(|(agent, cpus)| Step::OperatorReserves { agent, cpus }),
+        2 => (0..ROLES.len(), 0..6_u8, prop::option::of(0..6_u8))
+            .prop_map(|(role, guarantee, limit)| Step::Quota { role, guarantee, limit }),
+        1 => (0..ROLES.len(), 1..4_u8).prop_map(|(role, weight)| Step::Weight { role, weight }),
         2 => (1..20_000_u32).prop_map(Step::Wait),
     ]
 }

@@ -10,7 +10,9 @@ use std::{
 
 use meshos_mesh::{Env, FeedStream, Tasks};
 use meshos_proto::{
-    meshos::allocator::v1::{AllocatorMessage, Reregister, SubscribeResponse, WatchResponse},
+    meshos::allocator::v1::{
+        AllocatorMessage, Explanation, Reregister, SubscribeResponse, WatchResponse, explain_request::Subject,
+    },
     mesos::v1::scheduler::Call,
 };
 use meshos_types::FrameworkId;
@@ -29,6 +31,13 @@ pub(crate) enum Request {
         /// The framework that the call removes, and who waits for that to be durable.
         removes: Option<FrameworkId>,
         durable: Option<oneshot::Sender<()>>,
+        reply: oneshot::Sender<Result<(), CallError>>,
+    },
+    /// A change of what is set for roles.
+    SetRoles {
+        input: Input,
+        /// Told when the change is durable.
+        durable: oneshot::Sender<()>,
         reply: oneshot::Sender<Result<(), CallError>>,
     },
     Subscribe {
@@ -53,6 +62,11 @@ pub(crate) enum Request {
     },
     Metrics {
         reply: oneshot::Sender<BTreeMap<String, f64>>,
+    },
+    Explain {
+        subject: Subject,
+        /// None: there is no such framework or role.
+        reply: oneshot::Sender<Option<Vec<Explanation>>>,
     },
 }
 

@@ -9,9 +9,9 @@ use std::{
 use meshos_mesh::{Env, Feed, FeedStream, InstanceInfo, register_instance, serve};
 use meshos_proto::{
     meshos::registry::v1::{
-        Agent, AgentState, Delta, Framework, ListFrameworksRequest, ListFrameworksResponse,
-        PutFrameworkRequest, PutFrameworkResponse, SessionRequest, SessionResponse, Snapshot, WatchRequest,
-        WatchResponse,
+        Agent, AgentState, Delta, Framework, ListFrameworksRequest, ListFrameworksResponse, ListRolesRequest,
+        ListRolesResponse, PutFrameworkRequest, PutFrameworkResponse, PutRolesRequest, PutRolesResponse,
+        Role, SessionRequest, SessionResponse, Snapshot, WatchRequest, WatchResponse,
         registry_server::{Registry, RegistryServer},
         watch_response::Body,
     },
@@ -28,6 +28,7 @@ struct State {
     revision: u64,
     agents: BTreeMap<String, Agent>,
     frameworks: BTreeMap<String, Framework>,
+    roles: BTreeMap<String, Role>,
 }
 
 #[derive(Clone)]
@@ -47,6 +48,11 @@ impl FakeRegistry {
         let info = InstanceInfo { instance: "registry".to_owned(), address: serving.address };
         register_instance(env, store, "registry", info, Duration::from_secs(2));
         registry
+    }
+
+    /// What is stored of a role.
+    pub(crate) fn role(&self, name: &str) -> Option<Role> {
+        self.state.lock().unwrap().roles.get(name).cloned()
     }
 
     /// The registry shows the agent in this state from now on.
@@ -116,5 +122,25 @@ impl Registry for FakeRegistry {
     ) -> Result<Response<ListFrameworksResponse>, Status> {
         let frameworks = self.state.lock().unwrap().frameworks.values().cloned().collect();
         Ok(Response::new(ListFrameworksResponse { frameworks }))
+    }
+
+    async fn put_roles(
+        &self,
+        request: Request<PutRolesRequest>,
+    ) -> Result<Response<PutRolesResponse>, Status> {
+        let mut state = self.state.lock().unwrap();
+        for role in request.into_inner().roles {
+            if role.weight.is_none() && role.quota.is_none() {
+                state.roles.remove(&role.name);
+            } else {
+                state.roles.insert(role.name.clone(), role);
+            }
+        }
+        Ok(Response::new(PutRolesResponse {}))
+    }
+
+    async fn list_roles(&self, _: Request<ListRolesRequest>) -> Result<Response<ListRolesResponse>, Status> {
+        let roles = self.state.lock().unwrap().roles.values().cloned().collect();
+        Ok(Response::new(ListRolesResponse { roles }))
     }
 }

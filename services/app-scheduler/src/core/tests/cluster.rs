@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use meshos_proto::{
     meshos::apps::v1::{
-        App, AppUpdate, ChangeResponse, Condition, CreateAppRequest, Instance, UpdateAppsRequest,
+        App, AppUpdate, ChangeResponse, Condition, CreateAppRequest, Instance, Occurrence, UpdateAppsRequest,
     },
     mesos::v1::{TaskState, scheduler::Call, scheduler::call, task_status::Source, value},
 };
@@ -49,6 +49,8 @@ pub(super) struct Cluster {
     offer: u64,
     rng: Rng,
     pub instances_seen: Vec<Instance>,
+    pub occurred: Vec<Occurrence>,
+    pub probes: Vec<Probe>,
 }
 
 pub(super) fn app(id: &str) -> AppUpdate {
@@ -84,6 +86,8 @@ impl Cluster {
             offer: 0,
             rng,
             instances_seen: Vec::new(),
+            occurred: Vec::new(),
+            probes: Vec::new(),
         };
         cluster.input(Input::Subscribed { framework_id: "F".into() });
         cluster.wants_offers = true;
@@ -108,6 +112,8 @@ impl Cluster {
                 Op::DeletePrefix { .. } => panic!("not used"),
             }
         }
+        self.occurred.extend(output.delta.occurrences.iter().cloned());
+        self.probes.extend(output.probes.iter().cloned());
         self.instances_seen.extend(output.delta.instances.iter().cloned());
         view::in_order(output.delta).for_each(|delta| self.view.apply(&delta));
         for after in output.after {

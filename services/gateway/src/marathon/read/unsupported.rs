@@ -10,9 +10,8 @@ use super::{
 /// The violation's text.
 pub(super) const NOT_SUPPORTED: &str = "is not supported by this version of meshos; leave it out";
 
-const FIELDS: [&str; 10] = [
+const FIELDS: [&str; 9] = [
     "container",
-    "healthChecks",
     "check",
     "readinessChecks",
     "secrets",
@@ -98,7 +97,6 @@ mod tests {
     fn what_is_not_done_is_refused_at_its_path() {
         for (name, value) in [
             ("container", json!({"type": "DOCKER", "docker": {"image": "x"}})),
-            ("healthChecks", json!([{"protocol": "HTTP"}])),
             ("check", json!({"tcp": {"port": 1}})),
             ("readinessChecks", json!([{}])),
             ("secrets", json!({"s": {"source": "x"}})),

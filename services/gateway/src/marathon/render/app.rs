@@ -1,7 +1,8 @@
 //! Apps.
 
 use meshos_proto::meshos::apps::v1::{
-    App, Constraint, Fetch, KillSelection, PortDefinition, TaskFailure, UnreachableStrategy,
+    App, Constraint, Fetch, HealthCheck, HealthProtocol, KillSelection, PortDefinition, TaskFailure,
+    UnreachableStrategy,
 };
 use serde_json::{Map, Value, json};
 
@@ -79,6 +80,7 @@ fn put_lists(app: &App, put: &mut impl FnMut(&str, Value) -> Option<Value>) {
     some("acceptedResourceRoles", json!(app.accepted_resource_roles));
     some("constraints", app.constraints.iter().map(constraint).collect());
     some("dependencies", json!(app.dependencies));
+    some("healthChecks", app.health_checks.iter().map(health_check).collect());
     some("fetch", app.fetch.iter().map(fetch).collect());
     if !app.env.is_empty() {
         put("env", json!(app.env));
@@ -105,7 +107,10 @@ pub(in crate::marathon) fn info(apps: &Apps, app: &App, embeds: Embeds) -> Value
     if embeds.tasks {
         put(
             "tasks",
-            apps.instances_of(&app.id).filter(|found| task::is_placed(found)).map(task::task).collect(),
+            apps.instances_of(&app.id)
+                .filter(|found| task::is_placed(found))
+                .map(|found| task::task(found, apps.health_of(&found.id)))
+                .collect(),
         );
     }
     if let (true, Some(last)) = (embeds.last_task_failure, apps.failure_of(&app.id)) {
@@ -151,6 +156,34 @@ fn fetch(fetch: &Fetch) -> Value {
     if let Some(path) = &fetch.dest_path {
         object.insert("destPath".to_owned(), json!(path));
     }
+    Value::Object(object)
+}
+
+/// As in a definition.
+pub(in crate::marathon) fn health_check(check: &HealthCheck) -> Value {
+    let mut object = Map::new();
+    let mut put = |key: &str, value: Value| object.insert(key.to_owned(), value);
+    put("gracePeriodSeconds", json!(check.grace_period_s));
+    put("ignoreHttp1xx", json!(check.ignore_http_1xx));
+    put("intervalSeconds", json!(check.interval_s));
+    put("ipProtocol", json!("IPv4"));
+    put("maxConsecutiveFailures", json!(check.max_consecutive_failures));
+    if let Some(path) = &check.path {
+        put("path", json!(path));
+    }
+    match (check.port, check.port_index) {
+        (Some(port), _) => put("port", json!(port)),
+        (None, Some(index)) => put("portIndex", json!(index)),
+        (None, None) => None,
+    };
+    let protocol = match check.protocol() {
+        HealthProtocol::Tcp => "TCP",
+        HealthProtocol::Https => "HTTPS",
+        HealthProtocol::Http | HealthProtocol::Unspecified => "HTTP",
+    };
+    put("protocol", json!(protocol));
+    put("timeoutSeconds", json!(check.timeout_s));
+    put("delaySeconds", json!(15));
     Value::Object(object)
 }
 

@@ -23,6 +23,26 @@ pub(in crate::marathon) fn deployment(deployment: &Deployment) -> Value {
     })
 }
 
+/// What events tell of a deployment.
+pub(in crate::marathon) fn plan(deployment: &Deployment) -> Value {
+    json!({
+        "id": deployment.id,
+        "steps": steps(&deployment.steps),
+        "version": timestamp(deployment.version_ms),
+    })
+}
+
+/// The step that is under way.
+pub(in crate::marathon) fn current_step(deployment: &Deployment) -> Value {
+    let at = (deployment.current_step as usize).checked_sub(1);
+    at.and_then(|at| deployment.steps.get(at)).map_or_else(|| json!({"actions": []}), step)
+}
+
+/// Steps of a plan.
+pub(in crate::marathon) fn steps(steps: &[Step]) -> Value {
+    steps.iter().map(step).collect()
+}
+
 fn step(step: &Step) -> Value {
     let action = |action: &Action| json!({"action": name(action.kind()), "app": action.app_id});
     json!({"actions": step.actions.iter().map(action).collect::<Value>()})

@@ -29,27 +29,29 @@ impl GroupEmbeds {
     }
 }
 
-/// The group `id` with all below it; none when no app is in it. The root is always there.
+/// The group `id` with all below it; none when there is no such group. The root is always there.
 pub(in crate::marathon) fn group(apps: &Apps, id: &str, embeds: GroupEmbeds) -> Option<Value> {
     let prefix = if id == "/" { "/".to_owned() } else { format!("{id}/") };
-    let below: Vec<&str> = apps
-        .apps
-        .range(prefix.clone()..)
-        .map(|(app, _)| app.as_str())
-        .take_while(|app| app.starts_with(&prefix))
-        .collect();
-    if below.is_empty() && id != "/" {
+    let below = || {
+        let from = apps.apps.range(prefix.clone()..);
+        from.take_while(|(app, _)| app.starts_with(&prefix)).map(|(_, app)| app)
+    };
+    let groups_below = || {
+        let from = apps.groups.range(prefix.clone()..).map(|(group, _)| &group[prefix.len()..]);
+        let within = apps.groups.range(prefix.clone()..).take_while(|(group, _)| group.starts_with(&prefix));
+        from.take(within.count()).filter(|rest| !rest.is_empty())
+    };
+    let record = apps.groups.get(id);
+    if id != "/" && record.is_none() && below().next().is_none() && groups_below().next().is_none() {
         return None;
     }
-    let version = below.iter().filter_map(|app| apps.apps.get(*app)).map(|app| app.version_ms).max();
-    let own = below.iter().filter(|app| !app[prefix.len()..].contains('/'));
+    let version = below().map(|app| app.version_ms).chain(record.map(|record| record.version_ms)).max();
+    let own = below().filter(|app| !app.id[prefix.len()..].contains('/'));
+    let nested = below().filter_map(|app| app.id[prefix.len()..].split_once('/').map(|(child, _)| child));
     let children: BTreeSet<&str> =
-        below.iter().filter_map(|app| app[prefix.len()..].split_once('/').map(|(child, _)| child)).collect();
-    let shown: Value = if embeds.apps {
-        own.filter_map(|app| apps.apps.get(*app)).map(|found| app::info(apps, found, embeds.app)).collect()
-    } else {
-        json!([])
-    };
+        nested.chain(groups_below().filter_map(|rest| rest.split('/').next())).collect();
+    let shown: Value =
+        if embeds.apps { own.map(|found| app::info(apps, found, embeds.app)).collect() } else { json!([]) };
     let groups: Value = if embeds.groups {
         children.into_iter().filter_map(|child| group(apps, &format!("{prefix}{child}"), embeds)).collect()
     } else {
@@ -60,9 +62,9 @@ pub(in crate::marathon) fn group(apps: &Apps, id: &str, embeds: GroupEmbeds) -> 
         "apps": shown,
         "groups": groups,
         "pods": [],
-        "dependencies": [],
+        "dependencies": record.map(|record| json!(record.dependencies)).unwrap_or_else(|| json!([])),
         "version": timestamp(version.unwrap_or_default()),
-        "enforceRole": false,
+        "enforceRole": record.is_some_and(|record| record.enforce_role),
     }))
 }
 
@@ -70,6 +72,7 @@ pub(in crate::marathon) fn group(apps: &Apps, id: &str, embeds: GroupEmbeds) -> 
 mod tests {
     use super::*;
     use crate::marathon::render::app::tests::minimal;
+    use meshos_proto::meshos::apps::v1::Group;
 
     fn scene() -> Apps {
         let mut apps = Apps::default();
@@ -93,6 +96,23 @@ mod tests {
         assert_eq!(root["groups"][0]["groups"][0]["apps"][0]["id"], "/g/h/c");
         assert_eq!(shown("/g/h", "").unwrap()["apps"][0]["id"], "/g/h/c");
         assert_eq!(shown("/nosuch", ""), None);
+    }
+
+    #[test]
+    fn an_empty_group_is_there_while_it_has_a_record() {
+        let mut apps = scene();
+        let record = Group {
+            id: "/e/f".into(),
+            dependencies: vec!["/g".into()],
+            enforce_role: true,
+            ..Default::default()
+        };
+        apps.groups.insert("/e/f".to_owned(), record);
+        let embeds = GroupEmbeds::of(&Query::parse(""), 0);
+        let empty = group(&apps, "/e/f", embeds).unwrap();
+        assert_eq!((&empty["dependencies"], &empty["enforceRole"]), (&json!(["/g"]), &json!(true)));
+        assert_eq!(group(&apps, "/e", embeds).unwrap()["groups"][0]["id"], "/e/f");
+        assert_eq!(group(&apps, "/", embeds).unwrap()["groups"][0]["id"], "/e");
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Tasks: instances that were placed.
 
-use meshos_proto::meshos::apps::v1::{App, Condition, Instance};
+use meshos_proto::meshos::apps::v1::{Condition, HealthResult, Instance};
 use serde_json::{Map, Value, json};
 
 use super::timestamp;
+use crate::views::Apps;
 
 /// How many tasks of an app are in which state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,15 +64,45 @@ fn is_active(instance: &Instance) -> bool {
 }
 
 /// A task within its app.
-pub(in crate::marathon) fn task(instance: &Instance) -> Value {
-    Value::Object(object(instance, &[]))
+pub(in crate::marathon) fn task(instance: &Instance, health: &[HealthResult]) -> Value {
+    let mut object = object(instance, &[]);
+    object.insert("healthCheckResults".to_owned(), results(instance, health));
+    Value::Object(object)
+}
+
+/// What checks found, as far as it is known.
+fn results(instance: &Instance, health: &[HealthResult]) -> Value {
+    let result = |result: &HealthResult| {
+        let mut shown = json!({
+            "alive": result.alive,
+            "consecutiveFailures": result.consecutive_failures,
+            "instanceId": instance.id,
+        });
+        for (key, time) in [
+            ("firstSuccess", result.first_success_ms),
+            ("lastFailure", result.last_failure_ms),
+            ("lastSuccess", result.last_success_ms),
+        ] {
+            if time > 0 {
+                shown[key] = json!(timestamp(time));
+            }
+        }
+        if !result.last_failure_cause.is_empty() {
+            shown["lastFailureCause"] = json!(result.last_failure_cause);
+        }
+        shown
+    };
+    health.iter().map(result).collect()
 }
 
 /// A task in `/v2/tasks`, with the app's service ports.
-pub(in crate::marathon) fn with_service_ports(instance: &Instance, app: Option<&App>) -> Value {
+pub(in crate::marathon) fn with_service_ports(apps: &Apps, instance: &Instance) -> Value {
+    let app = apps.apps.get(&instance.app_id);
     let ports: Vec<u32> =
         app.into_iter().flat_map(|app| &app.port_definitions).map(|definition| definition.port).collect();
-    Value::Object(object(instance, &ports))
+    let mut object = object(instance, &ports);
+    object.insert("healthCheckResults".to_owned(), results(instance, apps.health_of(&instance.id)));
+    Value::Object(object)
 }
 
 fn object(instance: &Instance, service_ports: &[u32]) -> Map<String, Value> {
@@ -135,7 +166,7 @@ pub(in crate::marathon) mod tests {
             "startedAt": "2026-01-01T00:00:02.000Z", "version": "2026-01-01T00:00:00.123Z", "ports": [31000],
             "servicePorts": [], "ipAddresses": [], "healthCheckResults": [], "localVolumes": [],
         });
-        assert_eq!(task(&running("/a", "1")), wanted);
+        assert_eq!(task(&running("/a", "1"), &[]), wanted);
     }
 
     #[test]

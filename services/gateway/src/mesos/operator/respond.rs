@@ -7,8 +7,9 @@ use meshos_proto::{
         master::{
             Response,
             response::{
-                GetAgents, GetExecutors, GetFlags, GetFrameworks, GetHealth, GetMaster, GetMetrics, GetState,
-                GetTasks, GetVersion, Type, get_agents, get_frameworks,
+                GetAgents, GetExecutors, GetFlags, GetFrameworks, GetHealth, GetLoggingLevel,
+                GetMaintenanceSchedule, GetMaintenanceStatus, GetMaster, GetMetrics, GetOperations, GetQuota,
+                GetRoles, GetState, GetTasks, GetVersion, GetWeights, Type, get_agents, get_frameworks,
             },
         },
         scheduler::OfferConstraints,
@@ -16,7 +17,7 @@ use meshos_proto::{
 };
 use serde_json::{Value, json};
 
-use super::super::{About, about, render};
+use super::super::{About, about, render, roles, settings};
 use crate::views::{Cluster, cluster::framework_id};
 
 pub(super) fn health() -> Response {
@@ -77,6 +78,43 @@ pub(super) fn master(cluster: &Cluster, about: &About) -> Response {
     Response { get_master: Some(get_master), ..of(Type::GetMaster) }
 }
 
+pub(super) fn operations() -> Response {
+    Response { get_operations: Some(GetOperations::default()), ..of(Type::GetOperations) }
+}
+
+pub(super) fn roles(cluster: &Cluster) -> Response {
+    let roles = roles::messages(cluster);
+    Response { get_roles: Some(GetRoles { roles }), ..of(Type::GetRoles) }
+}
+
+/// Without any weight there is no sub-message either.
+pub(super) fn weights(cluster: &Cluster) -> Response {
+    let weight_infos = settings::weights(cluster);
+    let get_weights = (!weight_infos.is_empty()).then_some(GetWeights { weight_infos });
+    Response { get_weights, ..of(Type::GetWeights) }
+}
+
+pub(super) fn quota(cluster: &Cluster) -> Response {
+    let status = settings::quota(cluster);
+    Response { get_quota: Some(GetQuota { status }), ..of(Type::GetQuota) }
+}
+
+/// No machine is ever drained here.
+pub(super) fn maintenance_status() -> Response {
+    let get_maintenance_status = Some(GetMaintenanceStatus::default());
+    Response { get_maintenance_status, ..of(Type::GetMaintenanceStatus) }
+}
+
+/// No window is ever planned here.
+pub(super) fn maintenance_schedule() -> Response {
+    let get_maintenance_schedule = Some(GetMaintenanceSchedule::default());
+    Response { get_maintenance_schedule, ..of(Type::GetMaintenanceSchedule) }
+}
+
+pub(super) fn logging_level(level: u32) -> Response {
+    Response { get_logging_level: Some(GetLoggingLevel { level }), ..of(Type::GetLoggingLevel) }
+}
+
 fn of(kind: Type) -> Response {
     Response { r#type: Some(kind as i32), ..Default::default() }
 }
@@ -90,7 +128,7 @@ fn get_agents(cluster: &Cluster) -> GetAgents {
     }
 }
 
-fn agent(agent: &Agent) -> get_agents::Agent {
+pub(super) fn agent(agent: &Agent) -> get_agents::Agent {
     get_agents::Agent {
         agent_info: agent.info.clone().unwrap_or_default(),
         active: agent.active,
@@ -116,6 +154,15 @@ fn get_frameworks(cluster: &Cluster) -> GetFrameworks {
 }
 
 fn framework(cluster: &Cluster, framework: &Framework) -> get_frameworks::Framework {
+    get_frameworks::Framework {
+        offers: cluster.offers_of(framework_id(framework)).cloned().collect(),
+        offer_constraints: Some(OfferConstraints::default()),
+        ..bare_framework(framework)
+    }
+}
+
+/// Without its offers.
+pub(super) fn bare_framework(framework: &Framework) -> get_frameworks::Framework {
     let reregistered = framework.reregistered_at_ms.max(framework.registered_at_ms);
     get_frameworks::Framework {
         framework_info: framework.info.clone().unwrap_or_default(),
@@ -125,10 +172,8 @@ fn framework(cluster: &Cluster, framework: &Framework) -> get_frameworks::Framew
         registered_time: time(framework.registered_at_ms),
         reregistered_time: time(reregistered),
         unregistered_time: time(framework.unregistered_at_ms),
-        offers: cluster.offers_of(framework_id(framework)).cloned().collect(),
         allocated_resources: render::whole(&framework.used),
         offered_resources: render::whole(&framework.offered),
-        offer_constraints: Some(OfferConstraints::default()),
         ..Default::default()
     }
 }
@@ -210,6 +255,18 @@ mod tests {
         let (ours, golden) = same(&master(&cluster, &About::test()), golden);
         assert_eq!(ours["get_master"]["master_info"], golden["get_master"]["master_info"]);
         same(&health(), include_str!("../../../tests/golden/master_v1_GET_HEALTH.json"));
+        let exactly = |response: &Response, golden: &str| {
+            let (ours, golden) = same(response, golden);
+            assert_eq!(ours, golden);
+        };
+        exactly(&roles(&cluster), include_str!("../../../tests/golden/master_v1_GET_ROLES.json"));
+        exactly(&weights(&cluster), include_str!("../../../tests/golden/master_v1_GET_WEIGHTS.json"));
+        exactly(&quota(&cluster), include_str!("../../../tests/golden/master_v1_GET_QUOTA.json"));
+        exactly(&operations(), include_str!("../../../tests/golden/master_v1_GET_OPERATIONS.json"));
+        exactly(&logging_level(0), include_str!("../../../tests/golden/master_v1_GET_LOGGING_LEVEL.json"));
+        assert_eq!(to_json(&weights(&Cluster::default())), json!({"type": "GET_WEIGHTS"}));
+        let status = json!({"type": "GET_MAINTENANCE_STATUS", "get_maintenance_status": {"status": {}}});
+        assert_eq!(to_json(&maintenance_status()), status);
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! For tests: the cluster of the golden captures, and comparison of shapes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use meshos_proto::{
     json::from_json,
     meshos::allocator::v1::{
-        Agent, Framework, Master, Snapshot, Task, TaskPlace, WatchResponse, watch_response::Body,
+        Agent, Framework, Master, RoleSettings, Snapshot, Task, TaskPlace, WatchResponse,
+        watch_response::Body,
     },
-    mesos::v1::{TimeInfo, master::Response},
+    mesos::v1::{TimeInfo, master::Response, quota::QuotaConfig, value},
 };
 use serde_json::Value;
 
@@ -92,12 +93,25 @@ pub(crate) fn golden_cluster() -> Cluster {
         started_at_ms: (master.start_time.unwrap() * 1000.0) as u64,
         elected_at_ms: (master.elected_time.unwrap() * 1000.0) as u64,
     };
+    let cpus_and_mem = |cpus: f64, mem: f64| -> BTreeMap<String, value::Scalar> {
+        [("cpus", cpus), ("mem", mem)].map(|(name, value)| (name.to_owned(), value::Scalar { value })).into()
+    };
+    let quota = QuotaConfig {
+        role: "ops".to_owned(),
+        guarantees: cpus_and_mem(1.0, 128.0),
+        limits: cpus_and_mem(10.0, 1024.0),
+    };
+    let roles = vec![
+        RoleSettings { role: "eng".to_owned(), weight: Some(2.0), quota: None },
+        RoleSettings { role: "ops".to_owned(), weight: None, quota: Some(quota) },
+    ];
     let snapshot = Snapshot {
         master: Some(master),
         agents: agents.collect(),
         frameworks: frameworks.collect(),
         tasks,
         offers,
+        roles,
     };
     let mut cluster = Cluster::default();
     cluster.apply(WatchResponse { epoch: 1, revision: 1, body: Some(Body::Snapshot(snapshot)) });

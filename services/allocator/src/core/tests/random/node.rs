@@ -6,7 +6,7 @@ use meshos_proto::{
     meshos::allocator::v1::allocator_message,
     mesos::v1::{self as pb, TaskState},
 };
-use meshos_types::task_state::frees_resources;
+use meshos_types::{Resources, task_state::frees_resources};
 
 use crate::core::LinkId;
 
@@ -16,6 +16,7 @@ pub(super) struct Node {
     pub(super) link: Option<LinkId>,
     pub(super) tasks: BTreeMap<(String, String), pb::Task>,
     pub(super) infos: BTreeMap<String, pb::FrameworkInfo>,
+    pub(super) total: Resources,
 }
 
 pub(super) fn hear_command(
@@ -54,6 +55,15 @@ pub(super) fn hear_command(
             node.tasks.retain(|(framework, _), _| *framework != id);
             node.infos.remove(&id);
         }
-        Body::Accepted(_) | Body::Kill(_) | Body::Refused(_) => {}
+        Body::ApplyOperation(apply) => {
+            let read = |messages: &[pb::Resource]| Resources::from_proto(messages).unwrap();
+            assert!(node.total.convert(&read(&apply.consumed), &read(&apply.produced)), "{apply:?}");
+        }
+        Body::Accepted(_)
+        | Body::Kill(_)
+        | Body::Refused(_)
+        | Body::AcknowledgeOperation(_)
+        | Body::FrameworkMessage(_)
+        | Body::ShutdownExecutor(_) => {}
     }
 }

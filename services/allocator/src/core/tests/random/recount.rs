@@ -6,7 +6,9 @@ use meshos_proto::{
     meshos::allocator::v1::{Agent, Snapshot, TaskPlace},
     mesos::v1 as pb,
 };
-use meshos_types::{Resources, task_state::frees_resources};
+use meshos_types::{Quantities, Resources, RoleName, task_state::frees_resources};
+
+use crate::core::quota::top;
 
 use super::{
     view::{View, task_key},
@@ -14,11 +16,12 @@ use super::{
 };
 
 impl World {
-    pub(super) fn check(&self) {
+    pub(super) fn check(&mut self) {
         let snapshot = self.cluster.core.snapshot();
         for agent in &snapshot.agents {
             self.check_agent(agent, &snapshot);
         }
+        self.check_quota(&snapshot);
         self.check_frameworks(&snapshot);
         self.check_ledger(&snapshot);
         assert_eq!(self.view, View::of(snapshot), "the changes do not lead to the snapshot");
@@ -57,11 +60,17 @@ impl World {
         }
         let outstanding: BTreeSet<_> = snapshot.offers.iter().map(|offer| offer.id.value.clone()).collect();
         assert_eq!(held, outstanding, "frameworks believe in other offers");
+        let mut sums: BTreeMap<RoleName, Quantities> = BTreeMap::new();
         for (id, framework) in &self.cluster.core.frameworks {
             let mut both = framework.used.clone();
             both.add(&framework.offered);
             let role = framework.default_role();
             assert_eq!(self.cluster.core.shares.held(&role, id), both, "share of {id}");
+            let above = sums.entry(top(&role)).or_default();
+            above.add(&both);
+        }
+        for (role, sum) in sums {
+            assert_eq!(self.cluster.core.shares.held_below(&role), sum, "share of {role}");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use meshos_proto::{
-    meshos::allocator::v1::{Agent, Framework, Snapshot, Task, change::Body},
+    meshos::allocator::v1::{Agent, Framework, RoleSettings, Snapshot, Task, change::Body},
     mesos::v1 as pb,
 };
 
@@ -14,6 +14,7 @@ pub(super) struct View {
     pub(super) frameworks: BTreeMap<String, Framework>,
     pub(super) tasks: BTreeMap<(String, String, i32), Task>,
     pub(super) offers: BTreeMap<String, pb::Offer>,
+    pub(super) roles: BTreeMap<String, RoleSettings>,
 }
 
 pub(super) fn task_key(task: &Task) -> (String, String, i32) {
@@ -28,7 +29,8 @@ impl View {
         let frameworks = snapshot.frameworks.into_iter().map(Body::Framework);
         let tasks = snapshot.tasks.into_iter().map(Body::Task);
         let offers = snapshot.offers.into_iter().map(Body::Offer);
-        agents.chain(frameworks).chain(tasks).chain(offers).for_each(|body| view.apply(body));
+        let roles = snapshot.roles.into_iter().map(Body::Role);
+        agents.chain(frameworks).chain(tasks).chain(offers).chain(roles).for_each(|body| view.apply(body));
         view
     }
 
@@ -51,6 +53,8 @@ impl View {
             Body::TaskRemoved(key) => drop(self.tasks.remove(&(key.framework_id, key.task_id, key.place))),
             Body::Offer(offer) => drop(self.offers.insert(offer.id.value.clone(), offer)),
             Body::OfferRemoved(id) => drop(self.offers.remove(&id)),
+            Body::Role(role) => drop(self.roles.insert(role.role.clone(), role)),
+            Body::RoleRemoved(role) => drop(self.roles.remove(&role)),
         }
     }
 }

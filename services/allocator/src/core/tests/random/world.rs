@@ -18,7 +18,13 @@ use super::{
     node::{Node, hear_command},
     view::View,
 };
-use crate::core::{CoreConfig, FrameworkId, Input, StreamId, tests::harness::*};
+use crate::core::{
+    CoreConfig, FrameworkId, Input, StreamId,
+    tests::{
+        harness::*,
+        operations::{messages, plain},
+    },
+};
 
 pub(super) struct World {
     pub(super) cluster: Harness,
@@ -30,6 +36,8 @@ pub(super) struct World {
     pub(super) accepted: BTreeSet<(String, String)>,
     pub(super) view: View,
     pub(super) next_task: usize,
+    /// Offers that there were after the last step.
+    pub(super) offered_before: BTreeSet<String>,
 }
 
 pub(super) fn agent_name(index: usize) -> String {
@@ -45,12 +53,13 @@ impl World {
         }
         Self {
             cluster,
-            nodes: (0..AGENTS).map(|_| Node::default()).collect(),
+            nodes: (0..AGENTS).map(|_| Node { total: plain(TOTAL), ..Node::default() }).collect(),
             frameworks: vec![None; FRAMEWORKS],
             held: vec![BTreeMap::new(); FRAMEWORKS],
             accepted: BTreeSet::new(),
             view: View::default(),
             next_task: 0,
+            offered_before: BTreeSet::new(),
         }
     }
 
@@ -92,6 +101,11 @@ impl World {
                     let _ = self.cluster.try_input(Input::Teardown { framework: id });
                 }
             }
+            Step::Reserve { .. }
+            | Step::Unreserve { .. }
+            | Step::OperatorReserves { .. }
+            | Step::Quota { .. }
+            | Step::Weight { .. } => self.run_operator(step),
             Step::Wait(ms) => self.cluster.advance(ms.into()),
         }
         self.hear();
@@ -102,6 +116,7 @@ impl World {
         let report = Reregister {
             tasks: node.tasks.values().cloned().collect(),
             frameworks: node.infos.values().cloned().collect(),
+            total: messages(&node.total),
             ..report(&agent_name(agent), TOTAL)
         };
         self.nodes[agent].link = Some(self.cluster.link(report));
@@ -110,7 +125,7 @@ impl World {
     pub(super) fn subscribe(&mut self, framework: usize) {
         let mut wanted = info(&format!("f{framework}"));
         wanted.failover_timeout = Some(f64::from(u8::try_from(framework).unwrap()) * 10.0);
-        wanted.role = (framework == 2).then(|| "eng".to_owned());
+        wanted.role = [None, Some("eng/web"), Some("eng")][framework].map(str::to_owned);
         wanted.id = self.frameworks[framework].as_ref().map(|(id, _)| id.to_proto());
         let stream = self.cluster.subscribe_any(wanted);
         self.held[framework].clear();

@@ -1,0 +1,167 @@
+//! Health checks that the scheduler runs: when to probe, and what results do to instances.
+
+use meshos_proto::meshos::apps::v1::{
+    App, Condition, FailedHealthCheck, HealthCheck, HealthStatusChanged, Instance, InstanceHealth,
+    TaskFailure, UnhealthyInstanceKill, occurrence::What,
+};
+
+use super::{Core, timers::Timer};
+use crate::health::{self, CheckState, Outcome};
+
+/// The first probe comes after the interval, or after this if that is less.
+const FIRST_MS: u64 = 5000;
+
+/// One request to make. Its result comes back as [`super::Input::Probed`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    pub instance_id: String,
+    pub incarnation: u32,
+    /// Which of the app's checks.
+    pub index: usize,
+    pub check: HealthCheck,
+    pub host: String,
+    pub port: u16,
+    /// When it was due.
+    pub due_ms: u64,
+}
+
+/// The checks of one task.
+#[derive(Debug, Default)]
+pub(super) struct Watched {
+    incarnation: u32,
+    checks: Vec<CheckState>,
+}
+
+/// Whether the scheduler watches the health of the app's tasks.
+pub(super) fn is_checked(app: Option<&App>) -> bool {
+    app.is_some_and(|app| !app.health_checks.is_empty())
+}
+
+impl Core {
+    fn checks_of(&self, instance: &Instance) -> Vec<HealthCheck> {
+        let definition = self.apps.get(&instance.app_id).and_then(|state| state.definition(instance));
+        definition.map(|app| app.health_checks.clone()).unwrap_or_default()
+    }
+
+    /// A task runs: its checks begin.
+    pub(super) fn watch_health(&mut self, id: &str) {
+        let Some(instance) = self.instances.get(id) else { return };
+        let (incarnation, checks) = (instance.incarnation, self.checks_of(instance));
+        if checks.is_empty() || self.health.get(id).is_some_and(|known| known.incarnation == incarnation) {
+            return;
+        }
+        for (index, check) in checks.iter().enumerate() {
+            let first = self.now + interval_ms(check).min(FIRST_MS);
+            self.timers.set(first, Timer::Probe(id.to_owned(), incarnation, index));
+        }
+        let checks = vec![CheckState::default(); checks.len()];
+        self.health.insert(id.to_owned(), Watched { incarnation, checks });
+    }
+
+    /// The task is over: what was known of it means nothing.
+    pub(super) fn forget_health(&mut self, id: &str) {
+        if self.health.remove(id).is_some() {
+            let nothing = InstanceHealth { instance_id: id.to_owned(), results: Vec::new() };
+            self.out.delta.health.push(nothing);
+        }
+    }
+
+    pub(super) fn probe_due(&mut self, id: &str, incarnation: u32, index: usize) {
+        let Some(instance) = self.instances.get(id) else { return };
+        if self.health.get(id).is_none_or(|watched| watched.incarnation != incarnation) {
+            return;
+        }
+        let Some(check) = self.checks_of(instance).into_iter().nth(index) else { return };
+        let port = check.port.or_else(|| instance.ports.get(check.port_index? as usize).copied());
+        let port = port.and_then(|port| u16::try_from(port).ok());
+        if instance.condition() == Condition::Running
+            && let Some(port) = port
+        {
+            self.out.probes.push(Probe {
+                instance_id: id.to_owned(),
+                incarnation,
+                index,
+                check,
+                host: instance.host.clone(),
+                port,
+                due_ms: self.now,
+            });
+        } else {
+            let next = self.now + interval_ms(&check);
+            self.timers.set(next, Timer::Probe(id.to_owned(), incarnation, index));
+        }
+    }
+
+    pub(super) fn probed(&mut self, probe: &Probe, outcome: &Outcome) {
+        let (id, now) = (probe.instance_id.as_str(), self.now);
+        let Some(instance) = self.instances.get(id).cloned() else { return };
+        let Some(watched) = self.health.get_mut(id).filter(|known| known.incarnation == probe.incarnation)
+        else {
+            return;
+        };
+        let next = (probe.due_ms + interval_ms(&probe.check)).max(now + 1);
+        self.timers.set(next, Timer::Probe(id.to_owned(), probe.incarnation, probe.index));
+        let Some(state) = watched.checks.get_mut(probe.index) else { return };
+        if instance.condition() != Condition::Running {
+            return;
+        }
+        let verdict = state.take(&probe.check, outcome, instance.started_at_ms, now);
+        if !verdict.changed {
+            return;
+        }
+        let results = watched.checks.iter().filter_map(CheckState::result).collect();
+        let healthy = health::aggregate(&watched.checks).or(instance.healthy);
+        self.out.delta.health.push(InstanceHealth { instance_id: id.to_owned(), results });
+        if verdict.failed {
+            let failed =
+                FailedHealthCheck { instance: Some(instance.clone()), check: Some(probe.check.clone()) };
+            self.occurred(What::FailedHealthCheck(failed));
+        }
+        if let Some(alive) = verdict.flipped {
+            let changed = HealthStatusChanged { instance: Some(instance.clone()), alive };
+            self.occurred(What::HealthStatus(changed));
+        }
+        if healthy != instance.healthy {
+            self.update_instance(id, |instance| instance.healthy = healthy);
+            let seen = Instance { healthy, ..instance.clone() };
+            self.occurred(What::InstanceHealth(seen));
+        }
+        if verdict.kill
+            && let Outcome::Failed(cause) = outcome
+        {
+            self.kill_unhealthy(&instance, cause);
+        }
+    }
+
+    /// The task is killed and launched again, without a delay.
+    fn kill_unhealthy(&mut self, instance: &Instance, cause: &str) {
+        tracing::info!(
+            app_id = instance.app_id,
+            task_id = instance.task_id,
+            cause,
+            "task is unhealthy, killing it"
+        );
+        let kill = UnhealthyInstanceKill { instance: Some(instance.clone()), reason: cause.to_owned() };
+        self.occurred(What::UnhealthyKill(kill));
+        let failure = TaskFailure {
+            app_id: instance.app_id.clone(),
+            host: instance.host.clone(),
+            message: format!("Task was killed since health check failed. Reason: {cause}"),
+            agent_id: instance.agent_id.clone(),
+            state: "TASK_KILLED".to_owned(),
+            task_id: instance.task_id.clone(),
+            timestamp_ms: self.now,
+            version_ms: instance.version_ms,
+        };
+        if let Some(state) = self.apps.get_mut(&instance.app_id).filter(|state| state.spec.is_some()) {
+            self.out.put_failure(&failure);
+            state.failure = Some(failure);
+        }
+        self.forget_health(&instance.id);
+        self.kill(&instance.id);
+    }
+}
+
+fn interval_ms(check: &HealthCheck) -> u64 {
+    check.interval_s.max(1).saturating_mul(1000)
+}

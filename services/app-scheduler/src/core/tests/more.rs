@@ -1,0 +1,140 @@
+//! Events, groups and health in the core.
+
+use meshos_proto::meshos::apps::v1::{
+    AppUpdate, AppUpdateList, Condition, GroupUpdate, HealthCheck, HealthCheckList, occurrence::What,
+};
+
+use super::super::*;
+use super::cluster::{Cluster, app};
+
+fn group(cluster: &mut Cluster, id: &str, update: GroupUpdate) -> Result<ChangeResponse, Refusal> {
+    let request = UpdateGroupRequest { id: id.into(), update: Some(update), ..Default::default() };
+    cluster.change(Request::UpdateGroup(Box::new(request)))
+}
+
+fn apps(ids: &[&str]) -> GroupUpdate {
+    let items = ids.iter().map(|id| app(id)).collect();
+    GroupUpdate { apps: Some(AppUpdateList { items }), ..Default::default() }
+}
+
+fn versions(cluster: &mut Cluster, id: &str) -> Vec<u64> {
+    let request = Request::GroupVersions(ListGroupVersionsRequest { id: id.into() });
+    match cluster.answer(request) {
+        Ok(Reply::GroupVersions(response)) => response.versions_ms,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn groups_and_their_history_survive_a_change_of_leader() {
+    let mut cluster = Cluster::new(1);
+    group(&mut cluster, "/g", apps(&["a", "b"])).unwrap();
+    cluster.settle();
+    let first = versions(&mut cluster, "/g")[0];
+    group(&mut cluster, "/g", apps(&["a"])).unwrap();
+    group(&mut cluster, "/g/empty", GroupUpdate::default()).unwrap();
+    cluster.settle();
+    cluster.change_leader();
+    cluster.settle();
+    assert_eq!(versions(&mut cluster, "/g").len(), 3);
+    assert_eq!(versions(&mut cluster, "/g/empty").len(), 1);
+    let request = GetGroupVersionRequest { id: "/g".into(), version_ms: first };
+    let Ok(Reply::GroupVersion(old)) = cluster.answer(Request::GroupVersion(request)) else { panic!() };
+    assert_eq!(old.apps.len(), 2);
+    group(&mut cluster, "/g", GroupUpdate { version_ms: Some(first), ..Default::default() }).unwrap();
+    cluster.settle();
+    assert_eq!((cluster.running("/g/a"), cluster.running("/g/b")), (1, 1));
+    assert!(!cluster.core.has_group("/g/empty"));
+}
+
+#[test]
+fn an_app_takes_the_place_of_an_empty_group_only() {
+    let mut cluster = Cluster::new(1);
+    group(&mut cluster, "/g", GroupUpdate::default()).unwrap();
+    cluster.create(app("/g")).unwrap();
+    cluster.settle();
+    assert_eq!(cluster.running("/g"), 1);
+    assert!(matches!(group(&mut cluster, "/g", GroupUpdate::default()), Err(Refusal::Invalid(_))));
+    cluster.create(app("/h/a")).unwrap();
+    assert!(matches!(cluster.create(app("/h")), Err(Refusal::Invalid(_))));
+    assert!(matches!(cluster.create(app("/g/x")), Err(Refusal::Invalid(_))));
+}
+
+#[test]
+fn a_group_passes_its_dependencies_on() {
+    let mut cluster = Cluster::new(1);
+    cluster.create(app("/db")).unwrap();
+    cluster.settle();
+    let dependent = GroupUpdate {
+        dependencies: Some(meshos_proto::meshos::apps::v1::StringList { items: vec!["/db".into()] }),
+        ..apps(&["web"])
+    };
+    let request = UpdateGroupRequest {
+        id: "/".into(),
+        update: Some(GroupUpdate {
+            groups: Some(meshos_proto::meshos::apps::v1::GroupUpdateList {
+                items: vec![GroupUpdate { id: Some("g".into()), ..dependent }],
+            }),
+            apps: Some(AppUpdateList { items: vec![AppUpdate { cmd: Some("other".into()), ..app("db") }] }),
+            ..Default::default()
+        }),
+        dry_run: true,
+        ..Default::default()
+    };
+    let steps = cluster.change(Request::UpdateGroup(Box::new(request))).unwrap().steps;
+    let first = steps.iter().position(|step| step.actions.iter().any(|action| action.app_id == "/db"));
+    let last = steps.iter().rposition(|step| step.actions.iter().any(|action| action.app_id == "/g/web"));
+    assert!(first < last, "{steps:?}");
+}
+
+fn happened(cluster: &mut Cluster) -> Vec<What> {
+    std::mem::take(&mut cluster.occurred).into_iter().filter_map(|one| one.what).collect()
+}
+
+#[test]
+fn marathon_c85_a_status_is_told_before_the_instance_and_a_repeated_one_is_not() {
+    let mut cluster = Cluster::new(1);
+    cluster.create(app("/a")).unwrap();
+    cluster.settle();
+    let told = happened(&mut cluster);
+    let status =
+        told.iter().position(|what| matches!(what, What::TaskStatus(s) if s.state == "TASK_RUNNING"));
+    let running = |what: &What| {
+        matches!(what, What::Instance(changed)
+            if changed.instance.as_ref().unwrap().condition() == Condition::Running)
+    };
+    assert!(status.unwrap() < told.iter().position(running).unwrap());
+    let task = cluster.task_ids("/a").remove(0);
+    cluster.report(&task, meshos_proto::mesos::v1::TaskState::TaskRunning);
+    cluster.settle();
+    assert!(happened(&mut cluster).is_empty());
+}
+
+#[test]
+fn a_checked_app_is_ready_when_it_is_healthy_and_a_sick_task_is_replaced_at_once() {
+    let mut cluster = Cluster::new(1);
+    let check =
+        HealthCheck { port: Some(80), interval_s: 10, max_consecutive_failures: 1, ..Default::default() };
+    let checks = HealthCheckList { items: vec![check] };
+    cluster.create(AppUpdate { health_checks: Some(checks), ..app("/a") }).unwrap();
+    cluster.settle();
+    assert_eq!((cluster.running("/a"), cluster.deployments().len()), (1, 1), "it waits for health");
+    cluster.pass(5000);
+    let probe = |cluster: &mut Cluster, outcome: Outcome| {
+        let probe = cluster.probes.pop().expect("a probe is due");
+        cluster.input(Input::Probed { probe: Box::new(probe), outcome });
+        cluster.settle();
+        cluster.pass(10_000);
+    };
+    probe(&mut cluster, Outcome::Alive);
+    assert!(cluster.deployments().is_empty());
+    assert_eq!(cluster.instances("/a")[0].healthy, Some(true));
+    let old = cluster.task_ids("/a");
+    probe(&mut cluster, Outcome::Failed("x".into()));
+    assert_eq!((cluster.task_ids("/a"), cluster.instances("/a")[0].healthy), (old.clone(), Some(false)));
+    happened(&mut cluster);
+    probe(&mut cluster, Outcome::Failed("x".into()));
+    cluster.settle();
+    assert!(happened(&mut cluster).iter().any(|what| matches!(what, What::UnhealthyKill(_))));
+    assert_ne!(cluster.task_ids("/a"), old);
+}
