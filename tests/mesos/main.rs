@@ -1,0 +1,14 @@
+//! Frameworks, operators and real clients against a real `meshos local`, over the Mesos HTTP APIs alone.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod frameworks;
+mod launches;
+mod offers;
+mod operators;
+mod pymesos;
+mod reconcile;
+mod settings;
+mod support;
+mod tasks;
+mod transport;
