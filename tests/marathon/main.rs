@@ -1,0 +1,19 @@
+//! Marathon's API as its clients meet it, against a real `meshos local`. Tests are named after the lines of the
+//! behaviour reference that they show.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod changes;
+mod common;
+mod definitions;
+mod deployments;
+mod events;
+mod groups;
+mod health;
+mod kills;
+mod leader;
+mod placement;
+mod queries;
+mod queue;
+mod stream;
+mod tasks;
