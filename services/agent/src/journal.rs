@@ -1,6 +1,6 @@
 //! An append-only file of records, each with its length and a checksum.
 //!
-//! Records are written with a plain `write`, without `fsync`: what has been written survives the death of the
+//! Records of tasks are written with a plain `write`, without `fsync`: what has been written survives the death of the
 //! process, and after the death of the machine there is nothing left that the records could speak of, because
 //! the tasks died with it. A record that was not written whole ends the file when it is read again.
 

@@ -45,14 +45,14 @@ struct Event {
 }
 
 /// Where events are told and read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Hub {
     window: Mutex<Window>,
-    live: broadcast::Sender<Arc<Event>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Window {
+    live: broadcast::Sender<Arc<Event>>,
     last: u64,
     kept: VecDeque<Arc<Event>>,
     bytes: usize,
@@ -60,9 +60,10 @@ struct Window {
     master: String,
 }
 
-impl Default for Hub {
+impl Default for Window {
     fn default() -> Self {
-        Self { window: Mutex::default(), live: broadcast::Sender::new(OUTSTANDING) }
+        let live = broadcast::Sender::new(OUTSTANDING);
+        Self { live, last: 0, kept: VecDeque::new(), bytes: 0, master: String::new() }
     }
 }
 
@@ -73,6 +74,15 @@ impl Hub {
         if let Some((kind, body)) = render::event(occurrence, &window.master) {
             self.add(&mut window, kind, body.to_string());
         }
+    }
+
+    /// What happened since the last occurrence is not known: all streams end, as Marathon ends them when the
+    /// leader changes, so that clients read the state anew; nothing from before is replayed to them.
+    pub(crate) fn interrupted(&self) {
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        window.kept.clear();
+        window.bytes = 0;
+        window.live = broadcast::Sender::new(OUTSTANDING);
     }
 
     fn set_master(&self, url: &str) {
@@ -96,14 +106,14 @@ impl Hub {
             window.bytes -= old.data.len();
         }
         // Nobody listens: it is kept all the same.
-        let _ = self.live.send(event);
+        let _ = window.live.send(event);
     }
 
     /// Events after `number` that are still kept, and all later ones.
     fn subscribe(&self, after: Option<u64>) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
         let window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         let missed = window.kept.iter().filter(|event| after.is_some_and(|after| event.number > after));
-        (missed.cloned().collect(), self.live.subscribe())
+        (missed.cloned().collect(), window.live.subscribe())
     }
 }
 
@@ -259,6 +269,17 @@ mod tests {
         assert_eq!(numbers(&hub, Some(last - 2)), [last - 1, last]);
         assert_eq!(numbers(&hub, Some(0)).len(), KEPT);
         assert_eq!(numbers(&hub, Some(last)), [0; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_gap_ends_the_streams_and_replays_nothing_from_before_it() {
+        let hub = Hub::default();
+        hub.tell("x", json!({}), 0);
+        let (_, mut before) = hub.subscribe(None);
+        hub.interrupted();
+        assert!(matches!(before.recv().await, Err(RecvError::Closed)));
+        hub.tell("x", json!({}), 0);
+        assert_eq!(numbers(&hub, Some(0)), [2]);
     }
 
     #[test]

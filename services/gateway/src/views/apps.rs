@@ -57,6 +57,7 @@ impl Apps {
 
     fn replace(&mut self, snapshot: Snapshot) {
         *self = Self { events: Arc::clone(&self.events), ..Self::default() };
+        self.events.interrupted();
         self.change(Delta {
             apps: snapshot.apps,
             instances: snapshot.instances,
