@@ -1,11 +1,17 @@
 """A small framework as people write them with pymesos: one command task, to its end, and what it is not for
 declined. Usage: framework.py HOST:PORT. Prints a line for each thing that the test waits for."""
 
+import os
 import sys
 from threading import Event, Thread
 
 from addict import Dict
 from pymesos import MesosOperatorMasterDriver, MesosSchedulerDriver, OperatorMaster, Scheduler
+
+
+def say(*words):
+    """One write for a line: two threads speak."""
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
 class Watcher(OperatorMaster):
@@ -15,10 +21,10 @@ class Watcher(OperatorMaster):
         self.finished = Event()
 
     def taskAdded(self, task):
-        print("operator added", task["task_id"]["value"], flush=True)
+        say("operator added", task["task_id"]["value"])
 
     def taskUpdated(self, update):
-        print("operator updated", update["state"], flush=True)
+        say("operator updated", update["state"])
         if update["state"] == "TASK_FINISHED":
             self.finished.set()
 
@@ -37,14 +43,14 @@ class OneTask(Scheduler):
         self.operator = operator
 
     def registered(self, driver, framework_id, master_info):
-        print("registered", framework_id["value"], flush=True)
+        say("registered", framework_id["value"])
 
     def resourceOffers(self, driver, offers):
         for offer in offers:
             cpus = sum(r.scalar.value for r in offer.resources if r.name == "cpus")
             if self.launched or cpus < 0.1:
                 driver.declineOffer(offer.id, {"refuse_seconds": 60})
-                print("declined", flush=True)
+                say("declined")
                 continue
             task = Dict()
             task.task_id.value = "from-pymesos"
@@ -57,20 +63,20 @@ class OneTask(Scheduler):
             ]
             self.launched = True
             driver.launchTasks(offer.id, [task], {"refuse_seconds": 0})
-            print("launched", flush=True)
+            say("launched")
 
     def statusUpdate(self, driver, update):
-        print("status", update.task_id.value, update.state, flush=True)
+        say("status", update.task_id.value, update.state)
         if update.state == "TASK_FINISHED":
             health = self.operator.getHealth()["get_health"]
-            print("healthy", health["healthy"], flush=True)
+            say("healthy", health["healthy"])
             frameworks = self.operator.getFrameworks()["get_frameworks"]["frameworks"]
-            print("frameworks", *[f["framework_info"]["name"] for f in frameworks], flush=True)
+            say("frameworks", *[f["framework_info"]["name"] for f in frameworks])
             self.watcher.finished.wait(30)
             driver.stop()
 
     def error(self, driver, message):
-        print("error", message, flush=True)
+        say("error", message)
         driver.stop()
 
 
