@@ -284,6 +284,12 @@ impl Checkpoint {
         self.journal.append(&records)
     }
 
+    /// Every [append](Self::append) fails from now on, as on a full disk.
+    #[cfg(test)]
+    pub(crate) fn fill_disk(&mut self) {
+        self.journal.fill_disk();
+    }
+
     /// Waits until all records are safe from the end of the machine.
     ///
     /// # Errors

@@ -71,13 +71,16 @@ impl Journal {
     pub fn rewrite<R: AsRef<[u8]>>(&mut self, records: &[R]) -> io::Result<()> {
         let bytes = join(records);
         let next = self.path.with_extension("next");
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&next)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&next, &self.path)?;
-        self.file = file;
+        // What was written of it must not fill the disk further.
+        self.file = replace(&next, &self.path, &bytes).inspect_err(|_| drop(std::fs::remove_file(&next)))?;
         self.length = bytes.len() as u64;
         Ok(())
+    }
+
+    /// Every write to the file fails from now on, as on a full disk.
+    #[cfg(test)]
+    pub(crate) fn fill_disk(&mut self) {
+        self.file = File::open(&self.path).unwrap();
     }
 
     /// Waits until what was added is safe from the end of the machine.
@@ -99,6 +102,15 @@ impl Journal {
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
+}
+
+/// Writes the bytes to `next`, which then takes the place of `path`.
+fn replace(next: &Path, path: &Path, bytes: &[u8]) -> io::Result<File> {
+    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(next)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(next, path)?;
+    Ok(file)
 }
 
 fn join<R: AsRef<[u8]>>(records: &[R]) -> Vec<u8> {

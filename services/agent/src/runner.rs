@@ -97,6 +97,8 @@ pub(crate) struct Runner {
     _work_dir: WorkDir,
     outlet: Outlet,
     started: Instant,
+    /// Why records are missing in the checkpoint, until it is written anew as a whole.
+    unwritten: Option<String>,
 }
 
 /// Where news go.
@@ -158,6 +160,7 @@ impl Runner {
             _work_dir: work_dir,
             outlet,
             started,
+            unwritten: None,
         }
     }
 
@@ -266,8 +269,9 @@ impl Runner {
     }
 
     fn apply(&mut self, effects: Vec<Effect>) {
-        let rewritten = self.checkpoint.is_large() && self.rewrite();
+        let rewritten = (self.unwritten.is_some() || self.checkpoint.is_large()) && self.rewrite();
         let mut records: Vec<Record> = Vec::new();
+        let mut refused = Vec::new();
         for effect in effects {
             match effect {
                 // The state that was written has it already.
@@ -275,26 +279,42 @@ impl Runner {
                 Effect::Record(record) => records.push(*record),
                 effect => {
                     self.write(&mut records);
-                    self.carry_out(effect);
+                    match (effect, &self.unwritten) {
+                        (Effect::Launch(spec), Some(error)) => refused.push(cannot_record(*spec, error)),
+                        (effect, _) => self.carry_out(effect),
+                    }
                 }
             }
         }
         self.write(&mut records);
-    }
-
-    /// Records are safe from the end of this process when this returns.
-    fn write(&mut self, records: &mut Vec<Record>) {
-        if !records.is_empty() {
-            let lasting = records.iter().any(|record| matches!(record.change, Some(Change::Operation(_))));
-            if complain(self.checkpoint.append(records)) && lasting {
-                complain(self.checkpoint.sync());
-            }
-            records.clear();
+        // After the effects that came with the launch.
+        for input in refused {
+            self.input(input);
         }
     }
 
+    /// Records are safe from the end of this process when this returns, unless it leaves a reason in `unwritten`.
+    fn write(&mut self, records: &mut Vec<Record>) {
+        let records = std::mem::take(records);
+        // After a gap, records would mean something else.
+        if records.is_empty() || self.unwritten.is_some() {
+            return;
+        }
+        let lasting = records.iter().any(|record| matches!(record.change, Some(Change::Operation(_))));
+        let written = self.checkpoint.append(&records);
+        let written = if lasting { written.and_then(|()| self.checkpoint.sync()) } else { written };
+        self.unwritten = complain(written);
+    }
+
+    /// Whether the whole state is in the checkpoint.
     fn rewrite(&mut self) -> bool {
-        complain(self.checkpoint.rewrite(&self.core.records()))
+        let failed = complain(self.checkpoint.rewrite(&self.core.records()));
+        let rewritten = failed.is_none();
+        // A checkpoint that was only to become shorter is still whole.
+        if rewritten || self.unwritten.is_some() {
+            self.unwritten = failed;
+        }
+        rewritten
     }
 
     fn carry_out(&mut self, effect: Effect) {
@@ -426,9 +446,18 @@ impl Runner {
     }
 }
 
-fn complain(written: std::io::Result<()>) -> bool {
-    if let Err(error) = &written {
-        error!(%error, "checkpoint cannot be written: a restart of the agent would forget what happens now");
-    }
-    written.is_ok()
+/// A task that a restart of the agent would know nothing of is not started.
+fn cannot_record(spec: ContainerSpec, error: &str) -> Input {
+    let reason = format!("the checkpoint cannot be written: {error}");
+    Input::LaunchFailed { container_id: spec.container_id, reason }
 }
+
+/// The error's text.
+fn complain(written: std::io::Result<()>) -> Option<String> {
+    let error = written.err()?;
+    error!(%error, "checkpoint cannot be written: a restart of the agent would forget what happens now");
+    Some(error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -64,7 +64,7 @@ pub struct AllocatorArgs {
         value_name = "NAMES"
     )]
     pub fair_sharing_excluded_resource_names: Vec<String>,
-    /// Whether frameworks may run as the user root.
+    /// Whether frameworks and their tasks may run as the user root.
     #[arg(long = "root_submissions", env = "MESOS_ROOT_SUBMISSIONS", default_value_t = true,
           action = clap::ArgAction::Set, value_name = "BOOL")]
     pub root_submissions: bool,

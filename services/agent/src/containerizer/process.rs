@@ -9,7 +9,8 @@ mod sandbox;
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -19,6 +20,8 @@ use meshos_proto::meshos::agent::v1::{
     ForgetRequest, SignalRequest, SpawnRequest, UpgradeRequest, supervisor_request::Body as Request,
     supervisor_response::Body as Response,
 };
+use nix::sys::signal::Signal;
+use tokio::time::sleep;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tracing::{info, warn};
 
@@ -31,6 +34,11 @@ use super::{
     ContainerSpec, Containerizer, ContainerizerError, Ended, Exit, ExitStatus, Recovered, Usage, output_paths,
 };
 use crate::{config::Config, procfs};
+
+/// Before the second attempt to forget a container that was killed a moment ago; each further one waits twice as long.
+const STILL_ENDING: Duration = Duration::from_millis(50);
+/// Longest wait between such attempts.
+const STILL_ENDING_MAX: Duration = Duration::from_secs(5);
 
 /// How processes are run.
 #[derive(Clone, Debug)]
@@ -68,6 +76,8 @@ pub struct ProcessContainerizer {
     client: Client,
     cgroups: Option<Arc<Cgroups>>,
     switch_user: bool,
+    /// Containers whose launch got no answer: the supervisor may start them yet.
+    given_up: Mutex<BTreeSet<String>>,
 }
 
 impl ProcessContainerizer {
@@ -91,7 +101,7 @@ impl ProcessContainerizer {
         };
         let client = Client::open(tasks, settings.supervisor_dir.clone(), settings.program.clone());
         let switch_user = settings.switch_user && nix::unistd::geteuid().is_root();
-        Self { client, cgroups, switch_user }
+        Self { client, cgroups, switch_user, given_up: Mutex::default() }
     }
 
     /// Has the supervisor replaced by another program, which keeps its children.
@@ -132,6 +142,68 @@ impl ProcessContainerizer {
             groups: user.map(|user| user.groups).unwrap_or_default(),
             argument_zero: spec.argument_zero.clone(),
         })
+    }
+
+    fn given_up(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.given_up.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn start(&self, spec: &ContainerSpec) -> Result<u32, ContainerizerError> {
+        let container_id = &spec.container_id;
+        let request = Request::Spawn(self.spawn_request(spec).await?);
+        loop {
+            match self.client.call(request.clone()).await {
+                Ok(Response::Spawned(spawned)) => return Ok(u32::try_from(spawned.pid).unwrap_or_default()),
+                Ok(_) => {
+                    return Err(ContainerizerError::container(
+                        container_id,
+                        "answer does not fit the request",
+                    ));
+                }
+                Err(CallError::Refused(reason)) => {
+                    return Err(ContainerizerError::container(container_id, reason));
+                }
+                Err(error @ CallError::Timeout) => return Err(self.client.error(&error)),
+                // Whether it was started is known to the supervisor alone.
+                Err(CallError::Broken) => {
+                    if let Some(pid) = self.find(container_id).await? {
+                        return Ok(pid);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn forget(&self, container_id: &str) -> Result<(), CallError> {
+        let request = Request::Forget(ForgetRequest { container_id: container_id.to_owned() });
+        self.client.call(request).await.map(drop)
+    }
+
+    /// Ends and forgets what a launch without an answer may have started or may start yet, however long the supervisor
+    /// takes: it carries requests out in order, so these come after the start.
+    async fn end_given_up(&self, container_id: &str) -> Result<(), CallError> {
+        let signal = Signal::SIGKILL as i32;
+        let kill = Request::Signal(SignalRequest { container_id: container_id.to_owned(), signal });
+        let mut wait = STILL_ENDING;
+        loop {
+            match self.client.call_until_answered(kill.clone()).await {
+                // Refused: it does not run.
+                Ok(_) | Err(CallError::Refused(_)) => {}
+                Err(CallError::Timeout) => {
+                    warn!(container_id, "supervisor does not answer, killing the container again");
+                    continue;
+                }
+                Err(error @ CallError::Broken) => return Err(error),
+            }
+            match self.forget(container_id).await {
+                Ok(()) => return Ok(()),
+                Err(CallError::Refused(_)) => {
+                    sleep(wait).await;
+                    wait = (wait * 2).min(STILL_ENDING_MAX);
+                }
+                Err(CallError::Timeout | CallError::Broken) => {}
+            }
+        }
     }
 
     fn exit(&self, container_id: &str, wait_status: i32) -> Exit {
@@ -200,29 +272,11 @@ impl Containerizer for ProcessContainerizer {
     }
 
     async fn launch(&self, spec: &ContainerSpec) -> Result<u32, ContainerizerError> {
-        let container_id = &spec.container_id;
-        let request = Request::Spawn(self.spawn_request(spec).await?);
-        loop {
-            match self.client.call(request.clone()).await {
-                Ok(Response::Spawned(spawned)) => return Ok(u32::try_from(spawned.pid).unwrap_or_default()),
-                Ok(_) => {
-                    return Err(ContainerizerError::container(
-                        container_id,
-                        "answer does not fit the request",
-                    ));
-                }
-                Err(CallError::Refused(reason)) => {
-                    return Err(ContainerizerError::container(container_id, reason));
-                }
-                Err(error @ CallError::Timeout) => return Err(self.client.error(&error)),
-                // Whether it was started is known to the supervisor alone.
-                Err(CallError::Broken) => {
-                    if let Some(pid) = self.find(container_id).await? {
-                        return Ok(pid);
-                    }
-                }
-            }
+        let launched = self.start(spec).await;
+        if matches!(launched, Err(ContainerizerError::Supervisor { .. })) {
+            self.given_up().insert(spec.container_id.clone());
         }
+        launched
     }
 
     async fn signal(&self, container_id: &str, signal: i32) -> Result<(), ContainerizerError> {
@@ -236,12 +290,17 @@ impl Containerizer for ProcessContainerizer {
     }
 
     async fn cleanup(&self, container_id: &str) -> Result<(), ContainerizerError> {
-        let request = Request::Forget(ForgetRequest { container_id: container_id.to_owned() });
-        match self.client.call(request).await {
-            Err(CallError::Refused(reason)) => {
-                return Err(ContainerizerError::container(container_id, reason));
-            }
-            answer => drop(answer.map_err(|error| self.client.error(&error))?),
+        let given_up = self.given_up().contains(container_id);
+        let forgotten = match given_up {
+            true => self.end_given_up(container_id).await,
+            false => self.forget(container_id).await,
+        };
+        forgotten.map_err(|error| match error {
+            CallError::Refused(reason) => ContainerizerError::container(container_id, reason),
+            error => self.client.error(&error),
+        })?;
+        if given_up {
+            self.given_up().remove(container_id);
         }
         let (cgroups, id) = (self.cgroups.clone(), container_id.to_owned());
         blocking(container_id, move || cgroups.map_or(Ok(()), |cgroups| cgroups.remove(&id))).await
@@ -282,3 +341,6 @@ fn usage_of_tree(pid: i32) -> Option<Usage> {
 fn constant(name: nix::unistd::SysconfVar, default: u64) -> u64 {
     nix::unistd::sysconf(name).ok().flatten().and_then(|value| u64::try_from(value).ok()).unwrap_or(default)
 }
+
+#[cfg(test)]
+mod tests;

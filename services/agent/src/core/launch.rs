@@ -264,7 +264,7 @@ fn unknown_resources(total: &Resources, task: &pb::TaskInfo) -> Option<Resources
 /// Persistent volumes, and where in the sandbox they are to be found.
 fn volumes(work_dir: &Path, task: &pb::TaskInfo) -> Result<Vec<(PathBuf, PathBuf)>, String> {
     let resources = Resources::from_proto(&task.resources).map_err(|error| error.to_string())?;
-    let mut volumes = Vec::new();
+    let mut volumes: Vec<(PathBuf, PathBuf)> = Vec::new();
     for resource in &resources {
         let Some(volume) = volume_of(work_dir, resource) else { continue };
         let info = resource.disk.as_ref().and_then(|disk| disk.info().volume.as_ref());
@@ -273,6 +273,16 @@ fn volumes(work_dir: &Path, task: &pb::TaskInfo) -> Result<Vec<(PathBuf, PathBuf
         if container_path.as_os_str().is_empty() || !container_path.components().all(inside) {
             return Err(format!(
                 "the path '{}' of a persistent volume must be relative, without '..': it is made in the sandbox",
+                container_path.display()
+            ));
+        }
+        // A task owns what is in its volumes: a link there could lead the other volume anywhere.
+        let nested =
+            |other: &Path| container_path.starts_with(other) || other.starts_with(container_path.as_path());
+        if let Some((_, other)) = volumes.iter().find(|(_, other)| nested(other)) {
+            return Err(format!(
+                "the paths '{}' and '{}' of two persistent volumes lie one in the other: each needs a place of its own",
+                other.display(),
                 container_path.display()
             ));
         }

@@ -151,24 +151,26 @@ impl Core {
                     taken.converted.subtract_all(&resources);
                     launched.push(self.enter_launched(&taken.place, task, resources));
                 }
-                Err(message) => {
-                    let verdict =
-                        Verdict { state: TaskState::TaskError, reason: Reason::TaskInvalid, message };
+                Err((reason, message)) => {
+                    let verdict = Verdict { state: TaskState::TaskError, reason, message };
                     self.refuse_task(&id, &task, &verdict);
                 }
             }
         }
     }
 
-    fn check_task(&self, taken: &Taken, task: &pb::TaskInfo) -> Result<Resources, String> {
+    fn check_task(&self, taken: &Taken, task: &pb::TaskInfo) -> Result<Resources, (Reason, String)> {
+        validate::submitter(task, self.config.root_submissions)
+            .map_err(|message| (Reason::TaskUnauthorized, message))?;
+        let invalid = |message: String| (Reason::TaskInvalid, message);
         let place = &taken.place;
         let (Some(framework), Some(agent)) =
             (self.frameworks.get(&place.framework), self.agents.get(&place.agent))
         else {
-            return Err("Framework or agent is gone".to_owned());
+            return Err(invalid("Framework or agent is gone".to_owned()));
         };
         let scene = TaskScene { framework, agent, role: &place.role, offered: &taken.rest };
-        validate::task(&scene, task)
+        validate::task(&scene, task).map_err(invalid)
     }
 
     /// The task is the leader's from now on. Returns it as the agent gets it.

@@ -5,7 +5,7 @@ mod task;
 
 use meshos_proto::mesos::v1::scheduler::{Call, call::Type};
 
-pub(crate) use task::{TaskScene, task};
+pub(crate) use task::{TaskScene, submitter, task};
 
 use super::CallError;
 

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -157,17 +160,13 @@ impl Registry {
         self.env.tasks.spawn("framework-records", async move {
             loop {
                 queue.wake.notified().await;
-                loop {
-                    let next = queue.pending.lock().unwrap_or_else(PoisonError::into_inner).pop_first();
-                    let roles = queue.roles.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-                    if next.is_none() && roles.is_none() {
-                        break;
-                    }
-                    if let Some((_, job)) = next {
-                        registry.put(job).await;
-                    }
-                    if let Some(job) = roles {
-                        registry.put_roles(job).await;
+                while let Some(work) = queue.next() {
+                    let written = match work {
+                        Work::Roles(job) => registry.put_roles(job).await,
+                        Work::Framework(job) => registry.put(job).await,
+                    };
+                    if written.is_err() {
+                        queue.fence();
                     }
                 }
             }
@@ -175,7 +174,7 @@ impl Registry {
         writer
     }
 
-    async fn put_roles(&self, job: RolesJob) {
+    async fn put_roles(&self, job: RolesJob) -> Result<(), Fenced> {
         let mut backoff = self.backoff();
         while !job.roles.is_empty() {
             let mut client = self.client().await;
@@ -183,7 +182,8 @@ impl Registry {
             match timeout(DEADLINE, client.put_roles(request)).await {
                 Ok(Ok(_)) => break,
                 Ok(Err(status)) if status.code() == Code::FailedPrecondition => {
-                    return error!(%status, epoch = self.epoch, "role settings refused");
+                    error!(%status, epoch = self.epoch, "role settings refused");
+                    return Err(Fenced);
                 }
                 Ok(Err(status)) => warn!(%status, "role settings not written, trying again"),
                 Err(_) => warn!("registry does not answer, writing the role settings again"),
@@ -193,9 +193,10 @@ impl Registry {
         for waiter in job.waiters {
             let _ = waiter.send(());
         }
+        Ok(())
     }
 
-    async fn put(&self, job: Job) {
+    async fn put(&self, job: Job) -> Result<(), Fenced> {
         let mut backoff = self.backoff();
         loop {
             let mut client = self.client().await;
@@ -204,7 +205,8 @@ impl Registry {
                 Ok(Ok(_)) => break,
                 Ok(Err(status)) if status.code() == Code::FailedPrecondition => {
                     // Another leader has taken over: this term ends soon. Nobody is told that it is durable.
-                    return error!(%status, epoch = self.epoch, "framework record refused");
+                    error!(%status, epoch = self.epoch, "framework record refused");
+                    return Err(Fenced);
                 }
                 Ok(Err(status)) => warn!(%status, "framework record not written, trying again"),
                 Err(_) => warn!("registry does not answer, writing the framework record again"),
@@ -215,6 +217,7 @@ impl Registry {
             // Whoever waited may have gone.
             let _ = waiter.send(());
         }
+        Ok(())
     }
 }
 
@@ -245,13 +248,54 @@ struct RolesJob {
     waiters: Vec<oneshot::Sender<()>>,
 }
 
+/// The registry obeys a newer leader: nothing that this one writes will ever be durable.
+#[derive(Debug)]
+struct Fenced;
+
+/// What is written next.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "moved from the queue to the writer, one at a time")]
+enum Work {
+    Framework(Job),
+    Roles(RolesJob),
+}
+
 #[derive(Debug, Default)]
 struct Queue {
     /// One job a framework: only the newest record counts.
     pending: Mutex<BTreeMap<FrameworkId, Job>>,
     /// In order, each as it came.
     roles: Mutex<VecDeque<RolesJob>>,
+    /// Set once the registry has refused a write of this term.
+    fenced: AtomicBool,
     wake: Notify,
+}
+
+impl Queue {
+    fn pending(&self) -> MutexGuard<'_, BTreeMap<FrameworkId, Job>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn roles(&self) -> MutexGuard<'_, VecDeque<RolesJob>> {
+        self.roles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// No job is carried out any more, not even one that has nothing to write: it may wait for one that was refused.
+    fn fence(&self) {
+        self.fenced.store(true, Ordering::Release);
+    }
+
+    /// The next job; none once fenced. Whoever waits for a dropped job hears that it did not become durable.
+    fn next(&self) -> Option<Work> {
+        if self.fenced.load(Ordering::Acquire) {
+            self.pending().clear();
+            self.roles().clear();
+            return None;
+        }
+        // Settings are rare: they need not wait for all records.
+        let roles = self.roles().pop_front();
+        roles.map(Work::Roles).or_else(|| self.pending().pop_first().map(|(_, job)| Work::Framework(job)))
+    }
 }
 
 /// Takes framework records to be made durable, in the background.
@@ -266,7 +310,7 @@ impl RecordWriter {
         let Some(id) = record.info.as_ref().and_then(|info| info.id.as_ref()).map(FrameworkId::from) else {
             return;
         };
-        let mut pending = self.queue.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = self.queue.pending();
         let job =
             pending.entry(id).or_insert_with(|| Job { record: Framework::default(), waiters: Vec::new() });
         job.record = record;
@@ -278,7 +322,58 @@ impl RecordWriter {
     /// Queues settings of roles, which become durable together; `waiters` are told when they and all before are.
     pub(super) fn put_roles(&self, roles: Vec<Role>, waiters: Vec<oneshot::Sender<()>>) {
         let job = RolesJob { roles, waiters };
-        self.queue.roles.lock().unwrap_or_else(PoisonError::into_inner).push_back(job);
+        self.queue.roles().push_back(job);
         self.queue.wake.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use meshos_proto::mesos::v1 as pb;
+    use tokio::sync::oneshot::error::TryRecvError;
+
+    use super::*;
+
+    fn writer() -> RecordWriter {
+        RecordWriter { queue: Arc::default() }
+    }
+
+    fn record(id: &str) -> Framework {
+        let id = Some(pb::FrameworkId { value: id.to_owned() });
+        Framework {
+            info: Some(pb::FrameworkInfo { id, ..pb::FrameworkInfo::default() }),
+            ..Framework::default()
+        }
+    }
+
+    #[test]
+    fn jobs_come_in_order_and_the_newest_record_of_a_framework_counts() {
+        let writer = writer();
+        writer.put(record("f"), Vec::new());
+        writer.put(Framework { removed: true, ..record("f") }, Vec::new());
+        writer.put_roles(vec![Role::default()], Vec::new());
+        writer.put_roles(Vec::new(), Vec::new());
+        let jobs: Vec<_> = std::iter::from_fn(|| writer.queue.next()).collect();
+        let [Work::Roles(first), Work::Roles(second), Work::Framework(last)] = jobs.as_slice() else {
+            panic!("{jobs:?}")
+        };
+        assert_eq!((first.roles.len(), second.roles.len(), last.record.removed), (1, 0, true));
+    }
+
+    #[test]
+    fn after_a_refusal_nobody_is_told_that_anything_is_durable() {
+        let writer = writer();
+        // As the owner queues a change of quota: the settings, then those who wait for them.
+        writer.put_roles(vec![Role::default()], Vec::new());
+        let (told, mut waits) = oneshot::channel();
+        writer.put_roles(Vec::new(), vec![told]);
+        assert!(matches!(writer.queue.next(), Some(Work::Roles(job)) if !job.roles.is_empty()));
+        assert_eq!(waits.try_recv(), Err(TryRecvError::Empty));
+        writer.queue.fence();
+        let (told, mut waits_later) = oneshot::channel();
+        writer.put(record("f"), vec![told]);
+        assert!(writer.queue.next().is_none());
+        assert_eq!(waits.try_recv(), Err(TryRecvError::Closed));
+        assert_eq!(waits_later.try_recv(), Err(TryRecvError::Closed));
     }
 }

@@ -63,6 +63,8 @@ pub(super) struct Client {
     readers: Readers,
     /// No supervisor is wanted any more.
     stopping: Arc<AtomicBool>,
+    /// How long a call may take.
+    pub(super) patience: Duration,
 }
 
 /// Who wants to hear of ended children. Not bounded: there is one event for each child, and each child takes
@@ -82,7 +84,7 @@ impl Client {
             pending: Pending::default(),
         };
         tasks.spawn("supervisor-client", connection.run(receiver));
-        Self { dir, requests, readers, stopping }
+        Self { dir, requests, readers, stopping, patience: CALL }
     }
 
     pub(super) fn events(&self) -> mpsc::UnboundedReceiver<Child> {
@@ -118,7 +120,7 @@ impl Client {
             self.requests.send((request, reply)).await.map_err(|_| CallError::Broken)?;
             answer.await.unwrap_or(Err(CallError::Broken))
         };
-        match timeout(CALL, call).await.unwrap_or(Err(CallError::Timeout))? {
+        match timeout(self.patience, call).await.unwrap_or(Err(CallError::Timeout))? {
             Response::Failed(failed) => Err(CallError::Refused(failed.message)),
             response => Ok(response),
         }
@@ -256,6 +258,10 @@ impl Connection {
     ) -> io::Result<()> {
         stream.write_all(&frame(self.next_id(), Request::List(ListRequest {}))).await?;
         while let Some((request, reply)) = requests.recv().await {
+            // Whoever asked for a start has given it up: it must not happen any more.
+            if reply.is_closed() && matches!(request, Request::Spawn(_)) {
+                continue;
+            }
             let id = self.next_id();
             lock(&self.pending.calls).insert(id, reply);
             stream.write_all(&frame(id, request)).await?;

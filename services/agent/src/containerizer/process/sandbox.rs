@@ -4,11 +4,19 @@ use std::{
     ffi::CString,
     fs::{self, OpenOptions, Permissions},
     io,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, symlink},
-    path::Path,
+    os::{
+        fd::OwnedFd,
+        unix::fs::{OpenOptionsExt, PermissionsExt, chown, symlink},
+    },
+    path::{Component, Path},
 };
 
-use nix::unistd::{User, getgrouplist};
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, open, openat, readlinkat},
+    sys::stat::{Mode, mkdirat},
+    unistd::{User, getgrouplist, symlinkat},
+};
 
 use crate::containerizer::output_paths;
 
@@ -57,14 +65,28 @@ pub(super) fn link_volume(
     if let Some(user) = user {
         chown(volume, Some(user.uid), Some(user.gid))?;
     }
-    let link = sandbox.join(place);
-    if let Some(parent) = link.parent() {
-        fs::create_dir_all(parent)?;
+    let name = place.file_name().ok_or(Errno::EINVAL)?;
+    let parent = make_directories(sandbox, place.parent().unwrap_or(Path::new("")))?;
+    match readlinkat(&parent, name) {
+        Ok(target) if Path::new(&target) == volume => Ok(()),
+        _ => Ok(symlinkat(volume, &parent, name)?),
     }
-    match fs::read_link(&link) {
-        Ok(target) if target == volume => Ok(()),
-        _ => symlink(volume, link),
+}
+
+/// Makes the directories of a path in the sandbox. The task's user may write there, so no link is followed: it could
+/// lead anywhere.
+fn make_directories(sandbox: &Path, path: &Path) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mut directory = open(sandbox, flags, Mode::empty())?;
+    for component in path.components() {
+        let Component::Normal(name) = component else { return Err(Errno::EINVAL) };
+        match mkdirat(&directory, name, Mode::from_bits_truncate(0o755)) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(error) => return Err(error),
+        }
+        directory = openat(&directory, name, flags, Mode::empty())?;
     }
+    Ok(directory)
 }
 
 /// `runs/latest` leads to the newest run.
@@ -96,6 +118,26 @@ mod tests {
         }
         assert_eq!(fs::metadata(runs.join("two")).unwrap().permissions().mode() & 0o777, 0o750);
         assert!(runs.join("two/stdout").exists() && runs.join("two/stderr").exists());
+    }
+
+    #[test]
+    fn a_volume_appears_in_the_sandbox_and_no_link_leads_out_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (sandbox, volume, outside) =
+            (dir.path().join("sandbox"), dir.path().join("volume"), dir.path().join("outside"));
+        for path in [&sandbox, &volume, &outside] {
+            fs::create_dir(path).unwrap();
+        }
+        for _ in 0..2 {
+            link_volume(&sandbox, (&volume, Path::new("some/where/data")), None).unwrap();
+        }
+        assert_eq!(fs::read_link(sandbox.join("some/where/data")).unwrap(), volume);
+        assert!(link_volume(&sandbox, (&outside, Path::new("some/where/data")), None).is_err());
+        symlink(&outside, sandbox.join("trap")).unwrap();
+        for place in ["trap/data", "trap/deeper/data", "some/../data", "/outside/data", ""] {
+            assert!(link_volume(&sandbox, (&volume, Path::new(place)), None).is_err(), "{place}");
+        }
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     }
 
     #[test]

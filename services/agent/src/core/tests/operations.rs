@@ -17,10 +17,14 @@ fn reserved(text: &str) -> Resources {
 }
 
 fn volume(size: &str) -> Resources {
+    volume_at(size, "v1", "data")
+}
+
+fn volume_at(size: &str, id: &str, place: &str) -> Resources {
     let mut volume = reserved(size).into_iter().next().unwrap();
     volume.disk = Some(Disk::new(pb::resource::DiskInfo {
-        persistence: Some(disk_info::Persistence { id: "v1".to_owned(), principal: None }),
-        volume: Some(pb::Volume { container_path: "data".to_owned(), ..pb::Volume::default() }),
+        persistence: Some(disk_info::Persistence { id: id.to_owned(), principal: None }),
+        volume: Some(pb::Volume { container_path: place.to_owned(), ..pb::Volume::default() }),
         ..pb::resource::DiskInfo::default()
     }));
     volume.into()
@@ -124,4 +128,23 @@ fn mesos_c32_a_task_finds_its_volume_in_its_sandbox() {
     scene.launch_with(&[], vec![pb::TaskInfo { resources: wanted, ..task("t") }]);
     let volumes = &scene.launched[0].volumes;
     assert_eq!(volumes, &[("/work/volumes/roles/eng web/v1".into(), "data".into())]);
+}
+
+#[test]
+fn volumes_that_lie_one_in_the_other_or_outside_of_the_sandbox_are_refused() {
+    let places =
+        [("data/inner", "lie one in the other"), ("data", "lie one in the other"), ("../x", "without '..'")];
+    for (place, fault) in places.into_iter().chain([("database", "")]) {
+        let mut scene = Scene::new();
+        let second = volume_at("disk:50", "v2", place);
+        scene.obey(apply(1, None, &resources("disk:150"), &reserved("disk:150")));
+        scene.obey(apply(2, None, &reserved("disk:100"), &volume("disk:100")));
+        scene.obey(apply(3, None, &reserved("disk:50"), &second));
+        let wanted = [messages(&second), messages(&volume("disk:100"))].concat();
+        scene.launch_with(&[], vec![pb::TaskInfo { resources: wanted, ..task("t") }]);
+        assert_eq!(scene.launched.len(), usize::from(fault.is_empty()), "{place}");
+        if !fault.is_empty() {
+            assert!(scene.last().message().contains(fault), "{place}: {:?}", scene.last());
+        }
+    }
 }

@@ -6,6 +6,7 @@ use meshos_proto::{
 };
 
 use super::harness::*;
+use crate::core::CoreConfig;
 
 fn verdicts(statuses: &[pb::TaskStatus]) -> Vec<(&str, TaskState, Reason)> {
     statuses.iter().map(|s| (s.task_id.value.as_str(), s.state(), s.reason())).collect()
@@ -44,6 +45,26 @@ fn mesos_c27_c30_a_task_that_wants_too_much_fails_alone() {
     assert!(statuses[0].uuid.is_none());
     assert_eq!(statuses[0].message(), "Task uses more resources cpus:3 than available cpus:2; mem:1024");
     assert_eq!(cluster.tasks().keys().collect::<Vec<_>>(), ["small"]);
+}
+
+#[test]
+fn without_root_submissions_no_task_runs_as_root() {
+    for (allowed, expected) in
+        [(false, vec![("t", TaskState::TaskError, Reason::TaskUnauthorized)]), (true, vec![])]
+    {
+        let mut cluster = Harness::with(CoreConfig { root_submissions: allowed, ..config() });
+        cluster.agent("s1", "cpus:2;mem:1024");
+        let framework = cluster.subscribe(info("a"));
+        let offer = cluster.take_offers(&framework.1).remove(0);
+        let mut as_root = task("t", "s1", "cpus:1");
+        as_root.command.as_mut().unwrap().user = Some("root".to_owned());
+        cluster.accept(&framework, &[&offer], vec![launch(vec![as_root, task("other", "s1", "cpus:1")])]);
+        let statuses = cluster.take_statuses(&framework.1);
+        assert_eq!(verdicts(&statuses), expected);
+        assert_eq!(cluster.tasks().contains_key("t"), allowed);
+        assert!(cluster.tasks().contains_key("other"));
+        assert!(statuses.iter().all(|status| status.message().contains("--root_submissions")));
+    }
 }
 
 #[test]

@@ -52,6 +52,18 @@ pub(crate) fn task(scene: &TaskScene<'_>, task: &pb::TaskInfo) -> Result<Resourc
     Ok(resources)
 }
 
+/// Who may run tasks as root: without `root_submissions` nobody, whatever the framework's own user is.
+pub(crate) fn submitter(task: &pb::TaskInfo, root_submissions: bool) -> Result<(), String> {
+    let user = task.command.as_ref().and_then(|command| command.user.as_deref());
+    if user == Some("root") && !root_submissions {
+        let id = &task.task_id.value;
+        return Err(format!(
+            "Task {id} is not allowed to run as user 'root' without --root_submissions set; name another 'command.user'"
+        ));
+    }
+    Ok(())
+}
+
 fn identity(scene: &TaskScene<'_>, task: &pb::TaskInfo) -> Result<(), String> {
     let id = TaskId::parse(&task.task_id.value).map_err(|error| error.to_string())?;
     if scene.framework.ledger.live.contains_key(&id) {
