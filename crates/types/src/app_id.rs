@@ -5,12 +5,23 @@ use std::{fmt, str::FromStr, sync::Arc};
 /// The last segment of an app's id may not be one of these: they are names of endpoints.
 const RESERVED_ENDINGS: [&str; 3] = ["restart", "tasks", "versions"];
 
+/// Longest path, in bytes. Instance and task ids are made from it, and keys of the store and file names from those.
+pub const MAX_LEN: usize = 190;
+/// Most segments of a path. Work for a change grows with the depth of the tree.
+pub const MAX_DEPTH: usize = 32;
+
 /// Why a text is not a path, or a path not the id of an app. The messages are those of Marathon.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppIdError {
     /// The text is empty.
     #[error("must not be empty")]
     Empty,
+    /// The path has too many bytes.
+    #[error("is too long: {len} bytes, at most {MAX_LEN} are allowed")]
+    TooLong { len: usize },
+    /// The path has too many segments.
+    #[error("is too deep: {depth} segments, at most {MAX_DEPTH} are allowed")]
+    TooDeep { depth: usize },
     /// A segment has characters or a form that no segment may have.
     #[error(
         "must fully match regular expression '{}', but '{segment}' does not",
@@ -43,7 +54,8 @@ impl AppId {
     }
 
     /// Reads a path; a relative one (`b`, `./b`, `../b`) is taken from `base`. `..` above the root stays there,
-    /// empty segments and a trailing slash are dropped.
+    /// empty segments and a trailing slash are dropped. The result has at most [`MAX_LEN`] bytes and [`MAX_DEPTH`]
+    /// segments.
     pub fn resolve(base: &AppId, text: &str) -> Result<Self, AppIdError> {
         if text.is_empty() {
             return Err(AppIdError::Empty);
@@ -60,11 +72,18 @@ impl AppId {
                 _ => return Err(AppIdError::Segment { segment: segment.to_owned() }),
             }
         }
-        Ok(Self::from_segments(&segments))
+        Self::from_segments(&segments)
     }
 
-    fn from_segments(segments: &[&str]) -> Self {
-        Self(Arc::from(format!("/{}", segments.join("/"))))
+    fn from_segments(segments: &[&str]) -> Result<Self, AppIdError> {
+        if segments.len() > MAX_DEPTH {
+            return Err(AppIdError::TooDeep { depth: segments.len() });
+        }
+        let text = format!("/{}", segments.join("/"));
+        if text.len() > MAX_LEN {
+            return Err(AppIdError::TooLong { len: text.len() });
+        }
+        Ok(Self(Arc::from(text)))
     }
 
     /// Checks what holds for apps and not for groups: not the root, no reserved ending.
@@ -115,7 +134,8 @@ impl AppId {
         if !is_segment(segment) {
             return Err(AppIdError::Segment { segment: segment.to_owned() });
         }
-        Ok(Self(Arc::from(if self.is_root() { format!("/{segment}") } else { format!("{self}/{segment}") })))
+        let segments: Vec<&str> = self.segments().chain([segment]).collect();
+        Self::from_segments(&segments)
     }
 
     /// Whether this path is inside the group `group`, at any depth, and not the group itself.
@@ -214,6 +234,20 @@ mod tests {
             assert!(matches!(AppId::parse(text), Err(AppIdError::Segment { .. })), "{text}");
         }
         assert_eq!(AppId::parse(""), Err(AppIdError::Empty));
+    }
+
+    #[test]
+    fn length_and_depth_are_limited() {
+        let longest = format!("/{}", "a".repeat(MAX_LEN - 1));
+        assert_eq!(id(&longest).as_str(), longest);
+        assert_eq!(AppId::parse(&format!("{longest}a")), Err(AppIdError::TooLong { len: MAX_LEN + 1 }));
+        assert_eq!(id(&longest).child("b"), Err(AppIdError::TooLong { len: MAX_LEN + 2 }));
+        assert!(AppId::resolve(&id(&longest), "b").is_err(), "a relative path counts with its base");
+        let deepest = id(&"/a".repeat(MAX_DEPTH));
+        assert_eq!(deepest.child("a"), Err(AppIdError::TooDeep { depth: MAX_DEPTH + 1 }));
+        assert_eq!(AppId::resolve(&deepest, "../b").unwrap().segments().count(), MAX_DEPTH);
+        let many = "a/".repeat(10_000);
+        assert_eq!(AppId::parse(&many), Err(AppIdError::TooDeep { depth: 10_000 }));
     }
 
     #[test]

@@ -48,11 +48,12 @@ impl Backoff {
 
     fn touch(&mut self, now_ms: u64) {
         self.touched_ms = now_ms;
-        self.until_ms = now_ms + self.delay_ms.unwrap_or(0.0).round() as u64;
+        // The cast saturates, so a delay without a bound stays one.
+        self.until_ms = now_ms.saturating_add(self.delay_ms.unwrap_or(0.0).round() as u64);
     }
 
     fn forget(&mut self, policy: BackoffPolicy, now_ms: u64) {
-        if self.delay_ms.is_some() && now_ms > self.touched_ms + policy.max_ms {
+        if self.delay_ms.is_some() && now_ms > self.touched_ms.saturating_add(policy.max_ms) {
             self.reset();
         }
     }
@@ -91,6 +92,17 @@ mod tests {
         assert_eq!(backoff.until(300_501), Some(301_501));
         backoff.reset();
         assert_eq!(backoff.until(300_501), None);
+    }
+
+    #[test]
+    fn delays_without_a_bound_do_not_overflow() {
+        let policy = BackoffPolicy { first_ms: u64::MAX, factor: f64::MAX, max_ms: u64::MAX };
+        let mut backoff = Backoff::default();
+        for now in [10, 20] {
+            backoff.failed(policy, now);
+            backoff.advanced(policy, now);
+            assert_eq!(backoff.until(now), Some(u64::MAX));
+        }
     }
 
     #[test]

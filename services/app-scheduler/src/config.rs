@@ -107,6 +107,9 @@ pub struct MarathonArgs {
         default_value_t = 1000
     )]
     pub max_instances_per_offer: usize,
+    /// Instances that one app may have. Not a flag of Marathon, which has no limit.
+    #[arg(long = "max_instances_per_app", env = "MESHOS_MAX_INSTANCES_PER_APP", default_value_t = 100_000)]
+    pub max_instances_per_app: u32,
     /// How long an offer that is not needed is declined for.
     #[arg(
         long = "decline_offer_duration",
@@ -171,6 +174,7 @@ impl Default for MarathonArgs {
             max_running_deployments: 100,
             max_versions: 50,
             max_instances_per_offer: 1000,
+            max_instances_per_app: 100_000,
             decline_offer_duration_ms: 120_000,
             min_revive_offers_interval_ms: 5000,
             task_launch_confirm_timeout_ms: 300_000,

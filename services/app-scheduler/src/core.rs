@@ -45,7 +45,7 @@ use crate::{
     config::MarathonArgs,
     error::Refusal,
     health::Outcome,
-    matcher::Refusals,
+    matcher::{Refusals, constraints::Patterns},
     update::Defaults,
     validate::Rules,
 };
@@ -133,7 +133,8 @@ impl Settings {
     pub fn new(args: MarathonArgs) -> Self {
         let defaults = Defaults { role: args.mesos_role.clone() };
         let gpus_enabled = args.enable_features.iter().any(|feature| feature == "gpu_resources");
-        let rules = Rules { role: args.mesos_role.clone(), gpus_enabled };
+        let rules =
+            Rules { role: args.mesos_role.clone(), gpus_enabled, max_instances: args.max_instances_per_app };
         Self { args, defaults, rules }
     }
 }
@@ -212,6 +213,7 @@ pub struct Core {
     /// Instances whose task was told to end and has not.
     kills: BTreeSet<String>,
     asking: Asking,
+    patterns: Patterns,
     timers: Timers,
     queue_dirty: BTreeSet<String>,
     queue: BTreeMap<String, Queue>,

@@ -15,6 +15,7 @@ use std::{
 
 use meshos_proto::{meshos::apps::v1::App, mesos::v1 as pb};
 use meshos_types::{Milli, Ranges, Resource, Resources, RoleName, Shortage, Wanted, rank_for_role};
+use regex::Regex;
 
 use constraints::{Placed, Spread};
 
@@ -84,6 +85,8 @@ pub struct Request<'a> {
     pub placed: Vec<Placed>,
     /// Roles whose reserved resources may be used; `*` means what is unreserved.
     pub accepted_roles: Vec<String>,
+    /// Of the app's constraints: see [`constraints::Patterns::of`].
+    pub patterns: Vec<Option<Arc<Regex>>>,
 }
 
 /// What became of one request.
@@ -143,7 +146,7 @@ fn share(app: &App, largest: &BTreeMap<&'static str, f64>) -> f64 {
 fn place_one(request: &Request<'_>, offers: &mut [Offered], per_offer: usize) -> Refusals {
     let mut refused: BTreeMap<usize, Reason> = BTreeMap::new();
     let mut used: BTreeSet<usize> = BTreeSet::new();
-    let mut spread = Spread::new(request.app, &request.placed);
+    let mut spread = Spread::new(request.app, &request.placed, &request.patterns);
     let mut waiting = request.waiting.iter().peekable();
     // The emptiest first, so that load evens out; an offer that refused once is not asked again in this round.
     let mut order: Vec<usize> = (0..offers.len()).collect();

@@ -1,19 +1,21 @@
 //! The shell: serves gRPC, takes part in the election, and runs a core while this replica leads.
 
+mod candidacy;
 mod leading;
 mod link;
 mod probe;
 mod spans;
 mod writer;
 
-use std::time::Duration;
+use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
 
+use futures::FutureExt;
 use meshos_mesh::{Backoff, Candidate, Env, Leadership, MAX_MESSAGE_BYTES, Role, serve};
 use meshos_proto::meshos::apps::v1::app_scheduler_server::AppSchedulerServer;
 use meshos_store::SharedStore;
 use tokio::sync::{mpsc, watch};
 use tonic::service::Routes;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     config::Config,
@@ -21,12 +23,18 @@ use crate::{
     grpc::{Command, Grpc},
     metrics::Metrics,
 };
+use candidacy::Candidacy;
 use leading::{End, Leading};
 
 /// The name under which its leader is found.
 pub const SERVICE: &str = "app-scheduler";
 /// Calls that wait for the loop.
 const COMMANDS: usize = 1024;
+/// After a breakdown another replica is to lead. What broke this one may break it again, so each pause is longer.
+const FIRST_REST: Duration = Duration::from_secs(2);
+const LONGEST_REST: Duration = Duration::from_secs(60);
+/// A leader that held for so long was sound: the pauses begin anew.
+const SOUND: Duration = Duration::from_secs(300);
 
 /// A running replica. It stops with the environment's tasks.
 #[derive(Clone, Debug)]
@@ -67,10 +75,18 @@ pub async fn start(env: &Env, store: SharedStore, config: Config) -> Result<Hand
         address: address.clone(),
         ttl: config.lease_ttl,
     };
-    let role = candidate.run(env, &store);
-    let handle = Handle { address: serving.address.clone(), role: role.clone() };
-    let metrics = Metrics::new(&env.metrics);
-    let replica = Replica { env: env.clone(), store, config, address, commands: receiver, role, metrics };
+    let candidacy = candidacy::start(candidate, env, &store);
+    let handle = Handle { address: serving.address.clone(), role: candidacy.role.clone() };
+    let replica = Replica {
+        env: env.clone(),
+        store,
+        config,
+        address,
+        commands: receiver,
+        candidacy,
+        rest: Backoff::new(&env.rng, FIRST_REST, LONGEST_REST),
+        metrics: Metrics::new(&env.metrics),
+    };
     serving.ready().await;
     env.tasks.spawn("app-scheduler", replica.run());
     Ok(handle)
@@ -83,7 +99,9 @@ struct Replica {
     /// Where others reach it.
     address: String,
     commands: mpsc::Receiver<Command>,
-    role: watch::Receiver<Role>,
+    candidacy: Candidacy,
+    /// How long to stay out of the election after the next breakdown.
+    rest: Backoff,
     metrics: Metrics,
 }
 
@@ -91,7 +109,7 @@ impl Replica {
     async fn run(mut self) {
         let mut ended = 0;
         loop {
-            let role = self.role.borrow_and_update().clone();
+            let role = self.candidacy.role.borrow_and_update().clone();
             match role {
                 Role::Leader(leadership) if leadership.epoch != ended => {
                     ended = leadership.epoch;
@@ -111,7 +129,7 @@ impl Replica {
         loop {
             tokio::select! {
                 biased;
-                changed = self.role.changed() => return changed.is_ok(),
+                changed = self.candidacy.role.changed() => return changed.is_ok(),
                 command = self.commands.recv() => match command {
                     Some(command) => command.refuse("not leading"),
                     None => return false,
@@ -124,25 +142,41 @@ impl Replica {
         let lost = leadership.lost.clone();
         let epoch = leadership.epoch;
         let scope = self.env.child();
+        let since = tokio::time::Instant::now();
+        // Nothing of the core outlives a panic: the next leader begins with what is stored.
+        let led = AssertUnwindSafe(Box::pin(self.lead_until_end(&scope, &leadership))).catch_unwind();
         let end = tokio::select! {
             biased;
-            () = lost.cancelled() => End::Lost,
-            end = self.lead_until_end(&scope, &leadership) => end,
+            () = lost.cancelled() => Ok(End::Lost),
+            end = led => end,
         };
         scope.tasks.stop();
         match end {
-            End::Lost => {
+            Ok(End::Lost) => {
                 info!(epoch, "lead lost");
                 return;
             }
-            End::Failed(error) => warn!(epoch, %error, "records cannot be written, giving the lead up"),
-            End::Abdicated => info!(epoch, "asked to give the lead up"),
+            Ok(End::Failed(error)) => warn!(epoch, %error, "records cannot be written, giving the lead up"),
+            Ok(End::Abdicated) => info!(epoch, "asked to give the lead up"),
+            Ok(End::Broken(what)) => return self.break_down(epoch, since, what).await,
+            Err(panic) => return self.break_down(epoch, since, panic_text(&*panic)).await,
         }
         tokio::select! {
             biased;
             () = lost.cancelled() => {}
             () = self.resign(&leadership) => {}
         }
+    }
+
+    /// Gives the lead up and leaves it to others for a while.
+    async fn break_down(&mut self, epoch: u64, since: tokio::time::Instant, cause: &str) {
+        if since.elapsed() >= SOUND {
+            self.rest.reset();
+        }
+        let rest = self.rest.delay();
+        error!(epoch, cause, rest_ms = rest.as_millis(), "leader broke down, giving the lead up");
+        // The receiver is gone only when everything stops.
+        let _ = self.candidacy.rests.send(rest).await;
     }
 
     async fn lead_until_end(&mut self, scope: &Env, leadership: &Leadership) -> End {
@@ -190,4 +224,10 @@ impl Replica {
             backoff.wait().await;
         }
     }
+}
+
+/// The message of a panic.
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("panic without a message")
 }

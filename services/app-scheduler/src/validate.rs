@@ -2,18 +2,31 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use meshos_proto::meshos::apps::v1::{App, Constraint, Violation};
+use meshos_proto::meshos::apps::v1::{App, Constraint, HealthCheck, Violation};
 use meshos_types::AppId;
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 
 use crate::error::Refusal;
 
 /// What the rules depend on besides the definition.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Rules {
     pub role: String,
     pub gpus_enabled: bool,
+    /// Instances that an app may have.
+    pub max_instances: u32,
 }
+
+/// Most constraints of an app: each is looked at for each offer.
+const MAX_CONSTRAINTS: usize = 64;
+/// Longest time that a user may name, in seconds: a year. Sums of it and the present time stay far from overflow.
+const MAX_SECONDS: u64 = 31_536_000;
+/// Longest time that a health check may take, in seconds; it holds one of the places for checks meanwhile.
+const MAX_PROBE_SECONDS: u64 = 300;
+/// What a compiled regular expression, and what matching keeps at hand for it, may take, in bytes.
+const MAX_REGEX_BYTES: usize = 256 * 1024;
+/// How deep the groups of a regular expression may be nested.
+const MAX_REGEX_NESTING: u32 = 32;
 
 const COMMAND: &str = "AppDefinition must either contain one of 'cmd' or 'args', and/or a 'container'.";
 const OPERATORS: [&str; 7] = ["UNIQUE", "CLUSTER", "GROUP_BY", "LIKE", "MAX_PER", "UNLIKE", "IS"];
@@ -46,16 +59,12 @@ pub fn app(app: &App, rules: &Rules) -> Result<(), Refusal> {
     launching(app, &mut found);
     ports(app, &mut found);
     roles(app, rules, &mut found);
+    seconds(app, &mut found);
     for (index, check) in app.health_checks.iter().enumerate() {
-        let known = check.port_index.is_some_and(|port| (port as usize) < app.port_definitions.len());
-        let addressed = check.port.is_some_and(|port| (1..=65_535).contains(&port)) || known;
-        found.check(
-            addressed,
-            &format!("/healthChecks({index})"),
-            "Health check port indices must address an element of the ports array or container port mappings.",
-        );
+        health_check(app, check, &format!("/healthChecks({index})"), &mut found);
     }
-    for (index, one) in app.constraints.iter().enumerate() {
+    found.check(app.constraints.len() <= MAX_CONSTRAINTS, "/constraints", "error.maxLength");
+    for (index, one) in app.constraints.iter().take(MAX_CONSTRAINTS).enumerate() {
         if let Err(error) = constraint(one) {
             found.add(&format!("/constraints({index})"), error);
         }
@@ -89,7 +98,46 @@ pub fn app_id(text: &str) -> Result<AppId, String> {
     Ok(id)
 }
 
+fn health_check(app: &App, check: &HealthCheck, at: &str, found: &mut Found) {
+    let known = check.port_index.is_some_and(|port| (port as usize) < app.port_definitions.len());
+    let addressed = check.port.is_some_and(|port| (1..=65_535).contains(&port)) || known;
+    found.check(
+        addressed,
+        at,
+        "Health check port indices must address an element of the ports array or container port mappings.",
+    );
+    let fine = check.path.as_deref().is_none_or(probe_path);
+    found.check(fine, &format!("{at}/path"), "must contain only visible ASCII characters, and no spaces");
+    for (field, value, most) in [
+        ("gracePeriodSeconds", check.grace_period_s, MAX_SECONDS),
+        ("intervalSeconds", check.interval_s, MAX_SECONDS),
+        ("timeoutSeconds", check.timeout_s, MAX_PROBE_SECONDS),
+    ] {
+        found.check(value <= most, &format!("{at}/{field}"), "error.max");
+    }
+}
+
+/// Whether a path may stand in the request of a health check. A space or a line break would end it, and what follows
+/// would be read as more of the request, or as another one.
+pub fn probe_path(path: &str) -> bool {
+    path.bytes().all(|b| b.is_ascii_graphic())
+}
+
+fn seconds(app: &App, found: &mut Found) {
+    let unreachable = app.unreachable_strategy.unwrap_or_default();
+    for (path, value) in [
+        ("/backoffSeconds", app.backoff_ms / 1000),
+        ("/maxLaunchDelaySeconds", app.max_launch_delay_ms / 1000),
+        ("/taskKillGracePeriodSeconds", app.kill_grace_period_s.unwrap_or_default().into()),
+        ("/unreachableStrategy/inactiveAfterSeconds", unreachable.inactive_after_s),
+        ("/unreachableStrategy/expungeAfterSeconds", unreachable.expunge_after_s),
+    ] {
+        found.check(value <= MAX_SECONDS, path, "error.max");
+    }
+}
+
 fn resources(app: &App, rules: &Rules, found: &mut Found) {
+    found.check(app.instances <= rules.max_instances, "/instances", "error.max");
     found.check(app.cpus.is_finite() && app.cpus >= 0.001, "/cpus", "error.min");
     found.check(app.mem.is_finite() && app.mem >= 0.0, "/mem", "error.min");
     found.check(app.disk.is_finite() && app.disk >= 0.0, "/disk", "error.min");
@@ -220,15 +268,21 @@ fn list(words: &[&str]) -> String {
     }
 }
 
-/// A regular expression that must match the whole text.
+/// A regular expression that must match the whole text. One that is too large or too deeply nested is an error.
 pub fn full_match(text: &str) -> Result<Regex, regex::Error> {
     // Without the group, `a|b` would bind weaker than the anchors.
-    Regex::new(&format!("^(?:{text})$"))
+    RegexBuilder::new(&format!("^(?:{text})$"))
+        .size_limit(MAX_REGEX_BYTES)
+        .dfa_size_limit(MAX_REGEX_BYTES)
+        .nest_limit(MAX_REGEX_NESTING)
+        .build()
 }
 
 #[cfg(test)]
 mod tests {
-    use meshos_proto::meshos::apps::v1::{AppUpdate, PortDefinition, UnreachableStrategy, UpgradeStrategy};
+    use meshos_proto::meshos::apps::v1::{
+        AppUpdate, HealthCheck, PortDefinition, UnreachableStrategy, UpgradeStrategy,
+    };
 
     use super::*;
     use crate::update::{self, Defaults};
@@ -239,7 +293,7 @@ mod tests {
     }
 
     fn refused(app: &App) -> Vec<(String, String)> {
-        match super::app(app, &Rules { role: "*".into(), gpus_enabled: false }) {
+        match super::app(app, &Rules { role: "*".into(), gpus_enabled: false, max_instances: 100 }) {
             Ok(()) => Vec::new(),
             Err(Refusal::Invalid(violations)) => {
                 violations.into_iter().map(|v| (v.path, v.errors.join("; "))).collect()
@@ -350,6 +404,70 @@ mod tests {
             "can only contain * and *",
         );
         has(&App { executor: "a//b".into(), ..valid() }, "/executor", "must fully match");
+    }
+
+    #[test]
+    fn instances_are_limited() {
+        assert!(refused(&App { instances: 100, ..valid() }).is_empty());
+        has(&App { instances: 101, ..valid() }, "/instances", "error.max");
+    }
+
+    #[test]
+    fn times_are_limited() {
+        let (most, more) = (MAX_SECONDS, MAX_SECONDS + 1);
+        let check = |interval_s, timeout_s, grace_period_s| App {
+            health_checks: vec![HealthCheck {
+                interval_s,
+                timeout_s,
+                grace_period_s,
+                port: Some(80),
+                ..Default::default()
+            }],
+            ..valid()
+        };
+        assert!(refused(&check(most, MAX_PROBE_SECONDS, most)).is_empty());
+        has(&check(more, 1, 1), "/healthChecks(0)/intervalSeconds", "error.max");
+        has(&check(1, MAX_PROBE_SECONDS + 1, 1), "/healthChecks(0)/timeoutSeconds", "error.max");
+        has(&check(1, 1, u64::MAX), "/healthChecks(0)/gracePeriodSeconds", "error.max");
+        has(&App { backoff_ms: u64::MAX, ..valid() }, "/backoffSeconds", "error.max");
+        has(&App { max_launch_delay_ms: u64::MAX, ..valid() }, "/maxLaunchDelaySeconds", "error.max");
+        let strategy = UnreachableStrategy { disabled: false, inactive_after_s: 0, expunge_after_s: more };
+        let app = App { unreachable_strategy: Some(strategy), ..valid() };
+        has(&app, "/unreachableStrategy/expungeAfterSeconds", "error.max");
+    }
+
+    #[test]
+    fn the_path_of_a_health_check_cannot_end_the_request() {
+        let with = |path: &str| App {
+            health_checks: vec![HealthCheck {
+                path: Some(path.into()),
+                port: Some(80),
+                ..Default::default()
+            }],
+            ..valid()
+        };
+        for path in ["", "/", "/a?b=%20c#d"] {
+            assert!(refused(&with(path)).is_empty(), "{path}");
+        }
+        for path in ["/ HTTP/1.0", "/\r\nX: y", "/\n", "/\t", "/\u{7f}", "/ä"] {
+            has(&with(path), "/healthChecks(0)/path", "visible ASCII");
+        }
+    }
+
+    #[test]
+    fn regular_expressions_and_their_number_are_limited() {
+        let like = |text: &str| Constraint {
+            field: "hostname".into(),
+            operator: "LIKE".into(),
+            value: Some(text.to_owned()),
+        };
+        let with = |constraints| App { constraints, ..valid() };
+        let deep = format!("{}a{}", "(".repeat(100), ")".repeat(100));
+        for text in ["(?:a{1000}){1000}", "\\w{500}", &deep] {
+            has(&with(vec![like(text)]), "/constraints(0)", "is not a valid regular expression");
+        }
+        assert!(refused(&with(vec![like("node-\\w+[0-9]{1,3}\\.(a|b)\\.example"); 64])).is_empty());
+        has(&with(vec![like("a"); 65]), "/constraints", "error.maxLength");
     }
 
     #[test]

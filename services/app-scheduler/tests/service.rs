@@ -4,10 +4,13 @@
 
 #[path = "service/allocator.rs"]
 mod allocator;
+#[path = "service/faulty.rs"]
+mod faulty;
 
 use std::{sync::Arc, time::Duration};
 
 use allocator::{Fake, status};
+use faulty::Faulty;
 use meshos_app_scheduler::{Config, Handle};
 use meshos_mesh::{Env, MeshChannel, connect};
 use meshos_proto::{
@@ -27,6 +30,7 @@ const LONG: Duration = Duration::from_secs(20);
 struct World {
     env: Env,
     store: SharedStore,
+    faulty: Arc<Faulty>,
     fake: Fake,
 }
 
@@ -35,9 +39,10 @@ impl World {
         let env = Env::in_memory();
         let embedded = Embedded::in_memory();
         env.tasks.spawn("leases", embedded.run_leases());
-        let store: SharedStore = Arc::new(embedded);
+        let faulty = Arc::new(Faulty::new(Arc::new(embedded)));
+        let store: SharedStore = faulty.clone();
         let fake = Fake::start(&env, &store).await;
-        Self { env, store, fake }
+        Self { env, store, faulty, fake }
     }
 
     /// A replica with tasks of its own, so that it can be stopped alone.
@@ -204,6 +209,35 @@ async fn a_standby_refuses_and_takes_over() {
     let mut reader = world.watch(two.address()).await;
     reader.until(|reader| reader.apps == ["/a"] && reader.instances.len() == 1).await;
     assert!(two.is_leading());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_leader_that_panics_gives_the_lead_up_and_comes_back() {
+    let mut world = World::new().await;
+    world.faulty.break_lists(1);
+    let (_one, one) = world.replica("one").await;
+    let mut reader = world.watch(one.address()).await;
+    assert_eq!(world.faulty.lists_to_break(), 0, "it led before and broke down");
+    world.fake.subscribed().await;
+    world.client(one.address()).create_app(app("/a", 1)).await.unwrap();
+    reader.until(|reader| reader.apps == ["/a"]).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_standby_takes_over_when_a_task_of_the_leader_panics() {
+    let mut world = World::new().await;
+    let (_one, one) = world.replica("one").await;
+    let _ = world.watch(one.address()).await;
+    world.fake.subscribed().await;
+    let (_two, two) = world.replica("two").await;
+    world.faulty.break_write();
+    world.client(one.address()).create_app(app("/a", 1)).await.unwrap_err();
+    let mut reader = world.watch(two.address()).await;
+    world.client(two.address()).create_app(app("/b", 1)).await.unwrap();
+    reader.until(|reader| reader.apps == ["/b"]).await;
+    assert!(two.is_leading() && !one.is_leading());
     world.end().await;
 }
 

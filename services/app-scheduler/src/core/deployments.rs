@@ -83,7 +83,7 @@ impl Core {
         info!(deployment_id = id, "deployment stopped");
         let record = running.record.clone();
         self.tell_deployment(&record, Phase::Failed, "The upgrade has been cancelled");
-        let until = self.now + self.settings.args.scale_apps_interval_ms;
+        let until = self.now.saturating_add(self.settings.args.scale_apps_interval_ms);
         for app_id in record.affected_apps.iter().filter(|_| hold) {
             if let Some(state) = self.apps.get_mut(app_id) {
                 state.hold_surplus_until_ms = until;

@@ -14,7 +14,10 @@ use super::{
     change::Batch,
     history::is_within,
 };
-use crate::{error::Refusal, validate};
+use crate::{
+    error::Refusal,
+    validate::{self, Rules},
+};
 
 const ALONE: &str = "not allowed in conjunction with other properties.";
 
@@ -151,9 +154,13 @@ impl Core {
         if !self.has_group(id) {
             return Err(Refusal::NoGroup(id.to_owned()));
         }
-        for (_, app) in self.tree(id).apps {
+        for (id, app) in self.tree(id).apps {
             let instances = (f64::from(app.instances) * factor).ceil().min(f64::from(u32::MAX)) as u32;
-            batch.edits.push(Edit::put(App { instances, ..app }));
+            let app = App { instances, ..app };
+            // Only the number changes: the role stays, whatever a group insists on by now.
+            let rules = Rules { role: app.role.clone(), ..self.settings.rules.clone() };
+            validate::app(&app, &rules).map_err(|refusal| refusal.below(&id))?;
+            batch.edits.push(Edit::put(app));
         }
         Ok(())
     }

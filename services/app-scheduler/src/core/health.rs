@@ -51,7 +51,7 @@ impl Core {
             return;
         }
         for (index, check) in checks.iter().enumerate() {
-            let first = self.now + interval_ms(check).min(FIRST_MS);
+            let first = self.now.saturating_add(interval_ms(check).min(FIRST_MS));
             self.timers.set(first, Timer::Probe(id.to_owned(), incarnation, index));
         }
         let checks = vec![CheckState::default(); checks.len()];
@@ -87,7 +87,7 @@ impl Core {
                 due_ms: self.now,
             });
         } else {
-            let next = self.now + interval_ms(&check);
+            let next = self.now.saturating_add(interval_ms(&check));
             self.timers.set(next, Timer::Probe(id.to_owned(), incarnation, index));
         }
     }
@@ -99,7 +99,7 @@ impl Core {
         else {
             return;
         };
-        let next = (probe.due_ms + interval_ms(&probe.check)).max(now + 1);
+        let next = probe.due_ms.saturating_add(interval_ms(&probe.check)).max(now.saturating_add(1));
         self.timers.set(next, Timer::Probe(id.to_owned(), probe.incarnation, probe.index));
         let Some(state) = watched.checks.get_mut(probe.index) else { return };
         if instance.condition() != Condition::Running {

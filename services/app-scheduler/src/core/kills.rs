@@ -20,7 +20,7 @@ impl Core {
         }
         let (task_id, agent_id) = (instance.task_id.clone(), instance.agent_id.clone());
         self.kills.insert(id.to_owned());
-        let again = self.now + self.settings.args.kill_retry_timeout_ms;
+        let again = self.now.saturating_add(self.settings.args.kill_retry_timeout_ms);
         self.timers.set(again, Timer::Kill(id.to_owned()));
         self.kill_task(&task_id, Some(&agent_id));
     }

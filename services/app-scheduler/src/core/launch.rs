@@ -72,7 +72,7 @@ impl Core {
             instance.staged_at_ms = now;
             instance.attributes = attributes;
         });
-        let due = now + self.settings.args.task_launch_confirm_timeout_ms;
+        let due = now.saturating_add(self.settings.args.task_launch_confirm_timeout_ms);
         self.timers.set(due, Timer::Launch(id, incarnation));
         Some((task, traceparent))
     }

@@ -89,11 +89,6 @@ impl Members {
         self.sets.get(&Slot { class, current }).into_iter().flatten()
     }
 
-    /// Ids of a class, those of the wanted configuration first.
-    pub(super) fn of(&self, class: Class) -> impl Iterator<Item = &String> {
-        self.set(class, true).chain(self.set(class, false))
-    }
-
     /// Ids of a class with or without the wanted configuration.
     pub(super) fn of_config(&self, class: Class, current: bool) -> Vec<String> {
         self.set(class, current).cloned().collect()

@@ -123,8 +123,8 @@ impl Core {
         let interval = self.settings.args.min_revive_offers_interval_ms;
         let due = match (urgent, self.asking.tokens >= 1.0) {
             (true, true) => now,
-            (true, false) => now + 1 + (1000.0 / ASK_PER_SECOND) as u64,
-            (false, _) => self.asking.last_ms + interval,
+            (true, false) => now.saturating_add(1 + (1000.0 / ASK_PER_SECOND) as u64),
+            (false, _) => self.asking.last_ms.saturating_add(interval),
         };
         if due > now {
             self.timers.set(due, Timer::Ask);
@@ -158,24 +158,33 @@ impl Core {
 
     /// Matches all that is launchable with all offers.
     fn place_waiting(&mut self, offered: &mut [Offered]) {
+        let per_offer = self.settings.args.max_instances_per_offer.max(1);
+        // More than that cannot be placed, however many wait.
+        let room = offered.len().saturating_mul(per_offer);
         let mut owners = Vec::new();
+        let mut definitions = Vec::new();
         let mut parts = Vec::new();
         for app_id in &self.launchable {
-            for (definition, waiting) in self.waiting_by_definition(app_id) {
+            for (definition, waiting) in self.waiting_by_definition(app_id, room) {
                 owners.push(app_id.clone());
-                parts.push((definition, waiting, self.placed(app_id)));
+                definitions.push(definition);
+                parts.push((waiting, self.placed(app_id)));
             }
         }
-        let requests: Vec<Request<'_>> = parts
+        let mut patterns = std::mem::take(&mut self.patterns);
+        let requests: Vec<Request<'_>> = definitions
             .iter()
-            .map(|(app, waiting, placed)| Request {
+            .zip(parts)
+            .map(|(app, (waiting, placed))| Request {
                 app,
-                waiting: waiting.clone(),
-                placed: placed.clone(),
+                waiting,
+                placed,
                 accepted_roles: self.accepted_roles(app),
+                patterns: patterns.of(app),
             })
             .collect();
-        let refusals = matcher::place(&requests, offered, self.settings.args.max_instances_per_offer.max(1));
+        self.patterns = patterns;
+        let refusals = matcher::place(&requests, offered, per_offer);
         for (app_id, refusals) in owners.into_iter().zip(refusals) {
             if let Some(state) = self.apps.get_mut(&app_id) {
                 state.tally.add(&refusals, self.now);
@@ -185,15 +194,22 @@ impl Core {
         }
     }
 
-    /// The app's waiting instances, by the definition that they are to run.
-    fn waiting_by_definition(&self, app_id: &str) -> Vec<(std::sync::Arc<super::App>, Vec<String>)> {
+    /// The app's waiting instances, by the definition that they are to run: up to `most` with the wanted configuration
+    /// and as many with others.
+    pub(super) fn waiting_by_definition(
+        &self,
+        app_id: &str,
+        most: usize,
+    ) -> Vec<(std::sync::Arc<super::App>, Vec<String>)> {
         let Some(state) = self.apps.get(app_id) else { return Vec::new() };
         let mut by_version: BTreeMap<u64, (std::sync::Arc<super::App>, Vec<String>)> = BTreeMap::new();
-        for id in state.members.of(Class::Waiting) {
-            let Some(instance) = self.instances.get(id) else { continue };
+        let ids =
+            [true, false].into_iter().flat_map(|current| state.members.some(Class::Waiting, current, most));
+        for id in ids {
+            let Some(instance) = self.instances.get(&id) else { continue };
             let Some(definition) = state.definition(instance) else { continue };
             let entry = by_version.entry(definition.version_ms);
-            entry.or_insert_with(|| (definition, Vec::new())).1.push(id.clone());
+            entry.or_insert_with(|| (definition, Vec::new())).1.push(id);
         }
         by_version.into_values().collect()
     }

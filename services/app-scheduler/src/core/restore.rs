@@ -36,6 +36,7 @@ impl Core {
             launchable: BTreeSet::new(),
             kills: BTreeSet::new(),
             asking: Asking::default(),
+            patterns: super::Patterns::default(),
             timers: super::Timers::default(),
             queue_dirty: BTreeSet::new(),
             queue: BTreeMap::new(),
@@ -123,7 +124,8 @@ impl Core {
             }
             if instance.goal() != Goal::Running {
                 self.kills.insert(id.clone());
-                self.timers.set(self.now + self.settings.args.kill_retry_timeout_ms, Timer::Kill(id.clone()));
+                let again = self.now.saturating_add(self.settings.args.kill_retry_timeout_ms);
+                self.timers.set(again, Timer::Kill(id.clone()));
             }
             let running = instance.condition() == Condition::Running;
             self.instances.insert(id.clone(), instance);

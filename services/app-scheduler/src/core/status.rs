@@ -44,7 +44,8 @@ impl Core {
 
     /// Asks for the states of all tasks: of those we know, then of all that the allocator knows.
     pub(super) fn reconcile_tasks(&mut self) {
-        self.timers.set(self.now + self.settings.args.reconciliation_interval_ms, Timer::Reconcile);
+        self.timers
+            .set(self.now.saturating_add(self.settings.args.reconciliation_interval_ms), Timer::Reconcile);
         if !self.connected {
             return;
         }

@@ -98,6 +98,6 @@ impl Core {
             Condition::Provisioned => args.task_launch_confirm_timeout_ms,
             _ => args.task_launch_timeout_ms,
         };
-        instance.staged_at_ms + after
+        instance.staged_at_ms.saturating_add(after)
     }
 }

@@ -1,13 +1,46 @@
 //! Placement constraints (Marathon's operators).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use meshos_proto::{
     meshos::apps::v1::{App, Constraint, Instance},
     mesos::v1::{self as pb, value},
 };
 
+use regex::Regex;
+
 use crate::validate::full_match;
+
+/// Compiled patterns that are kept; each may take some hundred KiB.
+const PATTERNS_KEPT: usize = 256;
+
+/// Compiled patterns of LIKE and UNLIKE by their text, kept because compiling costs far more than matching.
+#[derive(Debug, Default)]
+pub struct Patterns(BTreeMap<String, Option<Arc<Regex>>>);
+
+impl Patterns {
+    /// For each constraint of `app`; none where there is none, and for one that is not valid, which then matches
+    /// nothing.
+    pub fn of(&mut self, app: &App) -> Vec<Option<Arc<Regex>>> {
+        app.constraints.iter().map(|constraint| self.get(constraint)).collect()
+    }
+
+    fn get(&mut self, constraint: &Constraint) -> Option<Arc<Regex>> {
+        if !matches!(constraint.operator.as_str(), "LIKE" | "UNLIKE") {
+            return None;
+        }
+        let text = constraint.value.as_deref()?;
+        if let Some(known) = self.0.get(text) {
+            return known.clone();
+        }
+        if self.0.len() >= PATTERNS_KEPT {
+            self.0.clear();
+        }
+        let pattern = full_match(text).ok().map(Arc::new);
+        self.0.insert(text.to_owned(), pattern.clone());
+        pattern
+    }
+}
 
 /// Text values by field of the agent that an instance is on.
 pub type Placed = BTreeMap<String, String>;
@@ -73,19 +106,14 @@ pub struct Spread<'a> {
     counts: Vec<BTreeMap<String, usize>>,
     /// For each constraint: the value of the first instance that was placed.
     first: Vec<Option<String>>,
-    /// For LIKE and UNLIKE; none for a pattern that is not valid, which then matches nothing.
-    patterns: Vec<Option<regex::Regex>>,
+    /// From [`Patterns::of`].
+    patterns: &'a [Option<Arc<Regex>>],
 }
 
 impl<'a> Spread<'a> {
     /// `placed` in the order in which they were placed.
-    pub fn new(app: &'a App, placed: &[Placed]) -> Self {
-        let pattern = |c: &Constraint| match c.operator.as_str() {
-            "LIKE" | "UNLIKE" => c.value.as_deref().and_then(|text| full_match(text).ok()),
-            _ => None,
-        };
+    pub fn new(app: &'a App, placed: &[Placed], patterns: &'a [Option<Arc<Regex>>]) -> Self {
         let len = app.constraints.len();
-        let patterns = app.constraints.iter().map(pattern).collect();
         let mut spread = Self { app, counts: vec![BTreeMap::new(); len], first: vec![None; len], patterns };
         for values in placed {
             spread.count(|field| values.get(field).cloned());
@@ -131,12 +159,16 @@ impl<'a> Spread<'a> {
                 None => self.first[index].as_ref().is_none_or(|first| *first == value),
             },
             "GROUP_BY" => self.group_by(index, &value, wanted.and_then(|text| text.parse().ok())),
-            "LIKE" => self.patterns[index].as_ref().is_some_and(|pattern| pattern.is_match(&value)),
-            "UNLIKE" => self.patterns[index].as_ref().is_some_and(|pattern| !pattern.is_match(&value)),
+            "LIKE" => self.pattern(index).is_some_and(|pattern| pattern.is_match(&value)),
+            "UNLIKE" => self.pattern(index).is_some_and(|pattern| !pattern.is_match(&value)),
             "MAX_PER" => wanted.and_then(|text| text.parse::<usize>().ok()).is_some_and(|most| count < most),
             "IS" => wanted.is_some_and(|wanted| is(&value, wanted)),
             _ => false,
         }
+    }
+
+    fn pattern(&self, index: usize) -> Option<&Regex> {
+        self.patterns.get(index)?.as_deref()
     }
 
     /// With a number of groups each has its quota, the remainder spread one each, and no further group begins;
@@ -163,5 +195,27 @@ fn is(value: &str, wanted: &str) -> bool {
     match (value.parse::<f64>(), wanted.parse::<f64>()) {
         (Ok(value), Ok(wanted)) => number(value) == number(wanted),
         _ => value == wanted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app(patterns: impl Iterator<Item = String>) -> App {
+        let like = |text| Constraint { field: "f".into(), operator: "LIKE".into(), value: Some(text) };
+        App { constraints: patterns.map(like).collect(), ..Default::default() }
+    }
+
+    #[test]
+    fn patterns_are_compiled_once_and_only_so_many_are_kept() {
+        let mut patterns = Patterns::default();
+        let one = app(["a|b".to_owned(), "(".to_owned()].into_iter());
+        let first = patterns.of(&one);
+        let again = patterns.of(&one);
+        assert!(Arc::ptr_eq(first[0].as_ref().unwrap(), again[0].as_ref().unwrap()));
+        assert!(first[0].as_ref().unwrap().is_match("b") && first[1].is_none());
+        let many = patterns.of(&app((0..PATTERNS_KEPT * 2).map(|i| i.to_string())));
+        assert!(many.iter().all(Option::is_some) && patterns.0.len() <= PATTERNS_KEPT);
     }
 }

@@ -45,6 +45,7 @@ fn request(app: &App, count: usize) -> Request<'_> {
         waiting: (0..count).map(|i| format!("{}-{i}", app.id)).collect(),
         placed: Vec::new(),
         accepted_roles: vec!["*".into()],
+        patterns: constraints::Patterns::default().of(app),
     }
 }
 

@@ -43,6 +43,8 @@ pub(super) enum End {
     Lost,
     /// A write failed; whether it happened is not known.
     Failed(StoreError),
+    /// A task that it depends on ended, which only a panic makes it do.
+    Broken(&'static str),
     /// Somebody asked for another leader.
     Abdicated,
 }
@@ -129,10 +131,12 @@ impl Leading {
                 biased;
                 report = self.written.recv() => match report {
                     Some(Ok(committed)) => self.committed(&committed),
-                    Some(Err(StoreError::Fenced { .. })) | None => return End::Lost,
+                    Some(Err(StoreError::Fenced { .. })) => return End::Lost,
                     Some(Err(error)) => return End::Failed(error),
+                    None => return End::Broken("the writer ended without a report"),
                 },
-                Some(event) = self.events.recv() => {
+                event = self.events.recv() => {
+                    let Some(event) = event else { return End::Broken("the link to the allocator ended") };
                     self.link_reported(event);
                     self.some_commands(replica);
                 }

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::{core::Probe, health::Outcome};
+use crate::{core::Probe, health::Outcome, validate::probe_path};
 
 /// The status line must come within so many bytes.
 const STATUS_LINE: usize = 1024;
@@ -53,6 +53,9 @@ async fn ask<T: AsyncRead + AsyncWrite + Unpin>(
     address: &str,
 ) -> Result<Outcome, String> {
     let path = probe.check.path.as_deref().unwrap_or("/");
+    if !probe_path(path) {
+        return Err("the path of the health check has characters that no request may have".to_owned());
+    }
     let slash = if path.starts_with('/') { "" } else { "/" };
     let request = format!(
         "GET {slash}{path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: meshos-health\r\nAccept: */*\r\n\
@@ -130,6 +133,8 @@ impl ServerCertVerifier for Anyone {
 
 #[cfg(test)]
 mod tests {
+    use meshos_proto::meshos::apps::v1::HealthCheck;
+
     use super::*;
 
     #[test]
@@ -160,6 +165,13 @@ mod tests {
             theirs.write_all(answer.as_bytes()).await.unwrap();
             theirs.shutdown().await.unwrap();
             assert_eq!(ask(ours, &probe, "h:1").await, wanted);
+            let check =
+                HealthCheck { path: Some("/ HTTP/1.1\r\n\r\nDELETE /x".into()), ..Default::default() };
+            let (ours, mut theirs) = tokio::io::duplex(4096);
+            assert!(ask(ours, &Probe { check, ..probe }, "h:1").await.is_err());
+            let mut sent = Vec::new();
+            theirs.read_to_end(&mut sent).await.unwrap();
+            assert!(sent.is_empty(), "nothing of such a path is sent");
         }
     }
 }

@@ -138,3 +138,60 @@ fn a_checked_app_is_ready_when_it_is_healthy_and_a_sick_task_is_replaced_at_once
     assert!(happened(&mut cluster).iter().any(|what| matches!(what, What::UnhealthyKill(_))));
     assert_ne!(cluster.task_ids("/a"), old);
 }
+
+fn scale(cluster: &mut Cluster, factor: f64) -> Result<ChangeResponse, Refusal> {
+    group(cluster, "/g", GroupUpdate { scale_by: Some(factor), ..Default::default() })
+}
+
+fn violated(refused: Result<ChangeResponse, Refusal>) -> Vec<(String, Vec<String>)> {
+    match refused {
+        Err(Refusal::Invalid(violations)) => violations.into_iter().map(|v| (v.path, v.errors)).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn scaling_a_group_obeys_the_rules_for_apps() {
+    let mut cluster = Cluster::new(1);
+    group(&mut cluster, "/g", apps(&["a"])).unwrap();
+    cluster.settle();
+    scale(&mut cluster, 2.0).unwrap();
+    cluster.settle();
+    assert_eq!(cluster.running("/g/a"), 2);
+    for factor in [50_000.1, f64::MAX] {
+        let found = violated(scale(&mut cluster, factor));
+        assert_eq!(found, [("/g/a/instances".to_owned(), vec!["error.max".to_owned()])], "{factor}");
+    }
+    assert_eq!(cluster.app("/g/a").unwrap().instances, 2);
+}
+
+#[test]
+fn scaling_a_group_keeps_a_single_instance_app_single() {
+    let mut cluster = Cluster::new(1);
+    let labels = [("MARATHON_SINGLE_INSTANCE_APP".to_owned(), "true".to_owned())];
+    let single = AppUpdate {
+        labels: Some(meshos_proto::meshos::apps::v1::StringMap { items: labels.into() }),
+        upgrade_strategy: Some(meshos_proto::meshos::apps::v1::UpgradeStrategyUpdate {
+            minimum_health_capacity: Some(0.0),
+            maximum_over_capacity: Some(0.0),
+        }),
+        ..app("a")
+    };
+    let update = GroupUpdate { apps: Some(AppUpdateList { items: vec![single] }), ..Default::default() };
+    group(&mut cluster, "/g", update).unwrap();
+    cluster.settle();
+    let found = violated(scale(&mut cluster, 2.0));
+    assert_eq!(found[0].0, "/g/a/instances");
+    assert!(found[0].1[0].contains("Single instance app"), "{found:?}");
+}
+
+#[test]
+fn one_event_places_no_more_than_the_offers_may_take() {
+    let mut cluster = Cluster::new(1);
+    cluster.core.settings.args.max_instances_per_offer = 2;
+    cluster.create(AppUpdate { instances: Some(50), cpus: Some(0.001), ..app("/a") }).unwrap();
+    while cluster.commit() {}
+    assert_eq!(cluster.core.waiting_by_definition("/a", 6)[0].1.len(), 6);
+    cluster.settle();
+    assert_eq!(cluster.running("/a"), 50, "the rest comes with later offers");
+}
