@@ -6,7 +6,8 @@ use serde_json::json;
 #[test]
 fn the_first_app_runs_scales_is_repaired_restarts_and_goes() {
     let dir = tempfile::tempdir().unwrap();
-    let meshos = cluster(dir.path()).start();
+    // With every service there is.
+    let meshos = cluster(dir.path()).with(&["--lb"]).start();
     let marathon = &meshos.marathon;
 
     // It is accepted as Marathon renders it.
