@@ -45,7 +45,7 @@ impl<'a> App<'a> {
     /// `GET /v2/apps/{id}`, which always has to work.
     pub(crate) fn get(&self) -> Value {
         let answer = get(self.marathon(), &format!("/v2/apps/{}", self.id)).expect("the app is served");
-        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
         answer.json()
     }
 

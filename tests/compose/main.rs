@@ -72,7 +72,7 @@ fn cluster_is_complete(project: &Project) {
 fn post_the_app(app: &App<'_>) {
     let definition = json!({ "id": "basic-0", "cmd": HELLO, "cpus": 0.1, "mem": 10.0, "instances": 1 });
     let answer = send(app.marathon(), "POST", "/v2/apps", &definition).expect("POST /v2/apps is answered");
-    assert_eq!(answer.status, 201, "{}", answer.body);
+    assert_eq!(answer.status, 201, "{}", answer.text());
     let body = answer.json();
     assert_eq!(body["id"], "/basic-0");
     assert_eq!(body["tasksRunning"], 0);
@@ -103,7 +103,7 @@ fn app_is_visible_everywhere(project: &Project, app: &App<'_>, tasks: &Tasks) {
 
 fn scale(app: &App<'_>, instances: usize) {
     let answer = app.put(&json!({ "instances": instances }));
-    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
 /// Kills one task; returns the tasks once it was replaced.
@@ -111,7 +111,7 @@ fn kill_one(app: &App<'_>, tasks: &Tasks) -> Tasks {
     let (victim, _) = tasks.first_key_value().expect("tasks to choose from");
     let path = format!("/v2/apps/{}/tasks/{victim}", app.id());
     let answer = send(app.marathon(), "DELETE", &path, &json!(null)).expect("the kill is answered");
-    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
     let now = app.wait_for_tasks("the killed task is replaced", |now| {
         now.len() == tasks.len() && !now.contains_key(victim)
     });
@@ -125,7 +125,7 @@ fn kill_one(app: &App<'_>, tasks: &Tasks) -> Tasks {
 /// Changes the command; returns the tasks once all run it.
 fn change_command(app: &App<'_>, old: &Tasks) -> Tasks {
     let answer = app.put(&json!({ "cmd": HELLO_AGAIN }));
-    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
     let new = app.wait_for_tasks("all tasks run the new command", |now| {
         now.len() == old.len() && old.keys().all(|id| !now.contains_key(id))
     });
@@ -167,7 +167,7 @@ fn outlives(project: &Project, app: &App<'_>, tasks: &Tasks, Loss { service, how
 fn delete_the_app(project: &Project, app: &App<'_>, tasks: &Tasks) {
     let answer = send(app.marathon(), "DELETE", &format!("/v2/apps/{}", app.id()), &json!(null))
         .expect("the deletion is answered");
-    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
     wait_until("the app is gone", Duration::from_secs(60), || {
         let status = get(app.marathon(), &format!("/v2/apps/{}", app.id())).ok()?.status;
         (status == 404).then_some(())

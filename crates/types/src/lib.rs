@@ -19,6 +19,7 @@ pub mod resource;
 pub mod resources;
 pub mod role;
 pub mod scalar;
+pub mod scheduler_call;
 pub mod set;
 pub mod task_state;
 pub mod timestamp;

@@ -4,6 +4,7 @@ mod check;
 mod task;
 
 use meshos_proto::mesos::v1::scheduler::{Call, call::Type};
+use meshos_types::scheduler_call::needed_field;
 
 pub(crate) use task::{TaskScene, submitter, task};
 
@@ -32,7 +33,7 @@ fn shape(call: &Call) -> Result<(), Fault> {
     if kind == Type::Unknown {
         return Err(Fault::Missing("type"));
     }
-    if let Some((field, false)) = body(call, kind) {
+    if let Some((field, false)) = needed_field(call, kind) {
         return Err(Fault::Missing(field));
     }
     if let Some(subscribe) = call.subscribe.as_ref().filter(|_| kind == Type::Subscribe) {
@@ -69,27 +70,4 @@ fn uuid(bytes: &[u8]) -> Result<(), Fault> {
     } else {
         Err(Fault::Text("Not a valid UUID"))
     }
-}
-
-/// The field that a type needs, and whether it is there.
-fn body(call: &Call, kind: Type) -> Option<(&'static str, bool)> {
-    Some(match kind {
-        Type::Subscribe => ("subscribe", call.subscribe.is_some()),
-        Type::Accept => ("accept", call.accept.is_some()),
-        Type::Decline => ("decline", call.decline.is_some()),
-        Type::AcceptInverseOffers => ("accept_inverse_offers", call.accept_inverse_offers.is_some()),
-        Type::DeclineInverseOffers => ("decline_inverse_offers", call.decline_inverse_offers.is_some()),
-        Type::Kill => ("kill", call.kill.is_some()),
-        Type::Shutdown => ("shutdown", call.shutdown.is_some()),
-        Type::Acknowledge => ("acknowledge", call.acknowledge.is_some()),
-        Type::AcknowledgeOperationStatus => {
-            ("acknowledge_operation_status", call.acknowledge_operation_status.is_some())
-        }
-        Type::Reconcile => ("reconcile", call.reconcile.is_some()),
-        Type::ReconcileOperations => ("reconcile_operations", call.reconcile_operations.is_some()),
-        Type::Message => ("message", call.message.is_some()),
-        Type::Request => ("request", call.request.is_some()),
-        Type::UpdateFramework => ("update_framework", call.update_framework.is_some()),
-        Type::Teardown | Type::Revive | Type::Suppress | Type::Unknown => return None,
-    })
 }

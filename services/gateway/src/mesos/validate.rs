@@ -1,6 +1,7 @@
 //! What a scheduler call must hold before anybody looks at its content.
 
 use meshos_proto::mesos::v1::scheduler::{Call, call::Type};
+use meshos_types::scheduler_call::needed_field;
 
 /// Why a call is refused; the text after `Failed to validate scheduler::Call: `.
 pub(super) fn scheduler_call(call: &Call) -> Result<Type, String> {
@@ -12,7 +13,7 @@ pub(super) fn scheduler_call(call: &Call) -> Result<Type, String> {
     if call.framework_id.is_none() {
         return Err("Expecting 'framework_id' to be present".to_owned());
     }
-    if let Some(field) = missing(call, kind) {
+    if let Some((field, false)) = needed_field(call, kind) {
         return Err(format!("Expecting '{field}' to be present"));
     }
     match kind {
@@ -42,29 +43,6 @@ fn subscribe(call: &Call) -> Result<(), String> {
         return Err("'framework_id' differs from 'subscribe.framework_info.id'".to_owned());
     }
     Ok(())
-}
-
-/// The sub-message that the type needs, when it is absent.
-fn missing(call: &Call, kind: Type) -> Option<&'static str> {
-    let (field, present) = match kind {
-        Type::Accept => ("accept", call.accept.is_some()),
-        Type::Decline => ("decline", call.decline.is_some()),
-        Type::AcceptInverseOffers => ("accept_inverse_offers", call.accept_inverse_offers.is_some()),
-        Type::DeclineInverseOffers => ("decline_inverse_offers", call.decline_inverse_offers.is_some()),
-        Type::Kill => ("kill", call.kill.is_some()),
-        Type::Shutdown => ("shutdown", call.shutdown.is_some()),
-        Type::Acknowledge => ("acknowledge", call.acknowledge.is_some()),
-        Type::AcknowledgeOperationStatus => {
-            ("acknowledge_operation_status", call.acknowledge_operation_status.is_some())
-        }
-        Type::Reconcile => ("reconcile", call.reconcile.is_some()),
-        Type::ReconcileOperations => ("reconcile_operations", call.reconcile_operations.is_some()),
-        Type::Message => ("message", call.message.is_some()),
-        Type::Request => ("request", call.request.is_some()),
-        Type::UpdateFramework => ("update_framework", call.update_framework.is_some()),
-        Type::Unknown | Type::Subscribe | Type::Teardown | Type::Revive | Type::Suppress => return None,
-    };
-    (!present).then_some(field)
 }
 
 /// 16 bytes whose version is one that there is; 16 zeros are none.
