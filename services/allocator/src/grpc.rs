@@ -217,7 +217,7 @@ impl Operator for Grpc {
         let framework = request.into_inner().framework_id.ok_or_else(|| missing("framework_id"))?;
         let framework = FrameworkId::from(framework);
         settle(&owner, Input::Teardown { framework: framework.clone() }, Some(framework)).await?;
-        Ok(Response::new(TeardownResponse {}))
+        Ok(Response::new(TeardownResponse::default()))
     }
 
     async fn update_weights(
@@ -227,7 +227,7 @@ impl Operator for Grpc {
         let weights = request.into_inner().weights;
         few(weights.len())?;
         set_roles(&self.owner()?, Input::UpdateWeights(weights)).await?;
-        Ok(Response::new(UpdateWeightsResponse {}))
+        Ok(Response::new(UpdateWeightsResponse::default()))
     }
 
     async fn update_quota(
@@ -237,13 +237,13 @@ impl Operator for Grpc {
         let update = Box::new(request.into_inner());
         few(update.configs.len() + update.remove.len())?;
         set_roles(&self.owner()?, Input::UpdateQuota(update)).await?;
-        Ok(Response::new(UpdateQuotaResponse {}))
+        Ok(Response::new(UpdateQuotaResponse::default()))
     }
 
     async fn apply(&self, request: Rpc<ApplyRequest>) -> Result<Response<ApplyResponse>, Status> {
         let input = Input::Apply(Box::new(request.into_inner()));
         settle(&self.owner()?, input, None).await?;
-        Ok(Response::new(ApplyResponse {}))
+        Ok(Response::new(ApplyResponse::default()))
     }
 
     async fn explain(&self, request: Rpc<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {

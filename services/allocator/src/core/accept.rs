@@ -213,7 +213,7 @@ impl Core {
         let framework = self.frameworks.get(&place.framework).map(|framework| framework.info.clone());
         if let Some(link) = link {
             let traceparent = traceparent.to_owned();
-            self.command(link, Body::Launch(Launch { framework, tasks, traceparent }));
+            self.command(link, Body::Launch(Launch { framework, tasks, traceparent, group_executor: None }));
         }
     }
 

@@ -119,6 +119,8 @@ impl Core {
             tasks,
             offers: offers.collect(),
             roles: self.role_settings.keys().filter_map(|role| self.role_view(role)).collect(),
+            executors: Vec::new(),
+            operations: Vec::new(),
         }
     }
 }
@@ -160,6 +162,8 @@ fn framework_view(framework: &Framework) -> FrameworkView {
         completed: false,
         used: sums(&framework.used),
         offered: sums(&framework.offered),
+        offer_constraints: None,
+        suppressed_roles: Vec::new(),
     }
 }
 
@@ -175,5 +179,7 @@ fn completed_view(completed: &Completed) -> FrameworkView {
         completed: true,
         used: Vec::new(),
         offered: Vec::new(),
+        offer_constraints: None,
+        suppressed_roles: Vec::new(),
     }
 }

@@ -106,7 +106,15 @@ impl Cluster {
             Some(Body::RoleRemoved(role)) => {
                 self.roles.remove(&role);
             }
-            None => {}
+            Some(
+                Body::Executor(_)
+                | Body::ExecutorRemoved(_)
+                | Body::Operation(_)
+                | Body::OperationRemoved(_)
+                | Body::AgentUsage(_)
+                | Body::FrameworkUsage(_),
+            )
+            | None => {}
         }
     }
 

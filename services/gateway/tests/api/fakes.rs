@@ -125,7 +125,7 @@ impl Operator for FakeAllocator {
         request: Request<allocator::TeardownRequest>,
     ) -> Answer<allocator::TeardownResponse> {
         self.0.take(request.get_ref())?;
-        Ok(Response::new(allocator::TeardownResponse {}))
+        Ok(Response::new(allocator::TeardownResponse::default()))
     }
 
     async fn update_weights(
@@ -133,7 +133,7 @@ impl Operator for FakeAllocator {
         request: Request<allocator::UpdateWeightsRequest>,
     ) -> Answer<allocator::UpdateWeightsResponse> {
         self.0.take(request.get_ref())?;
-        Ok(Response::new(allocator::UpdateWeightsResponse {}))
+        Ok(Response::new(allocator::UpdateWeightsResponse::default()))
     }
 
     async fn update_quota(
@@ -141,12 +141,12 @@ impl Operator for FakeAllocator {
         request: Request<allocator::UpdateQuotaRequest>,
     ) -> Answer<allocator::UpdateQuotaResponse> {
         self.0.take(request.get_ref())?;
-        Ok(Response::new(allocator::UpdateQuotaResponse {}))
+        Ok(Response::new(allocator::UpdateQuotaResponse::default()))
     }
 
     async fn apply(&self, request: Request<allocator::ApplyRequest>) -> Answer<allocator::ApplyResponse> {
         self.0.take(request.get_ref())?;
-        Ok(Response::new(allocator::ApplyResponse {}))
+        Ok(Response::new(allocator::ApplyResponse::default()))
     }
 
     async fn explain(
