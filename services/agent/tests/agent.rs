@@ -223,7 +223,8 @@ impl LinkEnd {
             checkpoint: Some(true),
             ..pb::FrameworkInfo::default()
         };
-        self.command(Body::Launch(Launch { framework: Some(framework), tasks, traceparent: String::new() }))
+        let launch = Launch { framework: Some(framework), tasks, ..Launch::default() };
+        self.command(Body::Launch(launch))
             .await;
     }
 

@@ -112,6 +112,7 @@ pub(crate) fn golden_cluster() -> Cluster {
         tasks,
         offers,
         roles,
+        ..Snapshot::default()
     };
     let mut cluster = Cluster::default();
     cluster.apply(WatchResponse { epoch: 1, revision: 1, body: Some(Body::Snapshot(snapshot)) });

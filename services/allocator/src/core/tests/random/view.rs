@@ -55,6 +55,12 @@ impl View {
             Body::OfferRemoved(id) => drop(self.offers.remove(&id)),
             Body::Role(role) => drop(self.roles.insert(role.role.clone(), role)),
             Body::RoleRemoved(role) => drop(self.roles.remove(&role)),
+            Body::Executor(_)
+            | Body::ExecutorRemoved(_)
+            | Body::Operation(_)
+            | Body::OperationRemoved(_)
+            | Body::AgentUsage(_)
+            | Body::FrameworkUsage(_) => {}
         }
     }
 }
