@@ -224,8 +224,7 @@ impl LinkEnd {
             ..pb::FrameworkInfo::default()
         };
         let launch = Launch { framework: Some(framework), tasks, ..Launch::default() };
-        self.command(Body::Launch(launch))
-            .await;
+        self.command(Body::Launch(launch)).await;
     }
 
     async fn update(&mut self) -> StatusUpdate {

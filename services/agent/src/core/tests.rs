@@ -138,8 +138,12 @@ impl Scene {
     }
 
     fn launch_with(&mut self, capabilities: &[Capability], tasks: Vec<pb::TaskInfo>) {
-        let launch =
-            Launch { framework: Some(framework(capabilities)), tasks, traceparent: "00-aa-bb-01".to_owned() };
+        let launch = Launch {
+            framework: Some(framework(capabilities)),
+            tasks,
+            traceparent: "00-aa-bb-01".to_owned(),
+            group_executor: None,
+        };
         self.obey(Body::Launch(launch));
     }
 
@@ -642,11 +646,7 @@ fn containers_of_no_task_are_ended_and_forgotten() {
 fn what_a_framework_does_not_want_checkpointed_is_not() {
     let mut scene = Scene::new();
     let plain = pb::FrameworkInfo { checkpoint: Some(false), ..framework(&[]) };
-    scene.obey(Body::Launch(Launch {
-        framework: Some(plain),
-        tasks: vec![task("t")],
-        traceparent: String::new(),
-    }));
+    scene.obey(Body::Launch(Launch { framework: Some(plain), tasks: vec![task("t")], ..Launch::default() }));
     let container = scene.launched[0].container_id.clone();
     let scene = scene.restart(vec![running(&container)]);
     assert!(scene.core.reregister().tasks.is_empty());
@@ -679,7 +679,12 @@ fn the_history_is_bounded() {
         let framework = Some(pb::FrameworkInfo { id: id.clone(), ..framework(&[]) });
         let mut bad = task("t");
         bad.command = None;
-        scene.obey(Body::Launch(Launch { framework, tasks: vec![bad], traceparent: String::new() }));
+        scene.obey(Body::Launch(Launch {
+            framework,
+            tasks: vec![bad],
+            traceparent: String::new(),
+            group_executor: None,
+        }));
         let status = scene.last();
         scene.obey(Body::Acknowledge(Acknowledge {
             framework_id: id,
