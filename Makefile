@@ -1,7 +1,7 @@
 # A thin index of commands; the work is in cargo and scripts/. CARGO_TARGET_DIR is respected.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help run setup test check fmt bench images up down logs proto-lock
+.PHONY: help run setup test check fmt bench load images up down logs proto-lock
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)$$/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -32,6 +32,18 @@ fmt: ## format the code
 bench: ## measure a release binary on this machine
 	cargo build --release --locked
 	cargo run --quiet --locked --package meshos-loadtest -- --binary $(TARGET)/release/meshos
+
+LOAD := $(TARGET)/release/meshos-loadtest --binary $(TARGET)/release/meshos
+
+load: ## measure a large cluster on this machine: a quarter of an hour, 16 GB
+	scripts/setup tests
+	cargo build --release --locked --package meshos --package meshos-loadtest
+	$(LOAD) --scenario cluster --agents 50000 --tasks 200000
+	$(LOAD) --scenario failover --agents 10000 --tasks 100000
+	$(LOAD) --scenario failover --agents 10000 --tasks 100000 --history 100000
+	$(LOAD) --scenario failover --agents 40000 --tasks 400000
+	$(LOAD) --scenario reconcile --agents 10000 --tasks 100000
+	$(LOAD) --scenario cluster --agents 10000 --streams 1 --fleets 4 --tasks 40000
 
 images: ## build the container images meshos and meshos-etcd
 	scripts/docker-engine start

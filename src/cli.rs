@@ -6,7 +6,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use meshos_allocator::AllocatorArgs;
 use meshos_app_scheduler::MarathonArgs;
 use meshos_gateway::GatewayArgs;
-use meshos_lb_controller::LbArgs;
+use meshos_lb_controller::{LbArgs, deploy::DeployArgs};
 use meshos_mesh::{
     config::{MeshArgs, TlsArgs},
     telemetry::LogFormat,
@@ -33,9 +33,12 @@ pub(crate) enum Command {
     /// Who gets what: offers, frameworks, tasks.
     Allocator(ServiceArgs<AllocatorArgs>),
     /// Keeps apps running.
-    AppScheduler(ServiceArgs<MarathonArgs>),
+    AppScheduler(Box<ServiceArgs<MarathonArgs>>),
     /// Publishes apps through HAProxy.
-    LbController(ServiceArgs<LbArgs>),
+    LbController(Box<ServiceArgs<LbArgs>>),
+    /// Works with the load balancer.
+    #[command(subcommand)]
+    Lb(LbCommand),
     /// One node.
     Agent(Box<AgentArgs>),
     /// The HTTP APIs.
@@ -54,11 +57,18 @@ impl Command {
             Self::Allocator(_) => "allocator",
             Self::AppScheduler(_) => "app-scheduler",
             Self::LbController(_) => "lb-controller",
+            Self::Lb(_) => "lb",
             Self::Agent(_) => "agent",
             Self::Gateway(_) => "gateway",
             Self::Supervisor(_) => "supervisor",
         }
     }
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum LbCommand {
+    /// Replaces an app by a new version of it without a failed request (blue/green).
+    Deploy(Box<DeployArgs>),
 }
 
 /// A service of the control plane that runs alone.

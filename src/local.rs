@@ -94,8 +94,9 @@ async fn start_control(
     }
     if arguments.lb {
         let settings: meshos_lb_controller::LbArgs = from_environment()?;
-        let config =
-            meshos_lb_controller::Config { listen: "lb-controller".to_owned(), groups: settings.group };
+        let dir = arguments.data_dir.join("lb");
+        let mut config = meshos_lb_controller::Config::new("lb-controller", settings, dir);
+        config.keep_haproxy = arguments.keep_tasks;
         meshos_lb_controller::start(env, Arc::clone(store), config).await?;
     }
     Ok(gateway)

@@ -12,6 +12,11 @@ use meshos_mesh::telemetry;
 
 use crate::cli::{Cli, Command};
 
+/// A third of a busy allocator's time went into the C library's: messages are many small pieces, made by one thread
+/// and freed by another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let findings = environment::check(variable_names(), &cli::known_variables());
     if !findings.unknown.is_empty() {
@@ -20,7 +25,7 @@ fn main() -> ExitCode {
             "unknown environment setting: {names}; `meshos help` lists the known ones"
         ));
     }
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(meshos_agent::config::mesos_forms(std::env::args_os()));
     if let Command::Supervisor(arguments) = &cli.command {
         // Small and single-threaded: no runtime, no telemetry.
         return meshos_agent::supervisor::main(&arguments.dir);

@@ -3,13 +3,20 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use meshos_agent::containerizer::process::{ProcessContainerizer, Settings};
+use meshos_agent::{
+    config::Recover,
+    containerizer::{
+        SharedContainerizer,
+        process::{ProcessContainerizer, Settings},
+    },
+};
+use meshos_lb_controller::deploy::DeployArgs;
 use meshos_mesh::{Env, config::MeshArgs};
 use meshos_store::SharedStore;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
-use crate::cli::{AgentArgs, Command};
+use crate::cli::{AgentArgs, Command, LbCommand};
 
 /// Longest time for an orderly end.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -43,6 +50,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
             part.serve(name, &handle.address).await
         }
         Command::AppScheduler(arguments) => {
+            let arguments = *arguments;
             let part = Part::open(name, &arguments.mesh).await?;
             let config =
                 meshos_app_scheduler::Config::from_args(&arguments.mesh, arguments.service, &part.instance);
@@ -50,11 +58,15 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
             part.serve(name, handle.address()).await
         }
         Command::LbController(arguments) => {
+            let arguments = *arguments;
             let part = Part::open(name, &arguments.mesh).await?;
-            let config = meshos_lb_controller::Config {
-                listen: arguments.mesh.listen.clone(),
-                groups: arguments.service.group,
-            };
+            let mut config = meshos_lb_controller::Config::new(
+                arguments.mesh.listen.clone(),
+                arguments.service,
+                "/run/meshos-lb",
+            );
+            // Connections outlive the controller: it may be an upgrade.
+            config.keep_haproxy = true;
             let handle = meshos_lb_controller::start(&part.env, part.store.clone(), config).await?;
             part.serve(name, &handle.address).await
         }
@@ -65,24 +77,58 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
             part.serve(name, &format!("{}, {}", handle.mesos_address, handle.marathon_address)).await
         }
         Command::Agent(arguments) => agent(*arguments).await,
+        Command::Lb(LbCommand::Deploy(arguments)) => deploy(&arguments).await,
         Command::Local(_) | Command::Supervisor(_) => anyhow::bail!("{name} is no service of its own"),
     }
+}
+
+#[allow(clippy::print_stdout, reason = "what was deployed is what the command answers")]
+async fn deploy(arguments: &DeployArgs) -> anyhow::Result<()> {
+    match meshos_lb_controller::deploy::run(arguments).await {
+        Ok(app) => println!("{app:#}"),
+        Err(error) => {
+            eprintln!("error: {error}");
+            // The statuses that scripts know from marathon-lb.
+            std::process::exit(i32::from(error.status()));
+        }
+    }
+    Ok(())
 }
 
 async fn agent(arguments: AgentArgs) -> anyhow::Result<()> {
     let stop = StopSignal::new()?;
     let env = Env::real(arguments.tls.transport()?);
+    if arguments.config.recover == Recover::Cleanup {
+        let containerizer = ProcessContainerizer::open(&env, &Settings::new(&arguments.config));
+        let containerizer: SharedContainerizer = Arc::new(containerizer);
+        meshos_agent::clean_up(&arguments.config, &containerizer).await?;
+        env.tasks.shutdown(DRAIN).await;
+        return Ok(());
+    }
     let handle = start_agent(&env, arguments.config).await?;
     let address = handle.http_address().map(|address| address.to_string());
     info!(address, "agent serving");
     let refused = tokio::select! {
         () = stop.wait() => None,
+        () = reconfigure(&handle) => None,
         reason = handle.refused() => Some(reason),
     };
     // A node's tasks outlive its agent: it may be an upgrade. One that may not stay ends them.
     handle.shutdown(refused.is_none()).await;
     env.tasks.shutdown(DRAIN).await;
     refused.map_or(Ok(()), |reason| Err(anyhow::anyhow!("the registry refused this agent: {reason}")))
+}
+
+/// Has the agent read its resources and attributes anew on every SIGHUP.
+async fn reconfigure(handle: &meshos_agent::Handle) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return std::future::pending().await };
+    while hangup.recv().await.is_some() {
+        match handle.reconfigure().await {
+            Ok(()) => info!("resources and attributes read anew"),
+            Err(error) => warn!(%error, "resources and attributes stay as they are"),
+        }
+    }
+    std::future::pending().await
 }
 
 /// Starts an agent that runs tasks as processes.

@@ -34,6 +34,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".")
         // The largest message by far, and rare: it must not make every command as large.
         .boxed(".meshos.allocator.v1.AllocatorMessage.body.apply_operation")
+        // As here: a change is mostly an offer, or what is used of something.
+        .boxed(".meshos.allocator.v1.Change.body.operation")
+        .boxed(".meshos.allocator.v1.Change.body.executor")
+        .boxed(".meshos.allocator.v1.Change.body.task")
+        // Most resources are no disks.
+        .boxed(".mesos.v1.Resource.disk")
         .include_file("modules.rs")
         .compile_fds_with_config(descriptors, config)?;
     Ok(())

@@ -1,44 +1,67 @@
-//! Measures `meshos local`: start, time to a running task, a thousand tasks, memory.
+//! Measures meshos: `meshos local` on one machine, the allocator's decisions, and a large cluster of real control
+//! services with simulated agents and frameworks.
 
+mod allocation;
+mod arguments;
+mod cluster;
+mod fleet;
+mod framework;
+mod load;
+mod local;
 mod memory;
-mod scenarios;
 mod statistics;
 
-use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::Parser;
 
-/// What to measure, and with which binary.
-#[derive(Parser, Debug)]
-struct Arguments {
-    /// The `meshos` binary.
-    #[arg(long, default_value = "target/release/meshos")]
-    binary: PathBuf,
-    /// Starts to measure.
-    #[arg(long, default_value_t = 20)]
-    starts: usize,
-    /// Apps to post one after the other.
-    #[arg(long, default_value_t = 100)]
-    apps: usize,
-    /// Instances of the one large app.
-    #[arg(long, default_value_t = 1000)]
-    instances: usize,
+use crate::arguments::{Arguments, Command, Scenario};
+
+/// As in `meshos`: the load comes from the same machine.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> anyhow::Result<()> {
+    let mut arguments = Arguments::parse();
+    if let Some(Command::Fleet(fleet)) = arguments.command.take() {
+        return fleet::child::main(fleet);
+    }
+    let size = std::fs::metadata(&arguments.binary)?.len();
+    show("| figure | value |\n| --- | --- |");
+    show(&format!("| size of the binary | {:.1} MiB |", statistics::mebibytes(size)));
+    for scenario in &arguments.scenario {
+        run(*scenario, &arguments)?;
+    }
+    Ok(())
+}
+
+fn run(scenario: Scenario, arguments: &Arguments) -> anyhow::Result<()> {
+    let binary = &arguments.binary;
+    let rows = match scenario {
+        Scenario::Start => local::starts(binary, arguments.starts)?,
+        Scenario::Posts => local::posts(binary, arguments.apps)?,
+        Scenario::Thousand => local::thousand(binary, arguments.instances)?,
+        Scenario::Allocation => return allocation::rows(arguments.agents, show),
+        // Rows are shown as they come: these take minutes.
+        Scenario::Cluster => return load::blocking(load::cluster::run(arguments)),
+        Scenario::Failover => return load::blocking(load::failover::run(arguments)),
+        Scenario::Reconcile => return load::blocking(load::reconcile::run(arguments)),
+    };
+    rows.iter().for_each(|row| show(row));
+    Ok(())
 }
 
 #[allow(clippy::print_stdout, reason = "the table is what this program is for")]
-fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
-    let size = std::fs::metadata(&arguments.binary)?.len();
-    println!("| figure | value |\n| --- | --- |");
-    println!("| size of the binary | {:.1} MiB |", statistics::mebibytes(size));
-    for row in scenarios::starts(&arguments.binary, arguments.starts)? {
-        println!("{row}");
+pub(crate) fn show(row: &str) {
+    println!("{row}");
+}
+
+/// What is worth knowing and no figure; the first few times.
+#[allow(clippy::print_stderr, reason = "beside the table")]
+pub(crate) fn note(text: &str) {
+    static NOTES: AtomicUsize = AtomicUsize::new(0);
+    const MOST: usize = 20;
+    if NOTES.fetch_add(1, Ordering::Relaxed) < MOST {
+        eprintln!("{text}");
     }
-    for row in scenarios::posts(&arguments.binary, arguments.apps)? {
-        println!("{row}");
-    }
-    for row in scenarios::thousand(&arguments.binary, arguments.instances)? {
-        println!("{row}");
-    }
-    Ok(())
 }

@@ -60,7 +60,8 @@ impl Project {
         // A limit, so that a stuck engine fails the test instead of stopping it for ever.
         let mut command = Command::new("timeout");
         command.arg("180").arg(script("compose")).args(["-p", &self.name]).args(arguments);
-        for port in ["MARATHON", "MESOS", "AGENT_A", "AGENT_B"] {
+        let lb = ["LB_HTTP", "LB_HTTPS", "LB_ADMIN", "LB_APP_ID"];
+        for port in ["MARATHON", "MESOS", "AGENT_A", "AGENT_B"].into_iter().chain(lb) {
             command.env(format!("PUBLISH_{port}_PORT"), "");
         }
         command.output().expect("scripts/compose can be run")

@@ -1,6 +1,9 @@
 //! What these tests share.
 
-use std::ops::Deref;
+use std::{
+    ops::Deref,
+    sync::atomic::{AtomicU16, Ordering},
+};
 
 use meshos_testing::{Http, Local, LocalCluster, Response, wait::until_blocking};
 use serde_json::{Value, json};
@@ -39,9 +42,24 @@ pub(crate) fn racks(names: &[&str]) -> Cluster {
 }
 
 pub(crate) fn cluster_of(arguments: &[&str]) -> Cluster {
+    cluster_with(arguments, &[])
+}
+
+/// Ports that no other test's tasks listen on.
+pub(crate) fn cluster_with_own_ports() -> Cluster {
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    let from = NEXT.fetch_add(50, Ordering::Relaxed);
+    cluster_of(&["--resources", &format!("cpus:4;mem:4096;disk:1000;ports:[{from}-{}]", from + 49)])
+}
+
+/// With settings in the environment.
+pub(crate) fn cluster_with(arguments: &[&str], environment: &[(&str, &str)]) -> Cluster {
     let dir = tempfile::tempdir().unwrap();
     let program = env!("CARGO_BIN_EXE_meshos");
-    let local = LocalCluster::new(program, &dir.path().join("data")).with(arguments).start();
+    let cluster = LocalCluster::new(program, &dir.path().join("data")).with(arguments);
+    let local = cluster.start_with(|command| {
+        command.envs(environment.iter().copied());
+    });
     Cluster { local, _dir: dir }
 }
 
@@ -60,6 +78,10 @@ pub(crate) fn huge(id: &str) -> Value {
 }
 
 impl Cluster {
+    pub(crate) fn mesos(&self) -> &Http {
+        &self.local.mesos
+    }
+
     pub(crate) fn ask(&self, method: &str, path: &str, body: &Value) -> Response {
         self.json(method, path, body).unwrap()
     }

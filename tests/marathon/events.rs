@@ -22,6 +22,7 @@ fn marathon_c02_c83_c84_c85_c86_the_life_of_an_app_is_told() {
     let of_this = |data: &Value| data["id"] == deployment.as_str();
     ends.event("deployment_success", of_this);
     let posted = all.event("api_post_event", |_| true);
+    assert_eq!(posted.data["clientIp"], "127.0.0.1");
     assert_eq!(
         (&posted.data["uri"], &posted.data["appDefinition"]["id"]),
         (&json!("/v2/apps"), &json!("/a"))

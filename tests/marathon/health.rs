@@ -1,4 +1,4 @@
-//! Health checks that the scheduler runs.
+//! Health checks that the scheduler runs, and those that agents run.
 
 use std::{
     io::{Read, Write},
@@ -10,7 +10,8 @@ use std::{
 };
 
 use crate::{
-    common::{c, cluster, ids},
+    common::{c, cluster, cluster_with_own_ports, ids},
+    servers::Status,
     stream::Stream,
 };
 use meshos_testing::wait::until_blocking;
@@ -148,4 +149,34 @@ fn tcp_checks_connect_and_a_port_index_must_be_there() {
     let refused = marathon.ask("POST", "/v2/apps", &nowhere);
     assert_eq!(refused.status, 422);
     assert!(refused.text().contains("Health check port indices must address an element"));
+}
+
+#[test]
+fn agents_make_the_checks_of_their_tasks() {
+    let marathon = cluster_with_own_ports();
+    let files = tempfile::tempdir().unwrap();
+    let flag = files.path().join("up");
+    let check = json!({
+        "protocol": "COMMAND", "command": {"value": format!("test -e {}", flag.display())}, "delaySeconds": 0,
+        "intervalSeconds": 1, "gracePeriodSeconds": 300, "maxConsecutiveFailures": 2,
+    });
+    marathon.create(&c("/a", json!({"healthChecks": [check]})));
+    let app = marathon.app("/a", |app| app["tasksRunning"] == 1);
+    assert_eq!((&app["tasksHealthy"], app["deployments"].as_array().unwrap().len()), (&json!(0), 1));
+    std::fs::write(&flag, "").unwrap();
+    let app = marathon.app("/a", |app| app["tasksHealthy"] == 1 && app["deployments"] == json!([]));
+    assert_eq!(app["tasks"][0]["healthCheckResults"][0]["alive"], true);
+    assert_eq!(app["healthChecks"][0]["command"]["value"], format!("test -e {}", flag.display()));
+    let old = ids(&app)[0].clone();
+    std::fs::remove_file(&flag).unwrap();
+    let next = marathon.app("/a", |app| app["tasksRunning"] == 1 && ids(app)[0] != old);
+    assert!(ids(&next)[0].ends_with("._app.2"));
+
+    let status = Status::new(200);
+    let check = json!({"protocol": "MESOS_HTTP", "path": "/", "delaySeconds": 0, "intervalSeconds": 1});
+    marathon.create(&c("/b", json!({"cmd": status.cmd("1"), "healthChecks": [check]})));
+    marathon.app("/b", |app| app["tasksHealthy"] == 1 && app["deployments"] == json!([]));
+    let two = json!({"healthChecks": [{"protocol": "MESOS_TCP"}, {"protocol": "MESOS_HTTP"}]});
+    let refused = marathon.ask("POST", "/v2/apps", &c("/c", two));
+    assert!(refused.text().contains("at most one Mesos health check"), "{}", refused.text());
 }

@@ -5,6 +5,7 @@
 
 mod changes;
 mod common;
+mod courses;
 mod definitions;
 mod deployments;
 mod events;
@@ -12,8 +13,12 @@ mod groups;
 mod health;
 mod kills;
 mod leader;
+mod openapi;
 mod placement;
 mod queries;
 mod queue;
+mod readiness;
+mod secrets;
+mod servers;
 mod stream;
 mod tasks;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::common::{Cluster, c, declined, ids, racks};
+use crate::common::{Cluster, c, cluster_with, declined, ids, racks};
 use serde_json::json;
 
 /// How many tasks of the app each agent has.
@@ -50,4 +50,36 @@ fn marathon_c73_c74_operators() {
     marathon.run(&with("/unlike", json!(["nosuch", "UNLIKE", "x"]), 1));
     marathon.run(&with("/spread", json!(["rack", "GROUP_BY", "2"]), 5));
     assert_eq!(by_agent(&marathon, "/spread"), [2, 3], "c74");
+}
+
+#[test]
+fn agents_with_gpus_are_kept_for_what_needs_them() {
+    let resources = ["--resources", "cpus:4;mem:4096;disk:1000;gpus:2;ports:[31000-31100]"];
+    let marathon = cluster_with(&resources, &[("MARATHON_ENABLE_FEATURES", "gpu_resources")]);
+    marathon.create(&c("/plain", json!({})));
+    marathon.queued("/plain", |entry| declined(entry, "DeclinedScarceResources") > 0);
+    let label = json!({"labels": {"GPU_SCHEDULING_BEHAVIOR": "unrestricted"}});
+    marathon.run(&c("/labelled", label));
+    let open =
+        [("MARATHON_ENABLE_FEATURES", "gpu_resources"), ("MARATHON_GPU_SCHEDULING_BEHAVIOR", "unrestricted")];
+    cluster_with(&resources, &open).run(&c("/plain", json!({})));
+}
+
+#[test]
+fn both_of_two_apps_start_at_once_where_first_fit_places_one() {
+    let marathon = crate::common::cluster_of(&[
+        "--agents",
+        "2",
+        "--resources",
+        "cpus:1.5;mem:5120;disk:1000;ports:[31000-31100]",
+        "--resources",
+        "cpus:2;mem:2048;disk:1000;ports:[31000-31100]",
+    ]);
+    let group = json!({"id": "/g", "apps": [
+        {"id": "b", "cmd": "sleep 1000", "cpus": 1, "mem": 2048},
+        {"id": "a", "cmd": "sleep 1000", "cpus": 2, "mem": 1024},
+    ]});
+    assert_eq!(marathon.ask("POST", "/v2/groups", &group).status, 201);
+    marathon.settled("/g/a", 1);
+    marathon.settled("/g/b", 1);
 }

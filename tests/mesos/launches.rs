@@ -1,8 +1,8 @@
-//! What an ACCEPT does: lines 27 to 30.
+//! What an ACCEPT does: lines 27 to 31.
 
 use serde_json::{Value, json};
 
-use crate::support::{Framework, amount, cluster, info, sized, task};
+use crate::support::{Framework, amount, cluster, info, scalar, sized, task};
 
 /// Asserts that the master itself refused, and returns the status.
 fn refused(framework: &mut Framework, task: &str, state: &str, reason: &str) -> Value {
@@ -71,5 +71,35 @@ fn mesos_c29_c30_each_task_of_a_launch_stands_for_itself() {
     let tasks = meshos.mesos.get("/tasks?task_id=twice").unwrap().json();
     assert_eq!(tasks["tasks"].as_array().unwrap().len(), 1);
     assert_eq!(tasks["tasks"][0]["state"], "TASK_RUNNING");
+    assert!(meshos.terminate().success());
+}
+
+#[test]
+fn mesos_c31_a_group_with_one_invalid_task_is_refused_as_a_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let meshos = cluster(dir.path(), "cpus:2").start();
+    let mut framework = Framework::subscribe(&meshos.mesos, &info(json!({})));
+    let offer = framework.offer();
+    let executor = json!({"type": "DEFAULT", "executor_id": {"value": "e"}, "framework_id": {"value": framework.id},
+        "resources": [scalar("cpus", 0.1), scalar("mem", 32.0), scalar("disk", 32.0)]});
+    let mut wrong = task(&offer, "wrong", "true");
+    wrong["agent_id"] = json!({"value": "elsewhere"});
+    let tasks = [task(&offer, "good", "true"), wrong];
+    let group = json!({"type": "LAUNCH_GROUP",
+        "launch_group": {"executor": executor, "task_group": {"tasks": tasks}}});
+    let filters = json!({"refuse_seconds": 0});
+    framework.tell("ACCEPT", json!({"offer_ids": [offer["id"]], "operations": [group], "filters": filters}));
+    for task in ["good", "wrong"] {
+        let status = refused(&mut framework, task, "TASK_ERROR", "REASON_TASK_GROUP_INVALID");
+        let message = status["message"].as_str().unwrap();
+        assert!(
+            message.starts_with("Task 'wrong' is invalid: Task uses invalid agent elsewhere"),
+            "{message}"
+        );
+    }
+    let again = framework.offer();
+    assert_eq!(amount(&again, "cpus"), 2.0, "nothing is held");
+    let executors = meshos.mesos.get("/frameworks").unwrap().json()["frameworks"][0]["executors"].clone();
+    assert_eq!(executors, json!([]));
     assert!(meshos.terminate().success());
 }

@@ -2,12 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod agent_needs;
+mod clients;
+mod containers;
+mod endpoints;
+mod executors;
 mod frameworks;
 mod launches;
 mod offers;
 mod operators;
-mod pymesos;
 mod reconcile;
+mod replicas;
 mod settings;
 mod support;
 mod tasks;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Framework, QUIET, amount, cluster, info, open, sized, task};
+use crate::support::{Framework, QUIET, amount, cluster, info, open, scalar, sized, task};
 
 #[allow(clippy::disallowed_methods, reason = "a real process is waited for in real time")]
 fn now() -> Instant {
@@ -135,5 +135,48 @@ fn mesos_c64_a_framework_of_one_role_sees_no_allocation_info() {
     let text = "'FrameworkInfo.roles' must not be set when the framework is not MULTI_ROLE capable";
     assert_eq!(error, json!({"type": "ERROR", "error": {"message": text}}));
     assert_eq!(refused.event(Duration::from_secs(20)).unwrap(), None);
+    assert!(meshos.terminate().success());
+}
+
+/// A task that leaves nothing of its agent that is worth an offer.
+fn filling(offer: &Value, id: &str) -> Value {
+    let mut task = task(offer, id, "sleep 1000");
+    task["resources"] = json!([scalar("cpus", 1.0), scalar("mem", 1024.0)]);
+    task
+}
+
+#[test]
+fn mesos_c22_over_many_agents_who_holds_less_is_offered_first() {
+    const AGENTS: usize = 7;
+    let dir = tempfile::tempdir().unwrap();
+    let more = ["--resources", "cpus:1;mem:1024;disk:1024;ports:[31000-31099]"].repeat(AGENTS - 1);
+    let meshos = cluster(dir.path(), "cpus:1").with(&["--agents", "7"]).with(&more).start();
+    let take = |framework: &mut Framework, offer: &Value, id: &str| {
+        framework.accept(&[offer["id"].clone()], &[filling(offer, id)], 3600.0);
+        framework.until(id, "TASK_RUNNING");
+    };
+    let long = || json!({"refuse_seconds": 3600});
+    let mut rich = Framework::subscribe(&meshos.mesos, &info(json!({"name": "rich"})));
+    let offers: Vec<Value> = (0..AGENTS).map(|_| rich.offer()).collect();
+    // It takes five agents, and leaves two to the other one, which takes one of them.
+    for (number, offer) in offers[..5].iter().enumerate() {
+        take(&mut rich, offer, &format!("rich-{number}"));
+    }
+    offers[5..].iter().for_each(|offer| rich.decline(offer, long()));
+    let mut poor = Framework::subscribe(&meshos.mesos, &info(json!({"name": "poor"})));
+    let (first, second) = (poor.offer(), poor.offer());
+    take(&mut poor, &first, "poor-0");
+    poor.decline(&second, long());
+
+    // Whatever becomes free goes to the poorer one first, agent by agent.
+    for number in 0..2 {
+        let id = format!("rich-{number}");
+        rich.kill(&id);
+        rich.until(&id, "TASK_KILLED");
+        let offer = poor.offer();
+        assert_eq!(amount(&offer, "cpus"), 1.0);
+        rich.none("OFFERS", QUIET);
+        take(&mut poor, &offer, &format!("poor-{}", number + 1));
+    }
     assert!(meshos.terminate().success());
 }

@@ -97,3 +97,49 @@ fn mesos_c45_of_an_agent_that_has_not_returned_nothing_is_said() {
     assert_eq!((&status["state"], &status["task_id"]["value"]), (&json!("TASK_RUNNING"), &json!("t")));
     assert!(meshos.terminate().success());
 }
+
+#[test]
+fn mesos_c45_of_an_agent_that_does_not_return_it_is_said_in_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut one = cluster(dir.path(), "cpus:1");
+    let two =
+        one.clone().with(&["--agents", "2", "--resources", "cpus:2;mem:64;disk:64;ports:[31200-31299]"]);
+    let meshos = two.start();
+    let about = info(json!({"failover_timeout": 3600, "checkpoint": true}));
+    let mut framework = Framework::subscribe(&meshos.mesos, &about);
+    let mut offer = framework.offer();
+    while amount(&offer, "cpus") != 2.0 {
+        offer = framework.offer();
+    }
+    framework.launch(&offer, &[task(&offer, "t", "sleep 1000")]);
+    framework.until("t", "TASK_RUNNING");
+    let mut known = about.clone();
+    known["id"] = json!({"value": framework.id});
+    meshos.kill_9();
+    drop(framework);
+
+    // Asked once, while it may still come back.
+    for (name, value) in [("MESOS_AGENT_PING_TIMEOUT", "2secs"), ("MESOS_MAX_AGENT_PING_TIMEOUTS", "2")] {
+        one.environment.push((name.to_owned(), value.to_owned()));
+    }
+    let meshos = one.start();
+    let mut framework = Framework::subscribe(&meshos.mesos, &known);
+    let question = json!({"tasks": [{"task_id": {"value": "t"}, "agent_id": offer["agent_id"]}]});
+    framework.tell("RECONCILE", question.clone());
+    let status = framework.update();
+    assert_eq!((&status["state"], &status["task_id"]["value"]), (&json!("TASK_UNREACHABLE"), &json!("t")));
+    assert_eq!(status["reason"], "REASON_RECONCILIATION");
+    assert!(status["unreachable_time"].is_object(), "{status}");
+    meshos.kill_9();
+    drop(framework);
+
+    // It returns all the same.
+    let meshos = two.start();
+    let mut framework = Framework::subscribe(&meshos.mesos, &known);
+    eventually("the task is back", || {
+        framework.tell("RECONCILE", question.clone());
+        let status = framework.update();
+        if status["state"] == "TASK_RUNNING" { Ok(()) } else { Err(status) }
+    });
+    assert!(meshos.terminate().success());
+}

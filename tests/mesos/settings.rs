@@ -3,7 +3,7 @@
 use meshos_testing::{Local, Response};
 use serde_json::{Value, json};
 
-use crate::support::{Framework, QUIET, amount, cluster, eventually, info, scalar};
+use crate::support::{Framework, QUIET, amount, cluster, eventually, info, scalar, sized};
 
 fn operator(meshos: &Local, kind: &str, part: Value) -> Response {
     let call = json!({"type": kind, kind.to_lowercase(): part});
@@ -70,6 +70,12 @@ fn mesos_c24_c26_a_limit_holds_and_a_wrong_quota_is_refused() {
     let offer = framework.offer();
     assert_eq!(amount(&offer, "cpus"), 2.0);
     framework.none("OFFERS", QUIET);
+    framework.launch(&offer, &[sized(&offer, "t", "sleep 1000", 2.0)]);
+    framework.until("t", "TASK_RUNNING");
+    // What is left of the agent comes without cpus, though two are free.
+    let rest = framework.offer();
+    assert_eq!((amount(&rest, "cpus"), amount(&rest, "mem")), (0.0, 992.0));
+    framework.none("OFFERS", QUIET);
     assert!(meshos.terminate().success());
 }
 
@@ -92,7 +98,8 @@ fn mesos_c65_c66_a_reservation_takes_offers_back_and_a_volume_is_not_unreserved(
     assert_eq!(framework.next("RESCIND")["rescind"]["offer_id"], offer["id"]);
     let slave = |key: &str| meshos.mesos.get("/slaves").unwrap().json()["slaves"][0][key].clone();
     assert_eq!(slave("reserved_resources")["eng"]["cpus"], 3.0);
-    assert_eq!(amount(&framework.offer(), "cpus"), 1.0, "the rest");
+    let rest = framework.offer();
+    assert_eq!(amount(&rest, "cpus"), 1.0, "the rest");
 
     let mut volume = disk.clone();
     volume["disk"] = json!({"persistence": {"id": "v1"}, "volume": {"container_path": "data", "mode": "RW"}});
@@ -112,6 +119,15 @@ fn mesos_c65_c66_a_reservation_takes_offers_back_and_a_volume_is_not_unreserved(
         let disk = slave("unreserved_resources")["disk"].clone();
         if disk == json!(1024.0) { Ok(()) } else { Err(disk) }
     });
+
+    // What tasks use cannot be reserved.
+    framework.launch(&rest, &[sized(&rest, "t", "sleep 1000", 1.0)]);
+    framework.until("t", "TASK_RUNNING");
+    let before = slave("reserved_resources");
+    let more = json!([reserved(scalar("cpus", 1.0))]).to_string();
+    let refused = form(&meshos, "/reserve", &[("slaveId", &agent), ("resources", &more)]);
+    assert_eq!(refused.status, 409, "{}", refused.text());
+    assert_eq!(slave("reserved_resources"), before);
     assert!(meshos.terminate().success());
 }
 

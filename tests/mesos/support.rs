@@ -72,6 +72,11 @@ impl Framework {
         Self { mesos: mesos.clone(), id, stream_id, events, aside: VecDeque::new(), offers: VecDeque::new() }
     }
 
+    /// Sends what follows to another gateway than that of the event stream.
+    pub(crate) fn calls_go_to(&mut self, mesos: &Http) {
+        self.mesos = mesos.clone();
+    }
+
     /// Sends a call of this type with the framework's id, and `part` as its body.
     pub(crate) fn call(&self, kind: &str, part: Value) -> Response {
         self.call_with(kind, part, &[JSON, ("Mesos-Stream-Id", &self.stream_id)])

@@ -41,12 +41,18 @@ impl<T: Clone + Send + 'static> Feed<T> {
     /// snapshot and this call: in the owner's task.
     #[must_use]
     pub fn subscribe(&self, snapshot: T) -> FeedStream<T> {
+        self.subscribe_parts(vec![snapshot])
+    }
+
+    /// As [`Feed::subscribe`], for a snapshot that is too large for one message.
+    #[must_use]
+    pub fn subscribe_parts(&self, snapshot: Vec<T>) -> FeedStream<T> {
         let changes = BroadcastStream::new(self.sender.subscribe()).map(|change| {
             change.map_err(|BroadcastStreamRecvError::Lagged(missed)| {
                 Status::aborted(format!("reader too slow: missed {missed} changes; subscribe again"))
             })
         });
-        FeedStream(Box::pin(stream::once(async { Ok(snapshot) }).chain(changes)))
+        FeedStream(Box::pin(stream::iter(snapshot.into_iter().map(Ok)).chain(changes)))
     }
 }
 

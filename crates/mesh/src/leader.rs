@@ -5,17 +5,21 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures::{StreamExt, stream::FuturesUnordered};
 use meshos_proto::meshos::registry::v1::Leader;
 use meshos_store::{Campaign, Fence, KeyValue, LeaseId, SharedStore, leader_key};
 use prost::Message;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, interval, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tracing::{info, warn};
 
 use crate::{Backoff, Env, LeaderInfo, connect, follow_leader};
 
-/// A standby's second try to reach a leader whose connection broke may take this long.
+/// A standby's try to reach a leader whose connection broke may take this long before the next.
 const RECONNECT: Duration = Duration::from_millis(300);
 
 /// What a process offers as a leader of one service.
@@ -123,19 +127,28 @@ impl Runner {
         let _ = timeout(RECONNECT, self.store.revoke(lease)).await;
     }
 
-    /// Keeps the lease alive; returns once it is lost, or may be.
+    /// Keeps the lease alive; returns once it is lost, or may be. A try does not wait for the one before it: on a busy
+    /// machine answers are late, and a late one counts from when it was asked for.
     async fn hold_lease(&self, lease: LeaseId) {
-        let interval = self.candidate.ttl / 4;
-        let mut kept = tokio::time::Instant::now();
+        let ttl = self.candidate.ttl;
+        let mut ticks = interval(ttl / 4);
+        let mut kept = Instant::now();
+        let mut tries = FuturesUnordered::new();
         loop {
-            tokio::time::sleep(interval).await;
-            match timeout(interval, self.store.keep_alive(lease)).await {
-                Ok(Ok(())) => kept = tokio::time::Instant::now(),
-                Ok(Err(error)) if !error.retryable() => return,
-                Ok(Err(_)) | Err(_) => {}
-            }
-            if kept.elapsed() >= self.candidate.ttl {
-                return;
+            tokio::select! {
+                biased;
+                Some((asked, answer)) = tries.next() => match answer {
+                    Ok(Ok(())) => kept = kept.max(asked),
+                    Ok(Err(error)) if !meshos_store::Error::retryable(&error) => return,
+                    Ok(Err(_)) | Err(_) => {}
+                },
+                _ = ticks.tick() => {
+                    if kept.elapsed() >= ttl {
+                        return;
+                    }
+                    let asked = Instant::now();
+                    tries.push(async move { (asked, timeout(ttl, self.store.keep_alive(lease)).await) });
+                }
             }
         }
     }
@@ -197,14 +210,17 @@ impl Runner {
         let _ = leader.wait_for(|leader| leader.as_ref().is_none_or(|leader| leader.epoch != epoch)).await;
     }
 
-    /// Holds a connection to the leader; returns once it broke and a second one could not be made.
+    /// Holds a connection to the leader; returns once it broke and a second one was refused. A leader that only takes
+    /// its time is busy, or cut off: its lease tells which.
     async fn unreachable(&self, address: &str) {
         loop {
-            if let Ok(Ok(())) = timeout(RECONNECT, self.watch_health(address, true)).await {
-                let _ = self.watch_health(address, false).await;
-                continue;
+            match timeout(RECONNECT, self.watch_health(address, true)).await {
+                Ok(Ok(())) => {
+                    let _ = self.watch_health(address, false).await;
+                }
+                Ok(Err(_)) => return,
+                Err(_) => {}
             }
-            return;
         }
     }
 

@@ -11,6 +11,7 @@ pub mod discovery;
 pub mod env;
 pub mod feed;
 pub mod leader;
+pub mod logging;
 pub mod metrics;
 pub mod rng;
 pub mod server;
@@ -26,6 +27,7 @@ pub use discovery::{InstanceInfo, LeaderInfo, follow_instances, follow_leader, r
 pub use env::Env;
 pub use feed::{Feed, FeedStream};
 pub use leader::{Candidate, Leadership, Role};
+pub use logging::LoggingLevel;
 pub use metrics::Metrics;
 pub use rng::Rng;
 pub use server::{Serving, serve};

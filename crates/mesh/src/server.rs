@@ -7,6 +7,10 @@ use tracing::{debug, error};
 
 use crate::{Env, Listener, channel::KEEP_ALIVE, trace::ExtractLayer};
 
+/// Streams on one connection. Services share one for all they have to say: a gateway has a stream open for every
+/// framework and more for their calls, so hyper's default of 200 would stop them for ever.
+const MAX_STREAMS: u32 = 1 << 16;
+
 /// A running server.
 #[derive(Clone, Debug)]
 pub struct Serving {
@@ -46,6 +50,7 @@ pub async fn serve(env: &Env, name: &'static str, listener: Listener, routes: Ro
             .http2_keepalive_timeout(Some(KEEP_ALIVE))
             .initial_stream_window_size(1 << 20)
             .initial_connection_window_size(4 << 20)
+            .max_concurrent_streams(MAX_STREAMS)
             .layer(ExtractLayer)
             .add_routes(routes)
             .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())

@@ -1,7 +1,8 @@
 //! Named background tasks that shutdown waits for.
 
-use std::{future::Future, time::Duration};
+use std::{any::Any, future::Future, panic::AssertUnwindSafe, time::Duration};
 
+use futures::FutureExt;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, debug, error, warn};
 
@@ -48,16 +49,15 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
     {
         let span = tracing::debug_span!("task", task = name);
-        #[allow(clippy::disallowed_methods, reason = "the one place that spawns")]
-        let handle = tokio::spawn(self.tracker.track_future(work.instrument(span)));
-        #[allow(clippy::disallowed_methods, reason = "the one place that spawns")]
-        tokio::spawn(self.tracker.track_future(async move {
-            if let Err(failure) = handle.await
-                && failure.is_panic()
-            {
-                error!(task = name, error = %failure, "task panicked");
+        // Not a second task that waits for this one: there is one for each agent.
+        let guarded = async move {
+            // What a panic left half done is dropped with the task; what tasks share, they guard by themselves.
+            if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
+                error!(task = name, error = text_of(panic.as_ref()), "task panicked");
             }
-        }));
+        };
+        #[allow(clippy::disallowed_methods, reason = "the one place that spawns")]
+        tokio::spawn(self.tracker.track_future(guarded.instrument(span)));
     }
 
     /// Cancelled once the set stops.
@@ -81,4 +81,10 @@ impl Tasks {
         }
         ended
     }
+}
+
+/// What a panic says.
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message")
 }

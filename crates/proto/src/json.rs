@@ -67,6 +67,9 @@ pub enum JsonError {
     /// Required fields are absent; their dotted names.
     #[error("Missing required fields: {}", .0.join(", "))]
     Missing(Vec<String>),
+    /// See [`ProtobufError::TooMuch`](crate::ProtobufError::TooMuch).
+    #[error("more messages than one body may hold")]
+    TooMuch,
     /// The message is nested deeper than the decoder follows.
     #[error("{0}")]
     Protobuf(String),

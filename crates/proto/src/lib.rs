@@ -1,11 +1,12 @@
 //! Generated messages, clients and servers of the public Mesos APIs ([`mesos`]) and of the services of the
 //! mesh ([`meshos`]), and what every user of these messages on HTTP needs: the JSON form that Mesos gives
 //! them ([`json`]), the decoding of protobuf bodies with the check for required fields ([`decode`]) and the
-//! framing of event streams ([`recordio`]).
+//! framing of event streams ([`recordio`]); [`call`] puts them together for calls.
 //!
 //! The `.proto` files are compiled by the build script. `proto/lock/descriptors.bin` freezes what has been
 //! published: the test `lock` fails on a change that would break a peer of another version.
 
+pub mod call;
 pub mod json;
 pub mod recordio;
 

@@ -49,7 +49,7 @@ pub(crate) struct Field {
     /// Whether an integer has 32 bits only.
     pub(crate) narrow: bool,
     pub(crate) shape: Shape,
-    /// The JSON text of the explicit default, where Mesos prints it for an unset field.
+    /// What Mesos prints for an unset field: the JSON text of an explicit default, or an empty list.
     pub(crate) printed_default: Option<Vec<u8>>,
     /// The JSON text of the value that an absent scalar stands for.
     pub(crate) absent: Vec<u8>,

@@ -10,10 +10,11 @@ use tokio::sync::{mpsc, oneshot};
 use crate::SharedStore;
 use crate::election::Fence;
 use crate::error::{Error, Result};
-use crate::model::{MAX_TXN_BYTES, MAX_TXN_OPS, Op, Revision, Txn, TxnOutcome};
+use crate::model::{Compare, MAX_TXN_BYTES, MAX_TXN_OPS, Op, Revision, Txn, TxnOutcome};
 
-/// Bytes left for the fence's compare.
+/// Bytes left for the fence's compare, and for each compare of a submission.
 const FENCE_BYTES: usize = 4096;
+const COMPARE_BYTES: usize = 64;
 
 /// Takes writes in. A clone submits to the same queue.
 #[derive(Debug, Clone)]
@@ -35,8 +36,9 @@ pub struct BatchRunner {
 
 #[derive(Debug)]
 struct Submission {
+    compares: Vec<Compare>,
     ops: Vec<Op>,
-    answer: oneshot::Sender<Result<Revision>>,
+    answer: oneshot::Sender<Result<TxnOutcome>>,
 }
 
 /// A writer whose transactions are guarded by `fence`; at most `capacity` submissions queue, further callers
@@ -53,14 +55,23 @@ impl BatchWriter {
     ///
     /// Submissions are applied in order. Fails with [`Error::Fenced`] when the fence no longer holds.
     pub async fn submit(&self, ops: Vec<Op>) -> Result<Revision> {
-        let txn = Txn { compares: Vec::new(), ops };
+        match self.submit_txn(Txn { compares: Vec::new(), ops }).await? {
+            TxnOutcome::Committed(revision) => Ok(revision),
+            TxnOutcome::Refused => Err(refused_without_compares()),
+        }
+    }
+
+    /// As [`BatchWriter::submit`], for a transaction with compares of its own: it is refused by itself, and does not
+    /// hurt those that it shares a transaction with.
+    pub async fn submit_txn(&self, txn: Txn) -> Result<TxnOutcome> {
         txn.validate()?;
-        let size = bytes(&txn.ops);
+        let size = bytes(&txn);
         if size > MAX_TXN_BYTES - FENCE_BYTES {
             return Err(Error::TxnTooLarge { size, limit: MAX_TXN_BYTES - FENCE_BYTES });
         }
         let (answer, answered) = oneshot::channel();
-        self.queue.send(Submission { ops: txn.ops, answer }).await.map_err(|_| self.ended())?;
+        let submission = Submission { compares: txn.compares, ops: txn.ops, answer };
+        self.queue.send(submission).await.map_err(|_| self.ended())?;
         answered.await.map_err(|_| self.ended())?
     }
 
@@ -109,12 +120,14 @@ impl BatchRunner {
         let mut size = 0;
         let mut wide = false;
         while let Some(next) = self.waiting.front() {
-            let more = bytes(&next.ops);
+            let more = next.bytes();
             let fits = keys.len() + next.ops.len() <= MAX_TXN_OPS
                 && size + more <= MAX_TXN_BYTES - FENCE_BYTES
                 && !(wide || is_wide(&next.ops))
-                // Two writes of one key cannot share a transaction: the later one starts the next group.
-                && !next.ops.iter().any(|op| keys.contains(op.key()));
+                // Two writes of one key cannot share a transaction, nor can a write and what depends on it: the later
+                // one starts the next group.
+                && !next.ops.iter().any(|op| keys.contains(op.key()))
+                && !next.compares.iter().any(|compare| keys.contains(compare.key()));
             if !group.is_empty() && !fits {
                 break;
             }
@@ -128,35 +141,49 @@ impl BatchRunner {
 
     /// Writes a group and answers it; fails only when the fence no longer holds.
     async fn write(&self, group: Vec<Submission>) -> Result<()> {
-        let ops = group.iter().flat_map(|submission| submission.ops.iter().cloned()).collect();
-        let result = self.commit(ops).await;
+        let result = self.commit(&group).await;
         let alone = group.len() == 1;
+        let compared = group.iter().any(|submission| !submission.compares.is_empty());
         match result {
             // What is wrong with one submission must not hurt the others: each goes by itself.
-            Err(ref error) if !alone && concerns_one(error) => {
-                for submission in group {
-                    let result = self.commit(submission.ops.clone()).await;
-                    answer(submission, result)?;
-                }
-                Ok(())
+            Err(ref error) if !alone && concerns_one(error) => self.write_each(group).await,
+            Ok(TxnOutcome::Refused) if !alone && compared => self.write_each(group).await,
+            result => {
+                let result = self.checked(result, compared).await;
+                group.into_iter().try_for_each(|submission| answer(submission, result.clone()))
             }
-            result => group.into_iter().try_for_each(|submission| answer(submission, result.clone())),
         }
     }
 
-    async fn commit(&self, ops: Vec<Op>) -> Result<Revision> {
-        let mut txn = Txn { compares: Vec::new(), ops };
+    async fn write_each(&self, group: Vec<Submission>) -> Result<()> {
+        for submission in group {
+            let result = self.commit(std::slice::from_ref(&submission)).await;
+            let result = self.checked(result, !submission.compares.is_empty()).await;
+            answer(submission, result)?;
+        }
+        Ok(())
+    }
+
+    /// Tells a refusal by the fence from one by a submission's own compares.
+    async fn checked(&self, result: Result<TxnOutcome>, compared: bool) -> Result<TxnOutcome> {
+        match (result, &self.fence) {
+            (Ok(TxnOutcome::Refused), Some(fence)) if compared && fence.holds(&*self.store).await? => {
+                Ok(TxnOutcome::Refused)
+            }
+            (Ok(TxnOutcome::Refused), Some(fence)) => Err(fence.fenced()),
+            (Ok(TxnOutcome::Refused), None) if !compared => Err(refused_without_compares()),
+            (result, _) => result,
+        }
+    }
+
+    async fn commit(&self, group: &[Submission]) -> Result<TxnOutcome> {
+        let compares = group.iter().flat_map(|submission| submission.compares.iter().cloned()).collect();
+        let ops = group.iter().flat_map(|submission| submission.ops.iter().cloned()).collect();
+        let mut txn = Txn { compares, ops };
         if let Some(fence) = &self.fence {
             txn = fence.guard(txn);
         }
-        match (self.store.txn(txn).await?, &self.fence) {
-            (TxnOutcome::Committed(revision), _) => Ok(revision),
-            (TxnOutcome::Refused, Some(fence)) => Err(fence.fenced()),
-            (TxnOutcome::Refused, None) => Err(Error::Refused {
-                call: "txn",
-                why: "a transaction without compares was refused".to_owned(),
-            }),
-        }
+        self.store.txn(txn).await
     }
 
     async fn fail_all(&mut self, error: &Error) {
@@ -170,7 +197,7 @@ impl BatchRunner {
 }
 
 /// Answers a submission; passes the error on when it ends the writer.
-fn answer(submission: Submission, result: Result<Revision>) -> Result<()> {
+fn answer(submission: Submission, result: Result<TxnOutcome>) -> Result<()> {
     let fenced = matches!(result, Err(Error::Fenced { .. })).then(|| result.clone());
     // A caller that has gone does not want its answer.
     let _ = submission.answer.send(result);
@@ -189,6 +216,21 @@ fn is_wide(ops: &[Op]) -> bool {
     ops.iter().any(|op| matches!(op, Op::DeletePrefix { .. }))
 }
 
-fn bytes(ops: &[Op]) -> usize {
-    ops.iter().map(Op::bytes).sum()
+impl Submission {
+    fn bytes(&self) -> usize {
+        size_of(&self.compares, &self.ops)
+    }
+}
+
+fn bytes(txn: &Txn) -> usize {
+    size_of(&txn.compares, &txn.ops)
+}
+
+fn size_of(compares: &[Compare], ops: &[Op]) -> usize {
+    let compares: usize = compares.iter().map(|compare| compare.key().len() + COMPARE_BYTES).sum();
+    compares + ops.iter().map(Op::bytes).sum::<usize>()
+}
+
+fn refused_without_compares() -> Error {
+    Error::Refused { call: "txn", why: "a transaction without compares was refused".to_owned() }
 }

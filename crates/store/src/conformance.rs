@@ -25,7 +25,8 @@ pub use watches::{
     watch_from_the_future,
 };
 pub use writers::{
-    bad_submission_hurts_nobody_else, batches_fit_limits, batches_keep_order, fence_ends_the_writer,
+    bad_submission_hurts_nobody_else, batches_fit_limits, batches_keep_order,
+    compares_of_one_refuse_nobody_else, fence_ends_the_writer,
 };
 
 /// Makes a test of each case. `$with` is an async function that takes a case, gives it a new store and fails
@@ -40,7 +41,8 @@ macro_rules! conformance_suite {
             compaction_cuts_history, resync_follows,
             lease_is_kept_alive_and_expires, revoke_deletes_its_keys,
             election_and_fencing, deposing_needs_the_same_leader, waiting_for_a_change,
-            batches_fit_limits, batches_keep_order, bad_submission_hurts_nobody_else, fence_ends_the_writer,
+            batches_fit_limits, batches_keep_order, compares_of_one_refuse_nobody_else,
+            bad_submission_hurts_nobody_else, fence_ends_the_writer,
         );
     };
     ($with:path: $($case:ident),* $(,)?) => {

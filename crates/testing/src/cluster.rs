@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use meshos_agent::containerizer::sim::SimContainerizer;
-use meshos_mesh::{Env, Tasks};
+use meshos_mesh::{Env, Metrics, Tasks};
 use meshos_store::{Embedded, SharedStore};
 use tempfile::TempDir;
 
@@ -18,11 +18,31 @@ pub struct ClusterOptions {
     /// Resources of each agent; as many agents.
     pub agents: Vec<String>,
     pub app_scheduler: bool,
+    pub gateways: usize,
 }
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        Self { agents: vec!["cpus:4;mem:4096;disk:4096;ports:[31000-32000]".to_owned()], app_scheduler: true }
+        let agents = vec!["cpus:4;mem:4096;disk:4096;ports:[31000-32000]".to_owned()];
+        Self { agents, app_scheduler: true, gateways: 1 }
+    }
+}
+
+/// One replica of the gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    pub mesos: Http,
+    pub marathon: Http,
+    env: Env,
+}
+
+impl Gateway {
+    /// Stops this one alone.
+    ///
+    /// # Panics
+    /// When something of it does not end.
+    pub async fn stop(&self) {
+        assert!(self.env.tasks.shutdown(STOP).await, "every task of the gateway ends");
     }
 }
 
@@ -31,8 +51,7 @@ impl Default for ClusterOptions {
 pub struct Cluster {
     pub env: Env,
     pub store: SharedStore,
-    pub mesos: Http,
-    pub marathon: Http,
+    pub gateways: Vec<Gateway>,
     pub agents: Vec<meshos_agent::Handle>,
     pub machines: Vec<SimContainerizer>,
     _work_dirs: TempDir,
@@ -48,8 +67,16 @@ impl Cluster {
         let embedded = Embedded::in_memory();
         env.tasks.spawn("leases", embedded.run_leases());
         let store: SharedStore = Arc::new(embedded);
-        let gateway = meshos_gateway::start(&env, Arc::clone(&store), meshos_gateway::Config::default());
-        let gateway = gateway.await.expect("gateway");
+        let (mut gateways, mut handles) = (Vec::new(), Vec::new());
+        for number in 0..options.gateways {
+            let env = Env { metrics: Metrics::new(), ..env.child() };
+            let listen = format!("gateway-{number}");
+            let config = meshos_gateway::Config { listen, ..meshos_gateway::Config::default() };
+            let handle = meshos_gateway::start(&env, Arc::clone(&store), config).await.expect("gateway");
+            let (mesos, marathon) = (Http::new(&handle.mesos_address), Http::new(&handle.marathon_address));
+            gateways.push(Gateway { mesos, marathon, env });
+            handles.push(handle);
+        }
         control(&env, &store, options).await;
         let work_dirs = tempfile::tempdir().expect("a temporary directory");
         let (mut agents, mut machines) = (Vec::new(), Vec::new());
@@ -65,22 +92,16 @@ impl Cluster {
             agents.push(agent);
             machines.push(machine);
         }
-        gateway.cluster_synced().await;
-        if options.app_scheduler {
-            gateway.apps_synced().await;
+        for gateway in &handles {
+            gateway.cluster_synced().await;
+            if options.app_scheduler {
+                gateway.apps_synced().await;
+            }
         }
         for agent in &agents {
             agent.linked().await;
         }
-        Self {
-            env,
-            store,
-            mesos: Http::new(gateway.mesos_address),
-            marathon: Http::new(gateway.marathon_address),
-            agents,
-            machines,
-            _work_dirs: work_dirs,
-        }
+        Self { env, store, gateways, agents, machines, _work_dirs: work_dirs }
     }
 
     /// Stops everything.

@@ -80,6 +80,22 @@ impl Http {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> io::Result<Response> {
+        let length = body.len().to_string();
+        let headers = [headers, &[("Content-Length", &length)]].concat();
+        self.pieces(method, path, &headers, &[body])
+    }
+
+    /// Any request whose headers say how its body is framed; the body is sent in these pieces, one by one.
+    ///
+    /// # Errors
+    /// As [`Http::get`].
+    pub fn pieces(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[&[u8]],
+    ) -> io::Result<Response> {
         let mut stream = TcpStream::connect(&self.address)?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         stream.set_nodelay(true)?;
@@ -88,17 +104,24 @@ impl Http {
         for (name, value) in headers {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
-        request.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
+        request.push_str("\r\n");
         let mut message = request.into_bytes();
-        message.extend_from_slice(body);
-        stream.write_all(&message)?;
+        for (place, piece) in body.iter().enumerate() {
+            if place > 0 {
+                // So that it arrives by itself.
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            message.extend_from_slice(piece);
+            stream.write_all(&message)?;
+            message.clear();
+        }
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
-        parse(&answer)
+        parse(&answer, method)
     }
 }
 
-fn parse(answer: &[u8]) -> io::Result<Response> {
+fn parse(answer: &[u8], method: &str) -> io::Result<Response> {
     let bad = |why: &str| io::Error::other(format!("{why}: {}", String::from_utf8_lossy(answer)));
     let end = answer.windows(4).position(|w| w == b"\r\n\r\n").ok_or_else(|| bad("no end of headers"))?;
     let head = String::from_utf8_lossy(&answer[..end]).into_owned();
@@ -111,7 +134,11 @@ fn parse(answer: &[u8]) -> io::Result<Response> {
         .collect();
     let chunked = headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked");
     let body = &answer[end + 4..];
-    let body = if chunked { unchunk(body).ok_or_else(|| bad("bad chunk"))? } else { body.to_vec() };
+    let body = if chunked && method != "HEAD" {
+        unchunk(body).ok_or_else(|| bad("bad chunk"))?
+    } else {
+        body.to_vec()
+    };
     Ok(Response { status, headers, body })
 }
 

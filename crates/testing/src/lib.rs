@@ -10,6 +10,7 @@ pub mod process;
 pub mod sim;
 pub mod wait;
 
+pub use cluster::{Cluster, ClusterOptions};
 pub use events::EventStream;
 pub use http::{Http, Response};
 pub use process::{Local, LocalCluster};

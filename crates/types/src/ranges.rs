@@ -1,6 +1,6 @@
 //! Sets of whole numbers as inclusive ranges: ports.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 /// The numbers from `begin` to `end`, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -9,70 +9,93 @@ pub struct Range {
     pub end: u64,
 }
 
-/// A set of numbers; kept as sorted ranges that neither overlap nor touch. Printed `[1-3, 7-7]`.
+/// A set of numbers; kept as sorted ranges that neither overlap nor touch. Printed `[1-3, 7-7]`. A clone shares its
+/// ranges.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ranges(Vec<Range>);
+pub struct Ranges(Option<Arc<[Range]>>);
 
 impl Ranges {
     /// The numbers from `begin` to `end`, both included; none when `begin` is larger.
     pub fn of(begin: u64, end: u64) -> Self {
-        Self(if begin <= end { vec![Range { begin, end }] } else { Vec::new() })
+        if begin <= end { Self::from_sorted(&[Range { begin, end }]) } else { Self::default() }
     }
 
     /// Whether there are no numbers.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// The ranges in order.
     pub fn as_slice(&self) -> &[Range] {
-        &self.0
+        self.0.as_deref().unwrap_or_default()
+    }
+
+    /// Of ranges in order that neither overlap nor touch.
+    fn from_sorted(ranges: &[Range]) -> Self {
+        Self((!ranges.is_empty()).then(|| ranges.into()))
+    }
+
+    /// Whether both are known to be equal without a look at the ranges.
+    fn shares_ranges(&self, other: &Ranges) -> bool {
+        match (&self.0, &other.0) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
     }
 
     /// The numbers in order.
     pub fn values(&self) -> impl Iterator<Item = u64> {
-        self.0.iter().flat_map(|r| r.begin..=r.end)
+        self.as_slice().iter().flat_map(|r| r.begin..=r.end)
     }
 
     /// How many numbers there are; the largest u64 when all are.
     pub fn count(&self) -> u64 {
-        self.0.iter().fold(0, |sum, r| sum.saturating_add((r.end - r.begin).saturating_add(1)))
+        self.as_slice().iter().fold(0, |sum, r| sum.saturating_add((r.end - r.begin).saturating_add(1)))
     }
 
     /// Whether `value` is in the set.
     pub fn contains(&self, value: u64) -> bool {
-        let at = self.0.partition_point(|r| r.end < value);
-        self.0.get(at).is_some_and(|r| r.begin <= value)
+        let ranges = self.as_slice();
+        let at = ranges.partition_point(|r| r.end < value);
+        ranges.get(at).is_some_and(|r| r.begin <= value)
     }
 
     /// Whether all numbers of `other` are in the set.
     pub fn contains_all(&self, other: &Ranges) -> bool {
-        other.0.iter().all(|wanted| {
-            let at = self.0.partition_point(|r| r.end < wanted.begin);
-            self.0.get(at).is_some_and(|r| r.begin <= wanted.begin && wanted.end <= r.end)
-        })
+        let ranges = self.as_slice();
+        self.shares_ranges(other)
+            || other.as_slice().iter().all(|wanted| {
+                let at = ranges.partition_point(|r| r.end < wanted.begin);
+                ranges.get(at).is_some_and(|r| r.begin <= wanted.begin && wanted.end <= r.end)
+            })
     }
 
     /// Adds the numbers of `other`.
     pub fn add(&mut self, other: &Ranges) {
-        self.0.extend_from_slice(&other.0);
-        self.coalesce();
+        if self.is_empty() {
+            self.clone_from(other);
+        } else if !other.is_empty() && !self.shares_ranges(other) {
+            *self = coalesce([self.as_slice(), other.as_slice()].concat());
+        }
     }
 
     /// Removes the numbers of `other`.
     pub fn subtract(&mut self, other: &Ranges) {
-        if other.is_empty() {
+        if self.shares_ranges(other) {
+            self.0 = None;
+        }
+        if self.is_empty() || other.is_empty() {
             return;
         }
-        let mut rest = Vec::with_capacity(self.0.len() + other.0.len());
-        let mut cuts = other.0.as_slice();
-        for range in &self.0 {
+        let mut cuts = other.as_slice();
+        let mut rest = Vec::with_capacity(self.as_slice().len() + cuts.len());
+        for range in self.as_slice() {
             while cuts.first().is_some_and(|cut| cut.end < range.begin) {
                 cuts = &cuts[1..];
             }
             cut_range(*range, cuts, &mut rest);
         }
-        self.0 = rest;
+        *self = Self::from_sorted(&rest);
     }
 
     /// The numbers that are in both.
@@ -88,7 +111,7 @@ impl Ranges {
     pub fn first(&self, count: u64) -> Ranges {
         let mut left = count;
         let mut taken = Vec::new();
-        for range in &self.0 {
+        for range in self.as_slice() {
             if left == 0 {
                 break;
             }
@@ -96,20 +119,21 @@ impl Ranges {
             left = left.saturating_sub((end - range.begin).saturating_add(1));
             taken.push(Range { begin: range.begin, end });
         }
-        Ranges(taken)
+        Self::from_sorted(&taken)
     }
+}
 
-    /// Sorts, and joins what overlaps or touches.
-    fn coalesce(&mut self) {
-        self.0.sort_unstable();
-        self.0.dedup_by(|next, last| {
-            let joins = next.begin <= last.end.saturating_add(1);
-            if joins {
-                last.end = last.end.max(next.end);
-            }
-            joins
-        });
-    }
+/// Sorts, and joins what overlaps or touches.
+fn coalesce(mut ranges: Vec<Range>) -> Ranges {
+    ranges.sort_unstable();
+    ranges.dedup_by(|next, last| {
+        let joins = next.begin <= last.end.saturating_add(1);
+        if joins {
+            last.end = last.end.max(next.end);
+        }
+        joins
+    });
+    Ranges::from_sorted(&ranges)
 }
 
 /// Pushes what `cuts` (sorted; none ends before `range`) leave of `range`.
@@ -132,9 +156,7 @@ fn cut_range(range: Range, cuts: &[Range], rest: &mut Vec<Range>) {
 impl FromIterator<Range> for Ranges {
     /// Joins what overlaps or touches; drops ranges whose begin is beyond their end.
     fn from_iter<I: IntoIterator<Item = Range>>(ranges: I) -> Self {
-        let mut ranges = Ranges(ranges.into_iter().filter(|r| r.begin <= r.end).collect());
-        ranges.coalesce();
-        ranges
+        coalesce(ranges.into_iter().filter(|r| r.begin <= r.end).collect())
     }
 }
 
@@ -147,7 +169,7 @@ impl FromIterator<u64> for Ranges {
 impl fmt::Display for Ranges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[")?;
-        for (index, range) in self.0.iter().enumerate() {
+        for (index, range) in self.as_slice().iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
             write!(f, "{comma}{}-{}", range.begin, range.end)?;
         }

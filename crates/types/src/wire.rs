@@ -3,9 +3,11 @@
 use meshos_proto::mesos::v1 as pb;
 
 use crate::{
+    quantities::shared_name,
     reservation::ReservationKind,
     resource::{Resource, ResourceValue},
     resources::Resources,
+    role::RoleName,
 };
 
 mod reservations;
@@ -79,10 +81,10 @@ fn read(message: &pb::Resource) -> Result<Resource, Fault> {
         return fault("scalar", format!("is {gpus}, but 'gpus' must be a whole number"));
     }
     let resource = Resource {
-        name: message.name.as_str().into(),
+        name: shared_name(&message.name),
         reservations: reservations::read(message)?,
         allocation: reservations::allocation(message)?,
-        disk: message.disk.clone().map(Into::into),
+        disk: message.disk.as_deref().cloned().map(Into::into),
         revocable: message.revocable.is_some(),
         shared: message.shared.is_some(),
         provider: message.provider_id.as_ref().map(Into::into),
@@ -111,7 +113,7 @@ impl Resource {
     pub fn to_proto(&self, format: Format) -> Option<pb::Resource> {
         let mut message = pb::Resource {
             name: self.name.to_string(),
-            disk: self.disk.as_ref().map(|disk| disk.info().clone()),
+            disk: self.disk.as_ref().map(|disk| Box::new(disk.info().clone())),
             allocation_info: self
                 .allocation
                 .as_ref()
@@ -132,8 +134,20 @@ impl Resources {
         messages.iter().map(Resource::try_from).collect()
     }
 
+    /// As [`Self::to_proto`], allocated to `role` whatever they are allocated to here.
+    pub fn to_proto_for(&self, role: &RoleName, format: Format) -> Vec<pb::Resource> {
+        let mut messages = self.to_proto(format);
+        for message in &mut messages {
+            message.allocation_info = Some(pb::resource::AllocationInfo { role: Some(role.to_string()) });
+        }
+        messages
+    }
+
     /// The messages. What the format cannot express is left out; a shared resource stands once.
     pub fn to_proto(&self, format: Format) -> Vec<pb::Resource> {
-        self.distinct().iter().filter_map(|resource| resource.to_proto(format)).collect()
+        let distinct = self.distinct();
+        let mut messages = Vec::with_capacity(distinct.len());
+        messages.extend(distinct.iter().filter_map(|resource| resource.to_proto(format)));
+        messages
     }
 }

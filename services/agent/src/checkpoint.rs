@@ -22,7 +22,10 @@ pub const FORMAT: u32 = 1;
 /// One change.
 #[derive(Clone, PartialEq, Message)]
 pub struct Record {
-    #[prost(oneof = "Change", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(
+        oneof = "Change",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20"
+    )]
     pub change: Option<Change>,
 }
 
@@ -56,9 +59,33 @@ pub enum Change {
     /// An operation changed the agent's resources.
     #[prost(message, tag = "11")]
     Operation(Operation),
+    /// The agent as its flags made it.
+    #[prost(message, tag = "20")]
+    Info(pb::AgentInfo),
     /// The framework knows what became of the operation with this id.
     #[prost(bytes = "bytes", tag = "12")]
     OperationAcknowledged(bytes::Bytes),
+    /// An executor was accepted; its framework's id stands in its info.
+    #[prost(message, tag = "13")]
+    Executor(Executor),
+    /// It subscribed for the first time.
+    #[prost(message, tag = "14")]
+    ExecutorSubscribed(ExecutorKey),
+    /// It shall end.
+    #[prost(message, tag = "15")]
+    ExecutorTerminating(ExecutorKey),
+    /// It ended, and is history.
+    #[prost(message, tag = "16")]
+    ExecutorEnded(Executor),
+    /// An executor of the past, for the agent's history.
+    #[prost(message, tag = "17")]
+    ExecutorCompleted(Executor),
+    /// A container of the API was accepted.
+    #[prost(message, tag = "18")]
+    Nested(Nested),
+    /// It ended and was removed; its path.
+    #[prost(string, tag = "19")]
+    NestedRemoved(String),
 }
 
 /// The first record.
@@ -102,6 +129,52 @@ pub struct Launch {
     pub directory: String,
     #[prost(string, tag = "5")]
     pub traceparent: String,
+    /// Empty: the task is its own executor.
+    #[prost(string, tag = "6")]
+    pub executor_id: String,
+    /// Empty: it came alone.
+    #[prost(string, tag = "7")]
+    pub group_id: String,
+    /// It has a container of its own all the same.
+    #[prost(bool, tag = "8")]
+    pub is_pod: bool,
+}
+
+/// A container that the API launched.
+#[derive(Clone, PartialEq, Message)]
+pub struct Nested {
+    #[prost(message, required, tag = "1")]
+    pub container_id: pb::ContainerId,
+    #[prost(string, tag = "2")]
+    pub directory: String,
+}
+
+/// Names an executor.
+#[derive(Clone, PartialEq, Message)]
+pub struct ExecutorKey {
+    #[prost(string, tag = "1")]
+    pub framework_id: String,
+    #[prost(string, tag = "2")]
+    pub executor_id: String,
+}
+
+/// An executor that a framework gave.
+#[derive(Clone, PartialEq, Message)]
+pub struct Executor {
+    /// With its framework's id.
+    #[prost(message, required, tag = "1")]
+    pub info: pb::ExecutorInfo,
+    #[prost(string, tag = "2")]
+    pub container_id: String,
+    #[prost(string, tag = "3")]
+    pub directory: String,
+}
+
+impl Executor {
+    fn key(&self) -> (String, String) {
+        let framework_id = self.info.framework_id.as_ref().map(|id| id.value.clone()).unwrap_or_default();
+        (framework_id, self.info.executor_id.value.clone())
+    }
 }
 
 /// A task shall end.
@@ -172,16 +245,32 @@ pub struct ReplayedTask {
     pub kill_grace_ms: Option<u64>,
 }
 
+/// An executor as the records tell it.
+#[derive(Clone, Debug)]
+pub struct ReplayedExecutor {
+    pub executor: Executor,
+    pub subscribed: bool,
+    pub terminating: bool,
+}
+
 /// What the records add up to.
 #[derive(Clone, Debug, Default)]
 pub struct Replay {
     pub boot_id: String,
     pub agent: Option<Agent>,
     pub epoch: u64,
+    /// The agent as the flags of the process before made it.
+    pub info: Option<pb::AgentInfo>,
     /// By id.
     pub frameworks: IndexMap<String, pb::FrameworkInfo>,
     /// By framework and task id, in the order of launch.
     pub tasks: IndexMap<(String, String), ReplayedTask>,
+    /// By framework and executor id.
+    pub executors: IndexMap<(String, String), ReplayedExecutor>,
+    /// Oldest first.
+    pub completed_executors: Vec<Executor>,
+    /// By path.
+    pub nested: IndexMap<String, Nested>,
     /// Oldest first.
     pub completed: Vec<Completed>,
     /// The agent's resources after the last operation.
@@ -203,6 +292,7 @@ impl Replay {
             Some(Change::Header(header)) => self.boot_id = header.boot_id,
             Some(Change::Agent(agent)) => self.agent = Some(agent),
             Some(Change::Epoch(epoch)) => self.epoch = epoch,
+            Some(Change::Info(info)) => self.info = Some(info),
             Some(Change::Framework(info)) => {
                 let id = info.id.as_ref().map(|id| id.value.clone()).unwrap_or_default();
                 self.frameworks.insert(id, info);
@@ -218,6 +308,26 @@ impl Replay {
                     self.operations.insert(operation.uuid, update);
                 }
             }
+            Some(Change::Executor(executor)) => {
+                let replayed =
+                    ReplayedExecutor { executor: executor.clone(), subscribed: false, terminating: false };
+                self.executors.insert(executor.key(), replayed);
+            }
+            Some(Change::ExecutorSubscribed(key)) => {
+                self.change_executor(key, |executor| executor.subscribed = true);
+            }
+            Some(Change::ExecutorTerminating(key)) => {
+                self.change_executor(key, |executor| executor.terminating = true);
+            }
+            Some(Change::ExecutorEnded(executor)) => {
+                self.executors.shift_remove(&executor.key());
+                self.completed_executors.push(executor);
+            }
+            Some(Change::ExecutorCompleted(executor)) => self.completed_executors.push(executor),
+            Some(Change::Nested(nested)) => {
+                self.nested.insert(crate::core::container_path(&nested.container_id), nested);
+            }
+            Some(Change::NestedRemoved(path)) => drop(self.nested.shift_remove(&path)),
             Some(Change::OperationAcknowledged(uuid)) => drop(self.operations.shift_remove(&uuid)),
             Some(Change::Completed(completed)) => self.completed.push(completed),
             Some(Change::Removed(key)) => drop(self.tasks.shift_remove(&(key.framework_id, key.task_id))),
@@ -225,6 +335,12 @@ impl Replay {
             None => return Err("a record of a kind that this version does not know".to_owned()),
         }
         Ok(())
+    }
+
+    fn change_executor(&mut self, key: ExecutorKey, change: impl FnOnce(&mut ReplayedExecutor)) {
+        if let Some(executor) = self.executors.get_mut(&(key.framework_id, key.executor_id)) {
+            change(executor);
+        }
     }
 
     fn change_task(&mut self, change: Change) {
@@ -261,16 +377,39 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Checkpoint`] says what cannot be read.
     pub fn open(path: &Path) -> Result<(Self, Replay), Error> {
+        Self::open_as(path, true)
+    }
+
+    /// The same; what is damaged or of an unknown kind is left out, with a warning.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn open_leniently(path: &Path) -> Result<(Self, Replay), Error> {
+        Self::open_as(path, false)
+    }
+
+    fn open_as(path: &Path, strict: bool) -> Result<(Self, Replay), Error> {
         let failed = |reason: String| Error::Checkpoint { path: PathBuf::from(path), reason };
-        let (journal, Contents { records, torn }) =
+        let (journal, Contents { records, torn, damaged }) =
             Journal::open(path).map_err(|error| failed(error.to_string()))?;
         if torn > 0 {
             tracing::warn!(path = %path.display(), bytes = torn, "checkpoint ended in the middle of a record");
         }
+        if damaged > 0 {
+            let reason = format!("{damaged} bytes in it are damaged (--strict=false goes on without them)");
+            if strict {
+                return Err(failed(reason));
+            }
+            tracing::warn!(path = %path.display(), bytes = damaged, "the checkpoint is damaged: records are missing");
+        }
         let mut replay = Replay { boot_id: boot_id(), ..Replay::default() };
         for bytes in records {
-            let record = Record::decode(bytes.as_slice()).map_err(|error| failed(error.to_string()))?;
-            replay.apply(record).map_err(failed)?;
+            let record = Record::decode(bytes.as_slice()).map_err(|error| error.to_string());
+            match record.and_then(|record| replay.apply(record)) {
+                Err(reason) if strict => return Err(failed(reason)),
+                Err(reason) => tracing::warn!(path = %path.display(), reason, "record left out"),
+                Ok(()) => {}
+            }
         }
         Ok((Self { journal, compact_at: COMPACT_AT }, replay))
     }
@@ -350,6 +489,26 @@ mod tests {
         assert_eq!((task.updates.len(), task.acknowledged, task.kill_grace_ms), (2, 1, Some(100)));
         checkpoint.append(&[Record::from(Change::Removed(key))]).unwrap();
         assert!(Checkpoint::open(&path).unwrap().1.tasks.is_empty());
+    }
+
+    #[test]
+    fn a_damaged_checkpoint_stops_a_strict_start_and_is_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.journal");
+        let (mut checkpoint, _) = Checkpoint::open(&path).unwrap();
+        checkpoint.rewrite(&[Record::from(Change::Epoch(7))]).unwrap();
+        let agent = Agent { id: "a".to_owned(), registered_at_ms: 5 };
+        checkpoint.append(&[Record::from(Change::Agent(agent))]).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[10] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        for _ in 0..2 {
+            let error = Checkpoint::open(&path).unwrap_err().to_string();
+            assert!(error.contains("damaged (--strict=false"), "{error}");
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        let (_, replay) = Checkpoint::open_leniently(&path).unwrap();
+        assert_eq!((replay.epoch, replay.agent.unwrap().id.as_str()), (7, "a"));
     }
 
     #[test]

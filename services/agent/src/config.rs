@@ -1,5 +1,7 @@
 //! The agent's flags: where Mesos has one of the same meaning, its name and its variable.
 
+mod values;
+
 use std::{
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
@@ -9,6 +11,9 @@ use std::{
 use clap::Args;
 use meshos_mesh::config::parse_duration;
 use serde_json::{Map, Value};
+
+use values::{GB, MB};
+pub use values::{ReconfigurationPolicy, Recover, mesos_forms, parse_bytes};
 
 /// What an agent is told.
 #[derive(Args, Clone, Debug)]
@@ -56,6 +61,35 @@ pub struct Config {
     /// Between SIGTERM and SIGKILL when a framework is shut down.
     #[arg(long = "executor_shutdown_grace_period", env = "MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD", default_value = "5secs", value_parser = parse_duration)]
     pub executor_shutdown_grace_period: Duration,
+    /// For an executor to subscribe once its process runs; then it is ended.
+    #[arg(long = "executor_registration_timeout", env = "MESOS_EXECUTOR_REGISTRATION_TIMEOUT", default_value = "1mins", value_parser = parse_duration)]
+    pub executor_registration_timeout: Duration,
+    /// For an executor to subscribe again after a restart of the agent; at most 15 s.
+    #[arg(long = "executor_reregistration_timeout", env = "MESOS_EXECUTOR_REREGISTRATION_TIMEOUT", default_value = "2secs", value_parser = parse_duration)]
+    pub executor_reregistration_timeout: Duration,
+    /// Variables for executors, as a JSON object of texts, or `file://` and the path of it.
+    #[arg(
+        long = "executor_environment_variables",
+        env = "MESOS_EXECUTOR_ENVIRONMENT_VARIABLES",
+        value_name = "JSON"
+    )]
+    pub executor_environment_variables: Option<String>,
+    /// Executors must prove their identity with the token that the agent gives them.
+    #[arg(long = "authenticate_http_executors", env = "MESOS_AUTHENTICATE_HTTP_EXECUTORS", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub authenticate_http_executors: bool,
+    /// File with the key that those tokens are signed with; the same over restarts.
+    #[arg(long = "jwt_secret_key", env = "MESOS_JWT_SECRET_KEY", value_name = "FILE")]
+    pub jwt_secret_key: Option<PathBuf>,
+    /// Ended executors that are shown for each framework.
+    #[arg(
+        long = "max_completed_executors_per_framework",
+        env = "MESOS_MAX_COMPLETED_EXECUTORS_PER_FRAMEWORK",
+        default_value_t = 150
+    )]
+    pub max_completed_executors_per_framework: usize,
+    /// Between heartbeats on the streams of attached containers.
+    #[arg(long = "http_heartbeat_interval", env = "MESOS_HTTP_HEARTBEAT_INTERVAL", default_value = "30secs", value_parser = parse_duration)]
+    pub http_heartbeat_interval: Duration,
     /// Where cgroups are mounted.
     #[arg(
         long = "cgroups_hierarchy",
@@ -68,17 +102,74 @@ pub struct Config {
     #[arg(long = "cgroups_root", env = "MESOS_CGROUPS_ROOT", default_value = "meshos", value_name = "NAME")]
     pub cgroups_root: String,
     /// Never let a task use more processor time than it asked for.
-    #[arg(long = "cgroups_enable_cfs", env = "MESOS_CGROUPS_ENABLE_CFS")]
+    #[arg(long = "cgroups_enable_cfs", env = "MESOS_CGROUPS_ENABLE_CFS", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub cgroups_enable_cfs: bool,
+    /// Processes and threads that a task may have at most, where cgroups are permitted; absent: any number.
+    #[arg(long = "cgroups_max_pids", env = "MESOS_CGROUPS_MAX_PIDS", value_name = "NUMBER")]
+    pub cgroups_max_pids: Option<u64>,
     /// Isolators, separated by commas. Absent: cgroups where they are permitted; without any `cgroups/…`: none.
     #[arg(long, env = "MESOS_ISOLATION", value_name = "LIST")]
     pub isolation: Option<String>,
     /// Run a task as the user that it names; takes effect when the agent is root.
-    #[arg(long = "switch_user", env = "MESOS_SWITCH_USER", default_value_t = true, action = clap::ArgAction::Set)]
+    #[arg(long = "switch_user", env = "MESOS_SWITCH_USER", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub switch_user: bool,
+    /// What is kept of files that tasks fetch with `cache`.
+    #[arg(long = "fetcher_cache_size", env = "MESOS_FETCHER_CACHE_SIZE", default_value = "2GB", value_parser = parse_bytes, value_name = "BYTES")]
+    pub fetcher_cache_size: u64,
+    /// Where it is kept; emptied at the start. Absent: `fetch` in the work directory.
+    #[arg(long = "fetcher_cache_dir", env = "MESOS_FETCHER_CACHE_DIR", value_name = "DIR")]
+    pub fetcher_cache_dir: Option<PathBuf>,
+    /// A server that sends nothing for so long is given up.
+    #[arg(long = "fetcher_stall_timeout", env = "MESOS_FETCHER_STALL_TIMEOUT", default_value = "1mins", value_parser = parse_duration)]
+    pub fetcher_stall_timeout: Duration,
+    /// Where relative paths in URIs begin.
+    #[arg(long = "frameworks_home", env = "MESOS_FRAMEWORKS_HOME", value_name = "DIR")]
+    pub frameworks_home: Option<PathBuf>,
+    /// How often the disk use of sandboxes is measured, with the isolator `disk/du`.
+    #[arg(long = "container_disk_watch_interval", env = "MESOS_CONTAINER_DISK_WATCH_INTERVAL", default_value = "15secs", value_parser = parse_duration)]
+    pub container_disk_watch_interval: Duration,
+    /// End a task that uses more disk than it asked for; implies `disk/du`.
+    #[arg(long = "enforce_container_disk_quota", env = "MESOS_ENFORCE_CONTAINER_DISK_QUOTA", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub enforce_container_disk_quota: bool,
+    /// How long the sandbox of an ended task is kept while there is room.
+    #[arg(long = "gc_delay", env = "MESOS_GC_DELAY", default_value = "1weeks", value_parser = parse_duration)]
+    pub gc_delay: Duration,
+    /// Part of the disk to keep free: the closer it comes, the sooner sandboxes go.
+    #[arg(long = "gc_disk_headroom", env = "MESOS_GC_DISK_HEADROOM", default_value_t = 0.1)]
+    pub gc_disk_headroom: f64,
+    /// How often the disk of the work directory is looked at.
+    #[arg(long = "disk_watch_interval", env = "MESOS_DISK_WATCH_INTERVAL", default_value = "1mins", value_parser = parse_duration)]
+    pub disk_watch_interval: Duration,
+    /// Beyond this size `stdout` of a task becomes `stdout.1` and begins anew; 0: never.
+    #[arg(long = "max_stdout_size", env = "MESOS_MAX_STDOUT_SIZE", default_value = "10MB", value_parser = parse_bytes, value_name = "BYTES")]
+    pub max_stdout_size: u64,
+    /// The same for `stderr`.
+    #[arg(long = "max_stderr_size", env = "MESOS_MAX_STDERR_SIZE", default_value = "10MB", value_parser = parse_bytes, value_name = "BYTES")]
+    pub max_stderr_size: u64,
+    /// How many old files of each are kept.
+    #[arg(long = "max_rotated_files", env = "MESOS_MAX_ROTATED_FILES", default_value_t = 9)]
+    pub max_rotated_files: u32,
+    /// Which changes of resources, attributes and names a restart may bring: `equal`, `additive`, or `any` that what
+    /// runs and what is reserved still fits.
+    #[arg(
+        long = "reconfiguration_policy",
+        env = "MESOS_RECONFIGURATION_POLICY",
+        default_value = "any",
+        value_name = "POLICY"
+    )]
+    pub reconfiguration_policy: ReconfigurationPolicy,
+    /// `reconnect`: tasks of the agent before run on; `cleanup`: end them, then end.
+    #[arg(long, env = "MESOS_RECOVER", default_value = "reconnect")]
+    pub recover: Recover,
+    /// Whether a checkpoint that cannot be read stops the start; otherwise what cannot be read is left out.
+    #[arg(long, env = "MESOS_STRICT", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub strict: bool,
     /// Serve the HTTP API.
     #[arg(skip = true)]
     pub http: bool,
+    /// Look after output, disks and old sandboxes, on threads of its own: not in a simulation.
+    #[arg(skip = true)]
+    pub housekeeping: bool,
 }
 
 impl Config {
@@ -100,13 +191,61 @@ impl Config {
             grpc_listen: None,
             recovery_timeout: Duration::from_secs(15 * 60),
             executor_shutdown_grace_period: Duration::from_secs(5),
+            executor_registration_timeout: Duration::from_secs(60),
+            executor_reregistration_timeout: Duration::from_secs(2),
+            executor_environment_variables: None,
+            authenticate_http_executors: false,
+            jwt_secret_key: None,
+            max_completed_executors_per_framework: 150,
+            http_heartbeat_interval: Duration::from_secs(30),
             cgroups_hierarchy: PathBuf::from("/sys/fs/cgroup"),
             cgroups_root: "meshos".to_owned(),
             cgroups_enable_cfs: false,
+            cgroups_max_pids: None,
             isolation: None,
             switch_user: true,
+            fetcher_cache_size: 2 * GB,
+            fetcher_cache_dir: None,
+            fetcher_stall_timeout: Duration::from_secs(60),
+            frameworks_home: None,
+            container_disk_watch_interval: Duration::from_secs(15),
+            enforce_container_disk_quota: false,
+            gc_delay: Duration::from_secs(7 * 24 * 3600),
+            gc_disk_headroom: 0.1,
+            disk_watch_interval: Duration::from_secs(60),
+            max_stdout_size: 10 * MB,
+            max_stderr_size: 10 * MB,
+            max_rotated_files: 9,
+            reconfiguration_policy: ReconfigurationPolicy::Any,
+            recover: Recover::Reconnect,
+            strict: true,
             http: true,
+            housekeeping: true,
         }
+    }
+
+    /// Where fetched files are kept.
+    #[must_use]
+    pub fn fetcher_cache_dir(&self) -> PathBuf {
+        self.fetcher_cache_dir.clone().unwrap_or_else(|| self.work_dir.join("fetch"))
+    }
+
+    /// Whether an isolator is asked for by name.
+    fn isolates(&self, wanted: &[&str]) -> bool {
+        let named = |list: &String| list.split(',').any(|name| wanted.contains(&name.trim()));
+        self.isolation.as_ref().is_some_and(named)
+    }
+
+    /// Whether an isolator of cgroups is used: when no isolator is named, or this one, or all of them.
+    #[must_use]
+    pub fn isolates_by_cgroups(&self, name: &str) -> bool {
+        self.isolation.is_none() || self.isolates(&[name, "cgroups", "cgroups/all"])
+    }
+
+    /// Whether the disk use of sandboxes is measured.
+    #[must_use]
+    pub fn watches_disk(&self) -> bool {
+        self.enforce_container_disk_quota || self.isolates(&["disk/du", "posix/disk"])
     }
 
     /// Whether tasks shall be limited by cgroups where that is permitted.
@@ -136,11 +275,30 @@ impl Config {
             ("cgroups_root", self.cgroups_root.clone()),
             ("containerizers", "mesos".to_owned()),
             ("default_role", self.default_role.clone()),
+            ("authenticate_http_executors", self.authenticate_http_executors.to_string()),
+            ("executor_registration_timeout", duration(self.executor_registration_timeout)),
+            ("executor_reregistration_timeout", duration(self.executor_reregistration_timeout)),
             ("executor_shutdown_grace_period", duration(self.executor_shutdown_grace_period)),
+            ("http_heartbeat_interval", duration(self.http_heartbeat_interval)),
+            ("max_completed_executors_per_framework", self.max_completed_executors_per_framework.to_string()),
             ("ip", self.ip.to_string()),
             ("master", self.registry.join(",")),
             ("port", self.port.to_string()),
             ("recovery_timeout", duration(self.recovery_timeout)),
+            ("container_disk_watch_interval", duration(self.container_disk_watch_interval)),
+            ("disk_watch_interval", duration(self.disk_watch_interval)),
+            ("enforce_container_disk_quota", self.enforce_container_disk_quota.to_string()),
+            ("fetcher_cache_dir", self.fetcher_cache_dir().display().to_string()),
+            ("fetcher_cache_size", format!("{}B", self.fetcher_cache_size)),
+            ("fetcher_stall_timeout", duration(self.fetcher_stall_timeout)),
+            ("gc_delay", duration(self.gc_delay)),
+            ("gc_disk_headroom", self.gc_disk_headroom.to_string()),
+            ("max_rotated_files", self.max_rotated_files.to_string()),
+            ("max_stderr_size", format!("{}B", self.max_stderr_size)),
+            ("max_stdout_size", format!("{}B", self.max_stdout_size)),
+            ("reconfiguration_policy", self.reconfiguration_policy.name().to_owned()),
+            ("recover", self.recover.name().to_owned()),
+            ("strict", self.strict.to_string()),
             ("switch_user", self.switch_user.to_string()),
             ("work_dir", self.work_dir.display().to_string()),
         ];
@@ -148,7 +306,11 @@ impl Config {
             ("advertise_ip", self.advertise_ip.map(|ip| ip.to_string())),
             ("advertise_port", self.advertise_port.map(|port| port.to_string())),
             ("attributes", self.attributes.clone()),
+            ("cgroups_max_pids", self.cgroups_max_pids.map(|most| most.to_string())),
             ("domain", self.domain.clone()),
+            ("executor_environment_variables", self.executor_environment_variables.clone()),
+            ("jwt_secret_key", self.jwt_secret_key.as_ref().map(|file| file.display().to_string())),
+            ("frameworks_home", self.frameworks_home.as_ref().map(|dir| dir.display().to_string())),
             ("hostname", self.hostname.clone()),
             ("isolation", self.isolation.clone()),
             ("resources", self.resources.clone()),
@@ -168,7 +330,7 @@ impl Config {
 mod tests {
     use clap::Parser;
 
-    use super::*;
+    use super::{values::SWITCHES, *};
 
     #[derive(Parser)]
     struct Command {
@@ -190,6 +352,29 @@ mod tests {
         assert_eq!(config.executor_shutdown_grace_period, Duration::from_secs(2));
         assert!(!config.wants_cgroups() && config.http);
         assert_eq!(config.flags()["work_dir"], "/w");
+    }
+
+    #[test]
+    fn switches_have_the_forms_of_mesos() {
+        for flag in SWITCHES {
+            let parsed = |form: String| {
+                let arguments =
+                    ["agent", "--registry=a:1", "--work_dir=/w", &form].map(std::ffi::OsString::from);
+                let config = Command::try_parse_from(mesos_forms(arguments.into_iter())).unwrap().config;
+                config
+                    .flags()
+                    .get(flag)
+                    .map(|value| value.as_str().unwrap_or_default() == "true")
+                    .unwrap_or_else(|| format!("{config:?}").contains(&format!("{flag}: true")))
+            };
+            let forms = [
+                format!("--{flag}"),
+                format!("--{flag}=true"),
+                format!("--no-{flag}"),
+                format!("--{flag}=false"),
+            ];
+            assert_eq!(forms.map(parsed), [true, true, false, false], "{flag}");
+        }
     }
 
     #[test]

@@ -11,10 +11,13 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+
+use crate::fetcher::FetchUri;
 
 /// A containerizer that the parts of an agent share.
 pub type SharedContainerizer = Arc<dyn Containerizer>;
@@ -39,6 +42,120 @@ pub struct ContainerSpec {
     pub limits: Limits,
     /// Persistent volumes: where they are, and where in the sandbox they are to be found.
     pub volumes: Vec<(PathBuf, PathBuf)>,
+    /// It is one of several that share a sandbox.
+    pub within: Option<Within>,
+    /// Where the program begins; absent: in the sandbox.
+    pub directory: Option<PathBuf>,
+    /// The container whose limits hold for this one, too; absent: its own.
+    pub beside: Option<String>,
+    /// Absent: nothing is read, and what is written goes to files in the sandbox.
+    pub stdio: Option<Stdio>,
+    /// What is brought into the sandbox before the start.
+    pub uris: Vec<FetchUri>,
+    /// `RLIMIT_*`, soft and hard limit; absent: unlimited.
+    pub rlimits: Vec<Rlimit>,
+}
+
+/// The shared sandbox that a container's own lies in.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Within {
+    pub sandbox: PathBuf,
+    /// Where in it a link leads to the container's own sandbox.
+    pub link: PathBuf,
+    /// Directories of the shared sandbox, made if need be, and where in the container's own they are to be found.
+    pub shared: Vec<(PathBuf, PathBuf)>,
+}
+
+/// What a container reads and writes: named pipes, or one terminal three times.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stdio {
+    pub stdin: PathBuf,
+    pub stdout: PathBuf,
+    pub stderr: PathBuf,
+    pub terminal: bool,
+}
+
+/// A limit of setrlimit(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rlimit {
+    /// `RLIMIT_*`
+    pub resource: u32,
+    /// Absent: unlimited.
+    pub soft: Option<u64>,
+    pub hard: Option<u64>,
+}
+
+/// One look at whether a container does its work.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    pub container_id: String,
+    pub kind: ProbeKind,
+    /// None: for ever.
+    pub timeout: Option<Duration>,
+}
+
+/// How to look.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ProbeKind {
+    /// Runs beside the container: in its sandbox, within its limits.
+    Command(Box<ContainerSpec>),
+    /// Asks what listens on a port of the container; redirects are followed, certificates not looked at.
+    Http {
+        tls: bool,
+        v6: bool,
+        port: u16,
+        path: String,
+    },
+    Tcp {
+        v6: bool,
+        port: u16,
+    },
+}
+
+/// What a probe found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeOutcome {
+    /// The command ended with this status.
+    Exited(i32),
+    /// The status of the HTTP answer.
+    Status(u16),
+    Connected(bool),
+    /// Nothing, and why.
+    Failed(String),
+}
+
+/// A user of this machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskUser {
+    pub name: String,
+    pub uid: u32,
+    pub gid: u32,
+    /// All groups, the first one too.
+    pub groups: Vec<u32>,
+}
+
+impl TaskUser {
+    /// Whether the user may read a file of this owner, group and mode.
+    #[must_use]
+    pub fn may_read(&self, owner: u32, group: u32, mode: u32) -> bool {
+        self.may(0o4, (owner, group), mode)
+    }
+
+    /// Whether the user may reach what lies in a directory of this owner, group and mode.
+    #[must_use]
+    pub fn may_search(&self, owner: u32, group: u32, mode: u32) -> bool {
+        self.may(0o1, (owner, group), mode)
+    }
+
+    fn may(&self, what: u32, (owner, group): (u32, u32), mode: u32) -> bool {
+        let shift = match () {
+            () if self.uid == 0 => return true,
+            () if self.uid == owner => 6,
+            () if self.gid == group || self.groups.contains(&group) => 3,
+            () => 0,
+        };
+        mode & (what << shift) != 0
+    }
 }
 
 /// What a container may use.
@@ -152,11 +269,20 @@ pub trait Containerizer: Send + Sync + fmt::Debug + 'static {
     /// Makes the sandbox and whatever else must be there before the start.
     async fn prepare(&self, spec: &ContainerSpec) -> Result<(), ContainerizerError>;
 
+    /// Brings what the container needs into its sandbox. Dropped before it is done, it stops.
+    async fn fetch(&self, spec: &ContainerSpec) -> Result<(), ContainerizerError>;
+
     /// Starts a prepared container; returns its process id once the program runs.
     async fn launch(&self, spec: &ContainerSpec) -> Result<u32, ContainerizerError>;
 
+    /// Gives a running container other limits; it does nothing where limits are not enforced.
+    async fn resize(&self, container_id: &str, limits: &Limits) -> Result<(), ContainerizerError>;
+
     /// Sends a signal to all processes of a container. One that has ended is no error.
     async fn signal(&self, container_id: &str, signal: i32) -> Result<(), ContainerizerError>;
+
+    /// Looks once whether a container does its work, within the probe's own time.
+    async fn probe(&self, probe: &Probe) -> ProbeOutcome;
 
     /// Forgets an ended container; its sandbox stays.
     async fn cleanup(&self, container_id: &str) -> Result<(), ContainerizerError>;

@@ -1,9 +1,18 @@
 //! What an agent decides: which containers to start and to end, which status updates to send and when, what to
 //! write down. No I/O: inputs come in, effects come out, in the order in which they must be carried out.
 
+mod checks;
+mod environment;
+mod executor;
 mod kill;
 mod launch;
+mod limits;
+mod needs;
+mod nested;
 mod operations;
+mod pod;
+mod probing;
+mod reconfigure;
 mod recovery;
 mod status;
 mod task;
@@ -18,20 +27,28 @@ use std::{
 
 use meshos_mesh::Rng;
 use meshos_proto::{
-    meshos::allocator::v1::{AllocatorMessage, OperationUpdate, StatusUpdate, allocator_message::Body},
-    mesos::v1 as pb,
+    meshos::allocator::v1::{
+        AllocatorMessage, ExecutorEnded, FrameworkMessage, OperationUpdate, StatusUpdate,
+        allocator_message::Body,
+    },
+    mesos::v1::{self as pb, executor::Event},
 };
 use meshos_types::{AgentId, FrameworkId, Resources, TaskId};
 use tracing::{debug, info, warn};
 
 use crate::{
     checkpoint::{self, Change, Record},
-    containerizer::{ContainerSpec, Exit},
+    containerizer::{ContainerSpec, Exit, Limits, Probe, ProbeOutcome},
+    token::Secret,
 };
+pub use checks::Which;
+pub use executor::{CallError, ExecutorKey, ExecutorState};
+pub use limits::{DiskQuota, Limitation, LiveSandbox};
+pub use nested::{ContainerError, NestedLaunch, ViewNested, container_path};
 use operations::Operations;
 pub use task::Phase;
 use task::{Framework, Task};
-pub use view::{Counters, View, ViewFramework, ViewTask};
+pub use view::{Counters, View, ViewExecutor, ViewFramework, ViewTask};
 
 /// The time, twice: what timers go by, and what statuses carry.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,6 +72,39 @@ pub struct Settings {
     pub recovery_timeout: Duration,
     /// Between SIGTERM and SIGKILL when a framework is shut down.
     pub shutdown_grace: Duration,
+    /// The agent as executors are told of it, without its id.
+    pub agent_info: pb::AgentInfo,
+    /// For an executor to subscribe once its process runs.
+    pub executor_registration_timeout: Duration,
+    /// For an executor to subscribe again after a restart of the agent.
+    pub executor_reregistration_timeout: Duration,
+    /// Signs what executors prove their identity with; absent: they need not.
+    pub executor_secret: Option<Secret>,
+    /// The operator's variables for executors.
+    pub executor_environment: BTreeMap<String, String>,
+    /// Ended executors that the history keeps for a framework.
+    pub max_completed_executors: usize,
+}
+
+#[cfg(test)]
+impl Settings {
+    /// An agent with nothing, and the defaults of the flags.
+    pub(crate) fn test(work_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            ip: "10.0.0.1".to_owned(),
+            endpoint: "10.0.0.1:5051".to_owned(),
+            work_dir: work_dir.into(),
+            resources: Resources::default(),
+            recovery_timeout: Duration::from_secs(900),
+            shutdown_grace: Duration::from_secs(5),
+            agent_info: pb::AgentInfo { hostname: "node".to_owned(), ..pb::AgentInfo::default() },
+            executor_registration_timeout: Duration::from_secs(60),
+            executor_reregistration_timeout: Duration::from_secs(2),
+            executor_secret: None,
+            executor_environment: BTreeMap::new(),
+            max_completed_executors: 150,
+        }
+    }
 }
 
 /// Names a task on this agent.
@@ -106,6 +156,22 @@ pub enum Input {
         container_id: String,
         exit: Exit,
     },
+    /// What an [`Effect::Probe`] found.
+    Probed {
+        container_id: String,
+        which: Which,
+        outcome: ProbeOutcome,
+    },
+    /// A container took more than it may.
+    LimitExceeded {
+        container_id: String,
+        limitation: Limitation,
+    },
+    /// The agent has other resources and attributes; see [`Core::can_become`].
+    Reconfigure {
+        info: Box<pb::AgentInfo>,
+        resources: Resources,
+    },
     /// The time of [`Core::next_timer`] has come.
     Timer,
     /// End all tasks: the node stops.
@@ -118,6 +184,15 @@ pub enum Effect {
     /// Must be durable before any later effect is carried out.
     Record(Box<Record>),
     Launch(Box<ContainerSpec>),
+    /// Look whether a container does its work; [`Input::Probed`] answers.
+    Probe {
+        which: Which,
+        probe: Box<Probe>,
+    },
+    /// Stop the launch of a container that has not started yet; it then fails.
+    Abandon {
+        container_id: String,
+    },
     Signal {
         container_id: String,
         signal: i32,
@@ -128,6 +203,29 @@ pub enum Effect {
     },
     Send(Box<StatusUpdate>),
     SendOperation(Box<OperationUpdate>),
+    /// Best effort.
+    SendMessage(Box<FrameworkMessage>),
+    /// Best effort: a re-registration tells what there is.
+    SendExecutorEnded(Box<ExecutorEnded>),
+    /// To the executor that reads this stream.
+    ToExecutor {
+        stream: u64,
+        event: Box<Event>,
+    },
+    /// After what was sent there.
+    CloseExecutor {
+        stream: u64,
+    },
+    /// Those who wait for the end of this container are told; how it ended, where that is known.
+    ContainerEnded {
+        path: String,
+        exit: Option<Exit>,
+    },
+    /// A running container may use more or less from now on.
+    Resize {
+        container_id: String,
+        limits: Limits,
+    },
     /// A persistent volume was created.
     MakeVolume(PathBuf),
     /// A persistent volume was destroyed: its content goes. `is_mount`: the directory itself stays, it is a
@@ -140,6 +238,10 @@ pub enum Effect {
     Changed(TaskKey),
     /// The task is gone, but for the history.
     Removed(TaskKey),
+    /// The others must know the agent anew.
+    Reannounce(Box<pb::AgentInfo>),
+    /// What ran in this sandbox has ended: it may be removed when its time has come.
+    Collect(PathBuf),
     /// This sandbox is no longer part of the history.
     Detach(PathBuf),
     /// The allocator does not want this link.
@@ -152,6 +254,7 @@ enum Timer {
     Kill,
     Completion,
     Retry,
+    Probe(Which),
 }
 
 /// An agent's state.
@@ -170,11 +273,17 @@ pub struct Core {
     /// Frameworks without tasks, the longest idle first.
     idle: VecDeque<FrameworkId>,
     containers: BTreeMap<String, TaskKey>,
+    /// Containers of the API, by [path](container_path).
+    nested: BTreeMap<String, nested::Nested>,
+    /// Containers of executors.
+    executor_containers: BTreeMap<String, ExecutorKey>,
     /// The agent's resources with all operations applied.
     total: Resources,
     operations: Operations,
     /// May hold timers that no longer mean anything: they are compared with the task when they fire.
     timers: BTreeSet<(Duration, Timer, TaskKey)>,
+    /// As `timers`.
+    executor_timers: BTreeSet<(Duration, ExecutorKey)>,
     counters: Counters,
     effects: Vec<Effect>,
 }
@@ -195,6 +304,9 @@ impl Core {
             frameworks: BTreeMap::new(),
             idle: VecDeque::new(),
             containers: BTreeMap::new(),
+            executor_containers: BTreeMap::new(),
+            nested: BTreeMap::new(),
+            executor_timers: BTreeSet::new(),
             timers: BTreeSet::new(),
             counters: Counters::default(),
             effects: Vec::new(),
@@ -211,7 +323,17 @@ impl Core {
             Input::Launched { container_id, pid } => self.launched(&container_id, pid, now),
             Input::LaunchFailed { container_id, reason } => self.launch_failed(&container_id, &reason, now),
             Input::Exited { container_id, exit } => self.exited(&container_id, exit, now),
-            Input::Timer => self.fire(now),
+            Input::Probed { container_id, which, outcome } => {
+                self.probed(&container_id, which, &outcome, now)
+            }
+            Input::LimitExceeded { container_id, limitation } => {
+                self.limit_exceeded(&container_id, limitation)
+            }
+            Input::Reconfigure { info, resources } => self.reconfigure(*info, resources),
+            Input::Timer => {
+                self.fire(now);
+                self.fire_executors(now);
+            }
             Input::Shutdown => self.kill_all(now),
         }
         std::mem::take(&mut self.effects)
@@ -220,7 +342,9 @@ impl Core {
     /// When [`Input::Timer`] is due, in [`Now::elapsed`].
     #[must_use]
     pub fn next_timer(&self) -> Option<Duration> {
-        self.timers.first().map(|(at, ..)| *at)
+        let tasks = self.timers.first().map(|(at, ..)| *at);
+        let executors = self.executor_timers.first().map(|(at, _)| *at);
+        tasks.into_iter().chain(executors).min()
     }
 
     /// The id that the registry gave.
@@ -265,9 +389,15 @@ impl Core {
                 self.shutdown_framework(&FrameworkId::new(id), now);
             }
             Some(Body::Refused(refused)) => self.effects.push(Effect::LinkRefused(refused.reason)),
-            // No task has an executor of its own yet.
-            Some(Body::FrameworkMessage(_) | Body::ShutdownExecutor(_)) => {
-                debug!(epoch = message.epoch, "command for an executor dropped: there is none");
+            Some(Body::FrameworkMessage(message)) => {
+                if let Some(key) = executor_key(message.framework_id, message.executor_id) {
+                    self.message_to_executor(&key, message.data);
+                }
+            }
+            Some(Body::ShutdownExecutor(shutdown)) => {
+                if let Some(key) = executor_key(shutdown.framework_id, shutdown.executor_id) {
+                    self.shutdown_executor(&key, now);
+                }
             }
             Some(Body::ApplyOperation(apply)) => self.apply_operation(*apply),
             Some(Body::AcknowledgeOperation(acknowledge)) => self.acknowledge_operation(&acknowledge.uuid),
@@ -325,9 +455,18 @@ impl Core {
                 Timer::Retry => self.retry(&key, at, now),
                 Timer::Kill => self.grace_over(&key, at, now),
                 Timer::Completion => self.completion_time_over(&key, now),
+                Timer::Probe(which) => self.probe(&key, which, now),
             }
         }
     }
+}
+
+fn executor_key(
+    framework_id: Option<pb::FrameworkId>,
+    executor_id: Option<pb::ExecutorId>,
+) -> Option<ExecutorKey> {
+    let framework_id = framework_id.map(|id| id.value).unwrap_or_default();
+    ExecutorKey::parse(&framework_id, &executor_id.map(|id| id.value).unwrap_or_default())
 }
 
 fn record(change: Change) -> Effect {

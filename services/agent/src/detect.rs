@@ -167,6 +167,16 @@ mod tests {
     }
 
     #[test]
+    fn roles_and_custom_resources_are_taken_and_the_rest_is_detected() {
+        let found = resources("cpus(foo):2;mem(foo):2048;cpus(*):2;mem(*):6144;slots:3;zones:{a,b}").unwrap();
+        let text = found.resources.to_string();
+        for part in ["cpus(static: foo):2", "mem:6144", "slots:3", "zones:{a, b}", "ports:[31000-32000]"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert_eq!(found.resources.scalar("cpus"), meshos_types::Milli::whole(4));
+    }
+
+    #[test]
     fn a_bad_flag_is_named() {
         assert!(resources("cpus").unwrap_err().to_string().starts_with("--resources: "));
     }

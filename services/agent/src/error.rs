@@ -17,6 +17,8 @@ pub enum Error {
     Checkpoint { path: PathBuf, reason: String },
     #[error("--{flag}: {reason}")]
     Flag { flag: &'static str, reason: String },
+    #[error("the agent's configuration changed: {0}")]
+    Reconfiguration(String),
     #[error("cannot listen on {address} (--ip, --port): {source}; choose another port or stop what holds it")]
     Listen { address: SocketAddr, source: io::Error },
     #[error(transparent)]

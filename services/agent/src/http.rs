@@ -1,40 +1,49 @@
 //! The agent's HTTP API: Mesos's unversioned endpoints, bare and under `/slave(1)`.
 
+mod api;
 mod containers;
+mod executor;
 mod files;
+mod help;
 mod metrics;
 mod query;
 mod reply;
+mod request;
+mod running;
 mod sandboxes;
 mod state;
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use meshos_mesh::{Clock, Env};
+use meshos_mesh::{Clock, Env, LoggingLevel, Tasks};
 use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
 };
-use warp::{Filter, path::FullPath};
+use warp::{Filter, http::StatusCode, path::FullPath};
 
 pub(crate) use sandboxes::Sandboxes;
 
 use query::Query;
 use reply::Reply;
+use request::Request;
 
 use crate::{
     Config, MESOS_VERSION,
+    console::Consoles,
     containerizer::SharedContainerizer,
     core::View,
     detect::{self, Detected},
     runner::{Event, Identity},
+    token::Secret,
 };
 
 /// What the handlers need.
 #[derive(Debug)]
 pub(crate) struct Api {
     clock: Clock,
+    tasks: Tasks,
     /// Unix time in seconds.
     started: f64,
     flags: Value,
@@ -44,6 +53,14 @@ pub(crate) struct Api {
     events: mpsc::Sender<Event>,
     sandboxes: Sandboxes,
     containerizer: SharedContainerizer,
+    /// What executors' tokens are signed with; absent: they need none.
+    executor_secret: Option<Secret>,
+    logging: LoggingLevel,
+    consoles: Consoles,
+    /// Where the pipes of attached containers are.
+    io: PathBuf,
+    /// Between heartbeats on the streams of attached containers.
+    heartbeat: Duration,
 }
 
 impl Api {
@@ -51,11 +68,15 @@ impl Api {
         env: &Env,
         config: &Config,
         detected: Detected,
-        (identity, hostname): (Identity, String),
+        (identity, hostname, executor_secret): (Identity, String, Option<Secret>),
         (events, sandboxes, containerizer): (mpsc::Sender<Event>, Sandboxes, SharedContainerizer),
     ) -> Arc<Self> {
+        let io = config.work_dir.join("io");
+        // Pipes of an agent process before this one, which nobody reads any more.
+        let _ = std::fs::remove_dir_all(&io);
         Arc::new(Self {
             clock: env.clock.clone(),
+            tasks: env.tasks.clone(),
             started: env.clock.since_epoch().as_secs_f64(),
             flags: config.flags(),
             detected,
@@ -64,7 +85,17 @@ impl Api {
             events,
             sandboxes,
             containerizer,
+            executor_secret,
+            logging: LoggingLevel::default(),
+            consoles: Consoles::default(),
+            io,
+            heartbeat: config.http_heartbeat_interval,
         })
+    }
+
+    /// Where a container's pipes are made.
+    fn io_directory(&self, path: &str) -> PathBuf {
+        self.io.join(path)
     }
 
     fn now(&self) -> f64 {
@@ -78,15 +109,24 @@ impl Api {
         view.await.ok()
     }
 
-    async fn answer(&self, path: &str, query: &Query) -> Reply {
-        let path = query::decode(path, false);
-        let path = path.strip_prefix("/slave(1)").unwrap_or(&path);
+    async fn answer(&self, request: Request) -> Reply {
+        match request.path.as_str() {
+            "/api/v1/executor" => return executor::handle(self, request).await,
+            "/api/v1" => return api::handle(self, request).await,
+            _ => {}
+        }
+        let (path, query) = (request.path.as_str(), &request.query);
         let json = |value: Value| Reply::json(&value, query);
         match path {
             "/health" => Reply::empty(),
             "/version" => json(version()),
             "/flags" => json(json!({ "flags": self.flags })),
             "/system/stats.json" => json(system()),
+            "/logging/toggle" => match self.logging.toggle(query.get("level"), query.get("duration")) {
+                Ok(text) if text.is_empty() => Reply::empty(),
+                Ok(text) => Reply::text(StatusCode::OK, text),
+                Err(why) => Reply::bad_request(why),
+            },
             "/files/debug" => json(self.sandboxes.debug()),
             "/files/browse" => files::browse(&self.sandboxes, query).await,
             "/files/read" => files::read(&self.sandboxes, query).await,
@@ -102,7 +142,10 @@ impl Api {
                     _ => json(containers::statistics(self, &view).await),
                 }
             }
-            _ => Reply::not_found(),
+            path => match path.strip_prefix("/help") {
+                Some(rest) if rest.is_empty() || rest.starts_with('/') => help::help(rest, query),
+                _ => Reply::not_found(),
+            },
         }
     }
 }
@@ -132,10 +175,21 @@ fn system() -> Value {
 /// Serves until the environment's tasks stop.
 pub(crate) fn serve(env: &Env, listener: TcpListener, api: Arc<Api>) {
     let raw_query = warp::query::raw().or(warp::any().map(String::new)).unify();
-    // As in Mesos, reading endpoints do not look at the method.
-    let answer = warp::path::full().and(raw_query).then(move |path: FullPath, raw: String| {
+    let handle = move |method, path: FullPath, raw: String, headers, body| {
         let api = Arc::clone(&api);
-        async move { api.answer(path.as_str(), &Query::parse(&raw)).await.into_response() }
-    });
+        async move {
+            let path = query::decode(path.as_str(), false);
+            let path = path.strip_prefix("/slave(1)").unwrap_or(&path).to_owned();
+            let query = Query::parse(&raw);
+            api.answer(Request { method, path, query, headers, body }).await.into_response()
+        }
+    };
+    // As in Mesos, reading endpoints do not look at the method.
+    let answer = warp::method()
+        .and(warp::path::full())
+        .and(raw_query)
+        .and(warp::header::headers_cloned())
+        .and(warp::body::stream().map(request::body_stream))
+        .then(handle);
     env.tasks.spawn("agent-http", warp::serve(answer).incoming(listener).run());
 }

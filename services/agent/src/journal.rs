@@ -27,6 +27,8 @@ pub struct Contents {
     pub records: Vec<Vec<u8>>,
     /// Bytes at the end that were no whole record; they have been cut off.
     pub torn: u64,
+    /// Bytes between whole records that are none: not a write that was cut short, but damage.
+    pub damaged: u64,
 }
 
 impl Journal {
@@ -38,14 +40,14 @@ impl Journal {
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        let (records, good) = split(&bytes);
-        let torn = bytes.len() - good;
-        let length = good as u64;
+        let Split { records, end, damaged } = split(&bytes);
+        let torn = (bytes.len() - end) as u64;
+        let length = end as u64;
         if torn > 0 {
             file.set_len(length)?;
         }
         file.seek(SeekFrom::Start(length))?;
-        Ok((Self { path: path.to_owned(), file, length }, Contents { records, torn: torn as u64 }))
+        Ok((Self { path: path.to_owned(), file, length }, Contents { records, torn, damaged }))
     }
 
     /// Adds records in one write. After a failure the file ends where it ended before.
@@ -126,15 +128,27 @@ fn join<R: AsRef<[u8]>>(records: &[R]) -> Vec<u8> {
     bytes
 }
 
-/// The whole records at the beginning, and how many bytes they take.
-fn split(bytes: &[u8]) -> (Vec<Vec<u8>>, usize) {
-    let mut records = Vec::new();
+/// A journal's bytes as records.
+#[derive(Debug, Default)]
+struct Split {
+    records: Vec<Vec<u8>>,
+    /// Where the last whole one ends.
+    end: usize,
+    damaged: u64,
+}
+
+/// All whole records; what lies between some of them is damage.
+fn split(bytes: &[u8]) -> Split {
+    let mut split = Split::default();
     let mut at = 0;
-    while let Some((record, next)) = record_at(bytes, at) {
-        records.push(record.to_vec());
-        at = next;
+    // A length that was damaged says nothing about where the next record begins: it is looked for.
+    while let Some(start) = (at..bytes.len()).find(|at| record_at(bytes, *at).is_some()) {
+        let Some((record, next)) = record_at(bytes, start) else { break };
+        split.damaged += (start - at) as u64;
+        split.records.push(record.to_vec());
+        (split.end, at) = (next, next);
     }
-    (records, at)
+    split
 }
 
 fn record_at(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
@@ -187,12 +201,30 @@ mod tests {
     }
 
     #[test]
+    fn damage_between_records_is_told_and_hides_none_of_the_others() {
+        let (_dir, path) = file_with(&[b"first", b"second", b"third"]);
+        let whole = std::fs::read(&path).unwrap();
+        // In the header or in the record: 8 bytes and 6.
+        for at in 13..27 {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x40;
+            std::fs::write(&path, &bytes).unwrap();
+            let (mut journal, contents) = Journal::open(&path).unwrap();
+            assert_eq!(contents.records, [b"first".to_vec(), b"third".to_vec()], "byte {at}");
+            assert_eq!((contents.damaged, contents.torn), (14, 0), "byte {at}");
+            journal.append(&[b"more"]).unwrap();
+            assert_eq!(Journal::open(&path).unwrap().1.records.len(), 3);
+        }
+    }
+
+    #[test]
     fn a_changed_byte_or_a_hole_of_zeros_is_no_record() {
         let (_dir, path) = file_with(&[b"first"]);
         let mut bytes = std::fs::read(&path).unwrap();
         bytes.extend([0; 64]);
         std::fs::write(&path, &bytes).unwrap();
         assert_eq!(Journal::open(&path).unwrap().1.records.len(), 1);
+        bytes.truncate(13);
         bytes[9] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
         assert_eq!(Journal::open(&path).unwrap().1.records.len(), 0);

@@ -1,6 +1,6 @@
 //! The link to the leading allocator: opened again when it breaks, and when another leads.
 
-use std::time::Duration;
+use std::{sync::Arc, task::Poll, time::Duration};
 
 use futures::{StreamExt, stream};
 use meshos_mesh::{Backoff, Env, MAX_MESSAGE_BYTES, connect};
@@ -12,7 +12,7 @@ use meshos_proto::meshos::{
     registry::v1::Leader,
 };
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     time::timeout,
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -83,7 +83,14 @@ impl Link {
         self.events.send(opened).await.map_err(|_| "the agent ends".to_owned())?;
         let reregister = reregister.await.map_err(ended)?;
         let first = AgentMessage { body: Some(Body::Reregister(reregister)) };
-        let messages = stream::once(async { first }).chain(ReceiverStream::new(receiver));
+        // Once the agent lets go of the sender.
+        let closed = Arc::new(Notify::new());
+        let closing = Arc::clone(&closed);
+        let end = stream::poll_fn(move |_| {
+            closing.notify_one();
+            Poll::Ready(None)
+        });
+        let messages = stream::once(async { first }).chain(ReceiverStream::new(receiver)).chain(end);
         let mut client = AgentLinkClient::new(connect(&self.env, &leader.address))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -93,13 +100,18 @@ impl Link {
             .map_err(failed)?
             .into_inner();
         info!(leader = leader.instance, epoch = leader.epoch, "link to the allocator open");
-        while let Some(message) = commands.message().await.map_err(failed)? {
+        loop {
+            let message = tokio::select! {
+                biased;
+                message = commands.message() => message.map_err(failed)?,
+                () = closed.notified() => return Err("to be opened anew".to_owned()),
+            };
+            let Some(message) = message else { return Ok(()) };
             if matches!(message.body, Some(Command::Accepted(_))) {
                 backoff.reset();
             }
             let event = Event::FromAllocator { number, message: Box::new(message) };
             self.events.send(event).await.map_err(|_| "the agent ends".to_owned())?;
         }
-        Ok(())
     }
 }

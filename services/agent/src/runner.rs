@@ -1,6 +1,10 @@
 //! Drives the core: one loop that takes events in and carries effects out.
 
-use std::{collections::VecDeque, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use futures::{StreamExt, stream::BoxStream};
 use meshos_mesh::{Env, Feed, FeedStream, trace};
@@ -11,22 +15,36 @@ use meshos_proto::{
     },
     mesos::v1 as pb,
 };
+use meshos_types::Resources;
 use tokio::{
     sync::{Notify, Semaphore, mpsc, oneshot, watch},
     time::{Instant, sleep_until},
 };
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, warn};
 
 use crate::{
     checkpoint::{Change, Checkpoint, Record},
-    containerizer::{ContainerSpec, Ended, SharedContainerizer},
-    core::{Core, Effect, Input, Now, TaskKey, View},
+    containerizer::{ContainerSpec, ContainerizerError, Ended, Probe, ProbeKind, SharedContainerizer},
+    core::{Core, Effect, Input, LiveSandbox, Now, TaskKey, View, Which},
+    housekeeping::Past,
     http::Sandboxes,
     workdir::WorkDir,
 };
 
+mod containers;
+mod executors;
+
+pub(crate) use containers::ContainerRequest;
+use containers::Waiting;
+pub(crate) use executors::ExecutorRequest;
+use executors::Streams;
+
 /// Containers that are being started at the same time.
 const STARTING: usize = 16;
+/// Connections to look after tasks that are made at the same time, and commands that are run.
+const CONNECTING: usize = 4096;
+const COMMANDS: usize = 256;
 /// Changes that a slow reader of the feed may be behind.
 const FEED: usize = 4096;
 /// Events that wait for the loop.
@@ -51,8 +69,24 @@ pub(crate) enum Event {
     },
     /// An ended container is forgotten.
     Cleaned,
+    Executor(ExecutorRequest),
+    Container(ContainerRequest),
+    /// The reader of an executor's event stream is gone.
+    ExecutorGone {
+        stream: u64,
+    },
     Watch(oneshot::Sender<FeedStream<WatchResponse>>),
     View(oneshot::Sender<View>),
+    Live {
+        with_disks: bool,
+        reply: oneshot::Sender<Vec<LiveSandbox>>,
+    },
+    /// Other resources and attributes; the answer is why not.
+    Reconfigure {
+        info: Box<pb::AgentInfo>,
+        resources: Resources,
+        reply: oneshot::Sender<Result<(), String>>,
+    },
 }
 
 /// What others may want to wait for.
@@ -89,6 +123,9 @@ pub(crate) struct Runner {
     pub(crate) containerizer: SharedContainerizer,
     pub(crate) identity: Identity,
     pub(crate) sandboxes: Sandboxes,
+    pub(crate) past: Past,
+    /// The agent as the registry shall know it.
+    pub(crate) announced: watch::Sender<pb::AgentInfo>,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) events: mpsc::Sender<Event>,
     /// Told when the session with the registry must be opened again.
@@ -107,9 +144,15 @@ struct Outlet {
     link: Option<Linked>,
     /// Updates that the link has no room for yet: at most one for each task.
     waiting: VecDeque<AgentMessage>,
+    executors: Streams,
+    waiting_for: Waiting,
     feed: Feed<WatchResponse>,
     revision: u64,
     starting: Arc<Semaphore>,
+    connecting: Arc<Semaphore>,
+    commands: Arc<Semaphore>,
+    /// Containers that are being started, each with what stops that.
+    launching: BTreeMap<String, CancellationToken>,
     /// Containers that are being cleaned up.
     cleaning: usize,
 }
@@ -120,9 +163,14 @@ impl Default for Outlet {
         Self {
             link: None,
             waiting: VecDeque::new(),
+            executors: Streams::default(),
+            waiting_for: Waiting::default(),
             feed: Feed::new(FEED),
             revision: 0,
             starting,
+            connecting: Arc::new(Semaphore::new(CONNECTING)),
+            commands: Arc::new(Semaphore::new(COMMANDS)),
+            launching: BTreeMap::new(),
             cleaning: 0,
         }
     }
@@ -136,6 +184,9 @@ pub(crate) struct Parts {
     pub(crate) containerizer: SharedContainerizer,
     pub(crate) identity: Identity,
     pub(crate) sandboxes: Sandboxes,
+    pub(crate) past: Past,
+    /// The agent as the registry shall know it.
+    pub(crate) announced: watch::Sender<pb::AgentInfo>,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) renew: Arc<Notify>,
@@ -144,8 +195,19 @@ pub(crate) struct Parts {
 
 impl Runner {
     pub(crate) fn new(parts: Parts, core: Core, started: Instant) -> Self {
-        let Parts { env, checkpoint, containerizer, identity, sandboxes, status, events, renew, work_dir } =
-            parts;
+        let Parts {
+            env,
+            checkpoint,
+            containerizer,
+            identity,
+            sandboxes,
+            past,
+            announced,
+            status,
+            events,
+            renew,
+            work_dir,
+        } = parts;
         let outlet = Outlet::default();
         Self {
             env,
@@ -154,6 +216,8 @@ impl Runner {
             containerizer,
             identity,
             sandboxes,
+            past,
+            announced,
             status,
             events,
             renew,
@@ -225,8 +289,24 @@ impl Runner {
                 self.outlet.cleaning = self.outlet.cleaning.saturating_sub(1);
                 self.tell();
             }
+            Event::Executor(request) => self.executor(request),
+            Event::Container(request) => self.container(request),
+            Event::ExecutorGone { stream } => {
+                self.outlet.executors.forget(stream);
+                self.core.executor_gone(stream);
+            }
             Event::Watch(reply) => drop(reply.send(self.watch())),
             Event::View(reply) => drop(reply.send(self.core.view())),
+            Event::Reconfigure { info, resources, reply } => {
+                let outcome = self.core.can_become(&resources);
+                if outcome.is_ok() {
+                    self.input(Input::Reconfigure { info, resources });
+                }
+                let _ = reply.send(outcome);
+            }
+            Event::Live { with_disks, reply } => {
+                let _ = reply.send(self.core.live_sandboxes(with_disks));
+            }
         }
     }
 
@@ -235,6 +315,10 @@ impl Runner {
     }
 
     fn input(&mut self, input: Input) {
+        if let Input::Launched { container_id, .. } | Input::LaunchFailed { container_id, .. } = &input {
+            self.outlet.launching.remove(container_id);
+            self.outlet.waiting_for.started(&input);
+        }
         let now = Self::now(&self.env, self.started);
         let effects = self.core.handle(input, now);
         self.apply(effects);
@@ -321,6 +405,10 @@ impl Runner {
         match effect {
             Effect::Record(_) => {}
             Effect::Launch(spec) => self.launch(*spec),
+            Effect::Probe { which, probe } => self.probe(which, *probe),
+            Effect::Abandon { container_id } => {
+                self.outlet.launching.get(&container_id).inspect(|launch| launch.cancel());
+            }
             Effect::Signal { container_id, signal } => {
                 let containerizer = Arc::clone(&self.containerizer);
                 self.env.tasks.spawn("signal", async move {
@@ -347,6 +435,25 @@ impl Runner {
                 let body = Some(agent_message::Body::OperationUpdate(*update));
                 self.outlet.waiting.push_back(AgentMessage { body });
             }
+            Effect::SendMessage(message) => {
+                let body = Some(agent_message::Body::FrameworkMessage(*message));
+                self.best_effort(AgentMessage { body });
+            }
+            Effect::SendExecutorEnded(ended) => {
+                let body = Some(agent_message::Body::ExecutorEnded(*ended));
+                self.best_effort(AgentMessage { body });
+            }
+            Effect::ToExecutor { stream, event } => self.outlet.executors.send(stream, *event),
+            Effect::CloseExecutor { stream } => self.outlet.executors.forget(stream),
+            Effect::ContainerEnded { path, exit } => self.outlet.waiting_for.ended(&path, exit),
+            Effect::Resize { container_id, limits } => {
+                let containerizer = Arc::clone(&self.containerizer);
+                self.env.tasks.spawn("resize", async move {
+                    if let Err(error) = containerizer.resize(&container_id, &limits).await {
+                        warn!(container_id, %error, "container keeps its limits");
+                    }
+                });
+            }
             Effect::MakeVolume(path) => {
                 if let Err(error) = std::fs::create_dir_all(&path) {
                     error!(path = %path.display(), %error, "volume cannot be made: tasks that use it will fail");
@@ -355,6 +462,14 @@ impl Runner {
             Effect::RemoveVolume { path, is_mount } => self.remove_volume(path, is_mount),
             Effect::Changed(key) => self.publish(&key, false),
             Effect::Removed(key) => self.publish(&key, true),
+            Effect::Reannounce(info) => {
+                self.identity.info = (*info).clone();
+                self.announced.send_replace(*info);
+                // Both are opened again, and tell what is new.
+                self.outlet.link = None;
+                self.renew.notify_one();
+            }
+            Effect::Collect(directory) => self.past.add(directory),
             Effect::Detach(directory) => self.sandboxes.detach(&directory),
             Effect::LinkRefused(reason) => {
                 warn!(reason, "the allocator refuses the link");
@@ -409,20 +524,37 @@ impl Runner {
         self.outlet.feed.publish(WatchResponse { revision: self.outlet.revision, body });
     }
 
-    fn launch(&self, spec: ContainerSpec) {
-        self.sandboxes.attach(&spec.sandbox);
+    fn probe(&self, which: Which, probe: Probe) {
+        let room = Arc::clone(match probe.kind {
+            ProbeKind::Command(_) => &self.outlet.commands,
+            ProbeKind::Http { .. } | ProbeKind::Tcp { .. } => &self.outlet.connecting,
+        });
+        let (containerizer, events) = (Arc::clone(&self.containerizer), self.events.clone());
+        self.env.tasks.spawn("probe", async move {
+            // One that may take for ever must not keep others from their turn; there is one for each check at most.
+            let permit = if probe.timeout.is_some() { room.acquire().await.ok() } else { None };
+            let outcome = containerizer.probe(&probe).await;
+            drop(permit);
+            let probed = Input::Probed { container_id: probe.container_id, which, outcome };
+            let _ = events.send(Event::Input(probed)).await;
+        });
+    }
+
+    fn launch(&mut self, spec: ContainerSpec) {
+        // What lies below another sandbox is shown with it.
+        match &spec.within {
+            Some(within) => self.sandboxes.attach(&within.sandbox),
+            None if spec.container_id.contains('.') => {}
+            None => self.sandboxes.attach(&spec.sandbox),
+        }
         let span = tracing::info_span!("launch_task", container_id = spec.container_id);
         trace::set_parent(&span, spec.environment.get("TRACEPARENT").map_or("", String::as_str));
+        let abandoned = CancellationToken::new();
+        self.outlet.launching.insert(spec.container_id.clone(), abandoned.clone());
         let starting = Arc::clone(&self.outlet.starting);
         let (containerizer, events) = (Arc::clone(&self.containerizer), self.events.clone());
         let launch = async move {
-            // The semaphore is never closed.
-            let permit = starting.acquire().await;
-            let launched = match containerizer.prepare(&spec).await {
-                Ok(()) => containerizer.launch(&spec).await,
-                Err(error) => Err(error),
-            };
-            drop(permit);
+            let launched = start(&containerizer, &spec, (&starting, &abandoned)).await;
             let container_id = spec.container_id;
             let input = match launched {
                 Ok(pid) => {
@@ -444,6 +576,30 @@ impl Runner {
     pub(crate) fn attach_all(sandboxes: &Sandboxes, directories: Vec<PathBuf>) {
         directories.iter().for_each(|directory| sandboxes.attach(directory));
     }
+}
+
+/// Makes, fills and starts a container; its process id.
+async fn start(
+    containerizer: &SharedContainerizer,
+    spec: &ContainerSpec,
+    (starting, abandoned): (&Semaphore, &CancellationToken),
+) -> Result<u32, ContainerizerError> {
+    let killed = || ContainerizerError::container(&spec.container_id, "killed before it started");
+    // The semaphore is never closed.
+    let permit = starting.acquire().await;
+    containerizer.prepare(spec).await?;
+    if spec.uris.is_empty() {
+        return containerizer.launch(spec).await;
+    }
+    // A slow server must not keep others from starting.
+    drop(permit);
+    tokio::select! {
+        biased;
+        () = abandoned.cancelled() => return Err(killed()),
+        fetched = containerizer.fetch(spec) => fetched?,
+    }
+    let _permit = starting.acquire().await;
+    if abandoned.is_cancelled() { Err(killed()) } else { containerizer.launch(spec).await }
 }
 
 /// A task that a restart of the agent would know nothing of is not started.

@@ -1,13 +1,14 @@
 //! Builds an agent from its parts and starts it.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures::StreamExt;
 use meshos_mesh::{Env, MAX_MESSAGE_BYTES, serve};
 use meshos_proto::{
     meshos::{agent::v1::agent_server::AgentServer, registry::v1::Register},
     mesos::v1::{self as pb, agent_info::capability::Type as Capability},
 };
-use meshos_types::AgentId;
+use meshos_types::{AgentId, Resources};
 use tokio::{
     net::TcpListener,
     sync::{Notify, mpsc, oneshot, watch},
@@ -18,11 +19,13 @@ use tracing::{info, warn};
 use crate::{
     Config, Error, MESOS_VERSION,
     checkpoint::{Checkpoint, Replay},
-    containerizer::{Containerizer, SharedContainerizer},
+    containerizer::{Containerizer, ContainerizerError, SharedContainerizer},
     core::{Core, Input, Settings},
-    detect, grpc,
+    detect, executors, grpc,
+    housekeeping::{Housekeeping, Past},
     http::{self, Api, Sandboxes},
     link::Link,
+    reconfiguration::{fits, permitted},
     runner::{EVENTS, Event, Identity, Parts, Runner, Status},
     session::Session,
     workdir::WorkDir,
@@ -37,8 +40,11 @@ const CAPABILITIES: [Capability; 6] = [
     Capability::AgentOperationFeedback,
     Capability::TaskResourceLimits,
 ];
+/// Clients wait longer than this before they give an agent up.
+const LONGEST_REREGISTRATION: Duration = Duration::from_secs(15);
 /// Background work is given this long to end.
 const ENDING: Duration = Duration::from_secs(5);
+const SIGKILL: i32 = 9;
 /// Beyond the longest grace period: SIGKILL, the end of the processes, the news of it.
 const KILLING: Duration = Duration::from_secs(30);
 
@@ -51,7 +57,9 @@ pub struct Handle {
     status: watch::Receiver<Status>,
     events: mpsc::Sender<Event>,
     containerizer: SharedContainerizer,
-    work_dir: PathBuf,
+    config: Config,
+    /// As the flags made the agent at its start.
+    identity: pb::AgentInfo,
 }
 
 impl Handle {
@@ -93,13 +101,28 @@ impl Handle {
         status.refused.clone().unwrap_or_default()
     }
 
+    /// Reads the resources and attributes anew that flags name files for, or that are detected, and goes on with them.
+    ///
+    /// # Errors
+    /// Why it goes on as before: flags that cannot be read, or too little for what runs.
+    pub async fn reconfigure(&self) -> Result<(), Error> {
+        let stopped = || Error::Reconfiguration("the agent ends".to_owned());
+        let detected = detect::detect(&self.config)?;
+        let info = detected
+            .agent_info(&self.identity.hostname, u16::try_from(self.identity.port()).unwrap_or_default());
+        let (reply, outcome) = oneshot::channel();
+        let event = Event::Reconfigure { info: Box::new(info), resources: detected.resources, reply };
+        self.events.send(event).await.map_err(|_| stopped())?;
+        outcome.await.map_err(|_| stopped())?.map_err(Error::Reconfiguration)
+    }
+
     /// Ends the agent. Its tasks end before it, or run on for the next agent in this work directory.
     pub async fn shutdown(self, keep_tasks: bool) {
         if !keep_tasks {
             self.end_tasks().await;
         }
         if !self.env.tasks.shutdown(ENDING).await {
-            warn!(work_dir = %self.work_dir.display(), "agent did not end in time");
+            warn!(work_dir = %self.config.work_dir.display(), "agent did not end in time");
         }
     }
 
@@ -158,9 +181,15 @@ pub async fn start(
         endpoint: endpoint.clone(),
         capabilities: CAPABILITIES.map(|c| pb::agent_info::Capability { r#type: Some(c as i32) }).to_vec(),
     };
-    let (checkpoint, replay) = Checkpoint::open(&work_dir.checkpoint())?;
+    let path = work_dir.checkpoint();
+    let opened = if config.strict { Checkpoint::open(&path) } else { Checkpoint::open_leniently(&path) };
+    let (checkpoint, replay) = opened?;
+    check_reconfiguration(&config, &replay, (&identity.info, &detected.resources))?;
     let (events, inbox) = mpsc::channel(EVENTS);
     let sandboxes = Sandboxes::new(&work_dir.path);
+    let past = Past::new();
+    let (announced, info) = watch::channel(identity.info.clone());
+    let announced_at_start = identity.info.clone();
     let (status, status_receiver) = watch::channel(Status::default());
     let renew = Arc::new(Notify::new());
     let parts = Parts {
@@ -169,6 +198,8 @@ pub async fn start(
         containerizer: Arc::clone(&containerizer),
         identity: identity.clone(),
         sandboxes: sandboxes.clone(),
+        past: past.clone(),
+        announced,
         status: status.clone(),
         events: events.clone(),
         renew: Arc::clone(&renew),
@@ -181,16 +212,27 @@ pub async fn start(
         resources: detected.resources.clone(),
         recovery_timeout: config.recovery_timeout,
         shutdown_grace: config.executor_shutdown_grace_period,
+        agent_info: identity.info.clone(),
+        executor_registration_timeout: config.executor_registration_timeout,
+        executor_reregistration_timeout: config.executor_reregistration_timeout.min(LONGEST_REREGISTRATION),
+        executor_secret: executors::secret(&config)?,
+        executor_environment: executors::environment(&config)?,
+        max_completed_executors: config.max_completed_executors_per_framework,
     };
+    let executor_secret = settings.executor_secret.clone();
     let agent_id = run_core(parts, settings, replay, inbox).await?;
-    start_session(&env, &config, &identity, agent_id, (events.clone(), status, renew));
+    let housekeeping = Housekeeping::new(&env, &config, (events.clone(), sandboxes.clone(), past));
+    if config.housekeeping {
+        env.tasks.spawn("housekeeping", housekeeping.run());
+    }
+    start_session(&env, &config, (&identity, info), agent_id, (events.clone(), status, renew));
     let grpc_address = start_grpc(&env, &config, events.clone()).await?;
     if let Some(listener) = listener {
         let api = Api::new(
             &env,
             &config,
             detected,
-            (identity, hostname),
+            (identity, hostname, executor_secret),
             (events.clone(), sandboxes, Arc::clone(&containerizer)),
         );
         http::serve(&env, listener, api);
@@ -203,8 +245,53 @@ pub async fn start(
         status: status_receiver,
         events,
         containerizer,
-        work_dir: config.work_dir,
+        identity: announced_at_start,
+        config,
     })
+}
+
+/// Ends everything that agents before left running in this work directory (`--recover=cleanup`). The next agent reports
+/// it as ended.
+///
+/// # Errors
+/// A work directory that is used by an agent, a containerizer that does not answer.
+pub async fn clean_up(config: &Config, containerizer: &SharedContainerizer) -> Result<(), Error> {
+    let _work_dir = WorkDir::open(&config.work_dir)?;
+    let mut ended = containerizer.events();
+    let containers = containerizer.recover().await?;
+    info!(containers = containers.len(), "ending what agents before left");
+    let mut running = BTreeSet::new();
+    for container in containers.into_iter().filter(|container| container.exit.is_none()) {
+        containerizer.signal(&container.container_id, SIGKILL).await?;
+        running.insert(container.container_id);
+    }
+    while !running.is_empty() {
+        let next = timeout(KILLING, ended.next()).await;
+        let Ok(Some(ended)) = next else {
+            return Err(ContainerizerError::container(
+                &running.into_iter().collect::<Vec<_>>().join(", "),
+                "does not end",
+            )
+            .into());
+        };
+        running.remove(&ended.container_id);
+    }
+    containerizer.stop().await;
+    Ok(())
+}
+
+/// Whether the agent may go on as its flags make it now.
+fn check_reconfiguration(
+    config: &Config,
+    replay: &Replay,
+    (info, resources): (&pb::AgentInfo, &Resources),
+) -> Result<(), Error> {
+    if let Some(before) = &replay.info {
+        permitted(config.reconfiguration_policy, before, info).map_err(Error::Reconfiguration)?;
+    }
+    let total = Resources::from_proto(replay.total.as_deref().unwrap_or_default()).unwrap_or_default();
+    // Whether what runs fits as well is seen when it is known what does.
+    fits(resources, &total, std::iter::empty()).map_err(Error::Reconfiguration)
 }
 
 async fn listen(config: &Config) -> Result<Option<TcpListener>, Error> {
@@ -227,7 +314,9 @@ async fn run_core(
     let ended = parts.containerizer.events();
     let containers = parts.containerizer.recover().await?;
     let now = Runner::now(&parts.env, started);
+    let resources = settings.resources.clone();
     let (core, effects) = Core::recover(settings, parts.env.rng.clone(), replay, containers, now);
+    core.can_become(&resources).map_err(Error::Reconfiguration)?;
     let records = core.records();
     let path = parts.sandboxes.root().join("meta/agent.journal");
     parts.checkpoint.rewrite(&records).map_err(|e| Error::Checkpoint { path, reason: e.to_string() })?;
@@ -244,7 +333,7 @@ async fn run_core(
 fn start_session(
     env: &Env,
     config: &Config,
-    identity: &Identity,
+    (identity, info): (&Identity, watch::Receiver<pb::AgentInfo>),
     agent_id: Option<AgentId>,
     (events, status, renew): (mpsc::Sender<Event>, watch::Sender<Status>, Arc<Notify>),
 ) {
@@ -257,8 +346,16 @@ fn start_session(
     };
     let (leader, leader_receiver) = watch::channel(None);
     let addresses = config.registry.clone();
-    let session =
-        Session { env: env.clone(), addresses, register, events: events.clone(), leader, status, renew };
+    let session = Session {
+        env: env.clone(),
+        addresses,
+        register,
+        info,
+        events: events.clone(),
+        leader,
+        status,
+        renew,
+    };
     env.tasks.spawn("registry-session", session.run());
     let link = Link { env: env.clone(), leader: leader_receiver, events };
     env.tasks.spawn("allocator-link", link.run());

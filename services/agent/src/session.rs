@@ -37,10 +37,12 @@ pub(crate) struct Session {
     pub(crate) env: Env,
     pub(crate) addresses: Vec<String>,
     pub(crate) register: Register,
+    /// The agent as it is now, without its id.
+    pub(crate) info: watch::Receiver<pb::AgentInfo>,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) leader: watch::Sender<Option<Leader>>,
     pub(crate) status: watch::Sender<Status>,
-    /// Notified when the allocator does not take the agent: a new session puts its record right.
+    /// Notified when the agent is another, or the allocator does not take it: a new session puts its record right.
     pub(crate) renew: Arc<Notify>,
 }
 
@@ -100,6 +102,8 @@ impl Session {
 
     async fn try_hold(&mut self, address: &str, backoff: &mut Backoff) -> Result<(), Ended> {
         let (requests, receiver) = mpsc::channel(4);
+        let id = self.register.agent.as_ref().and_then(|agent| agent.id.clone());
+        self.register.agent = Some(pb::AgentInfo { id, ..self.info.borrow().clone() });
         let register = Request::Register(self.register.clone());
         send(&requests, register).await?;
         let mut client =
@@ -147,7 +151,7 @@ impl Session {
     ) -> Result<Option<SessionResponse>, Ended> {
         tokio::select! {
             biased;
-            () = self.renew.notified() => Err(Ended::Broken("the allocator refuses the link".to_owned())),
+            () = self.renew.notified() => Err(Ended::Broken("to be opened anew".to_owned())),
             response = timeout(patience, responses.message()) => Ok(response.map_err(|_| silent(patience))??),
         }
     }

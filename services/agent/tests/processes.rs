@@ -21,13 +21,16 @@ use meshos_agent::{
         conformance::{self, ended, shell},
         process::{CgroupSettings, ProcessContainerizer, Settings, SupervisorProgram},
     },
-    supervisor,
+    fetcher, supervisor,
 };
 use meshos_mesh::Env;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+
+#[path = "processes/needs.rs"]
+mod needs;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -64,7 +67,7 @@ fn main() -> ExitCode {
         return supervisor::main(Path::new(dir));
     }
     if arguments.iter().any(|argument| argument == "--list") {
-        TESTS.iter().for_each(|(name, _)| println!("{name}: test"));
+        tests().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
     }
     let filters: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
@@ -74,13 +77,17 @@ fn main() -> ExitCode {
             || filters.iter().any(|f| if exact { name == f.as_str() } else { name.contains(f.as_str()) })
     };
     let mut failed = 0;
-    for (name, test) in TESTS.iter().filter(|(name, _)| wanted(name)) {
+    for (name, test) in tests().filter(|(name, _)| wanted(name)) {
         let started = Instant::now();
         let passed = catch_unwind(AssertUnwindSafe(test)).is_ok();
         failed += usize::from(!passed);
         println!("test {name} ... {} ({:.2?})", if passed { "ok" } else { "FAILED" }, started.elapsed());
     }
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn tests() -> impl Iterator<Item = &'static Test> {
+    TESTS.iter().chain(needs::TESTS)
 }
 
 /// A directory with a supervisor, which ends with it.
@@ -102,9 +109,19 @@ impl Node {
             ..SupervisorProgram::this_program(&supervisor_dir)
         };
         let root = format!("meshos-test-{}", std::process::id());
-        let cgroups = CgroupSettings { enabled, hierarchy: "/sys/fs/cgroup".into(), root, cfs: false };
-        let settings = Settings { supervisor_dir, program, cgroups, switch_user: true };
+        let cgroups = CgroupSettings { enabled, max_pids: Some(200), ..CgroupSettings::all(&root) };
+        let fetcher = fetcher::Settings::below(dir.path());
+        let settings = Settings { supervisor_dir, program, cgroups, switch_user: true, fetcher };
         Self { dir, settings }
+    }
+
+    /// Removes the cgroup of all containers, which is empty by now.
+    fn remove_cgroups(&self) {
+        for controller in ["cpu", "memory", "pids", ""] {
+            let _ = std::fs::remove_dir(
+                Path::new("/sys/fs/cgroup").join(controller).join(&self.settings.cgroups.root),
+            );
+        }
     }
 
     fn sandboxes(&self) -> PathBuf {
@@ -194,6 +211,7 @@ fn it_conforms_with_cgroups_as_well() {
     node.agent(async |containerizer| {
         conformance::run(containerizer as SharedContainerizer, &node.sandboxes()).await;
     });
+    node.remove_cgroups();
 }
 
 fn exit_codes_wait_for_the_next_agent() {

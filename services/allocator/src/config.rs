@@ -68,6 +68,10 @@ pub struct AllocatorArgs {
     #[arg(long = "root_submissions", env = "MESOS_ROOT_SUBMISSIONS", default_value_t = true,
           action = clap::ArgAction::Set, value_name = "BOOL")]
     pub root_submissions: bool,
+    /// Whether each framework has metrics of its own, under `master/frameworks/<name>/<id>/`.
+    #[arg(long = "publish_per_framework_metrics", env = "MESOS_PUBLISH_PER_FRAMEWORK_METRICS", default_value_t = true,
+          action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub publish_per_framework_metrics: bool,
     /// After a change of leader, frameworks and agents have at least this long to come back.
     #[arg(long = "agent_reregister_timeout", env = "MESOS_AGENT_REREGISTER_TIMEOUT", default_value = "10mins",
           value_parser = parse_duration, value_name = "DURATION")]
@@ -104,6 +108,7 @@ impl Default for AllocatorArgs {
             filter_gpu_resources: true,
             fair_sharing_excluded_resource_names: Vec::new(),
             root_submissions: true,
+            publish_per_framework_metrics: true,
             agent_reregister_timeout: Duration::from_secs(600),
             advertise_ip: std::net::Ipv4Addr::LOCALHOST,
             advertise_port: 5050,

@@ -14,6 +14,7 @@ mod call;
 mod constraints;
 mod counters;
 mod events;
+mod executors;
 mod explain;
 mod filters;
 mod framework;
@@ -27,8 +28,10 @@ mod reconcile;
 mod remembered;
 mod report;
 mod roles;
+mod shared;
 mod shares;
 mod subscribe;
+mod table;
 mod timers;
 mod updates;
 mod validate;
@@ -36,31 +39,38 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use meshos_proto::{
     meshos::{
         allocator::v1::{
-            ApplyRequest, Change, OperationUpdate, Reregister, StatusUpdate, UpdateQuotaRequest,
-            allocator_message,
+            ApplyRequest, Change, ExecutorEnded, FrameworkMessage, OperationUpdate, Reregister, StatusUpdate,
+            UpdateQuotaRequest, allocator_message,
         },
         registry::v1 as registry,
     },
     mesos::v1::{MasterInfo, WeightInfo, scheduler},
 };
-use meshos_types::{AgentId, FrameworkId, OfferId, Quantities, RoleName};
+use meshos_types::{AgentId, FrameworkId, Quantities, RoleName};
 
 use self::{
     agent::Agent,
     counters::Counters,
+    executors::Executors,
     framework::{Completed, Framework},
-    offers::Offer,
+    offers::{OfferNo, Offers},
     publish::Dirty,
     quota::Quotas,
     remembered::Remembered,
+    shared::SharedVolumes,
     shares::Shares,
+    table::{Key, Table},
     timers::Timers,
 };
+
+type AgentKey = Key<AgentId>;
+type FrameworkKey = Key<FrameworkId>;
+type RoleKey = Key<RoleName>;
 
 /// Id of a framework's event stream, a UUID.
 pub type StreamId = String;
@@ -85,6 +95,8 @@ pub struct CoreConfig {
     pub filter_gpus: bool,
     pub excluded_from_shares: BTreeSet<String>,
     pub root_submissions: bool,
+    /// Whether each framework has metrics of its own.
+    pub framework_metrics: bool,
     /// Frameworks that were connected to the last leader have at least this long to come back.
     pub comeback_ms: u64,
 }
@@ -134,6 +146,15 @@ pub enum Input {
     OperationUpdate {
         link: LinkId,
         update: Box<OperationUpdate>,
+    },
+    /// An executor has a message for its framework.
+    MessageToFramework {
+        link: LinkId,
+        message: Box<FrameworkMessage>,
+    },
+    ExecutorEnded {
+        link: LinkId,
+        ended: ExecutorEnded,
     },
     /// Operators set weights of roles.
     UpdateWeights(Vec<WeightInfo>),
@@ -196,19 +217,22 @@ pub struct Core {
     config: CoreConfig,
     /// Time of the input that is handled.
     now: u64,
-    agents: BTreeMap<AgentId, Agent>,
-    frameworks: BTreeMap<FrameworkId, Framework>,
+    agents: Table<AgentId, Agent>,
+    frameworks: Table<FrameworkId, Framework>,
     completed: Remembered<FrameworkId, Completed>,
     /// Ids that may never subscribe again.
     removed: BTreeSet<FrameworkId>,
-    offers: BTreeMap<OfferId, Offer>,
+    offers: Offers,
     /// Streams of connected frameworks.
     streams: BTreeMap<StreamId, FrameworkId>,
     /// Links of connected agents.
     links: BTreeMap<LinkId, AgentId>,
     /// Links of agents that the registry does not show as admitted yet.
     waiting: BTreeMap<LinkId, Reregister>,
+    executors: Executors,
     shares: Shares,
+    /// Shared volumes that frameworks use or are offered.
+    shared: SharedVolumes,
     quotas: Quotas,
     /// What operators have set.
     role_settings: BTreeMap<RoleName, roles::Settings>,
@@ -216,25 +240,32 @@ pub struct Core {
     recovery_hold: Option<usize>,
     timers: Timers,
     /// Agents with more to offer than before.
-    touched_agents: BTreeSet<AgentId>,
+    touched_agents: Vec<AgentKey>,
     /// Frameworks that may want what they did not want before.
-    touched_frameworks: BTreeSet<FrameworkId>,
+    touched_frameworks: Vec<FrameworkKey>,
     /// Agents that have something left to offer.
-    available: BTreeSet<AgentId>,
+    available: Vec<AgentKey>,
+    /// How many of them have more than what is nobody's and for everybody.
+    odd_available: usize,
+    /// Where the next look at them begins.
+    next_available: usize,
+    /// Offers that were made and not told yet, those of a framework together.
+    made: Vec<(FrameworkKey, OfferNo)>,
     /// Agents known to the registry that have not linked to this leader yet.
     recovered: BTreeSet<AgentId>,
     next_framework: u64,
-    next_offer: u64,
     next_filter: u64,
     next_operation: u64,
-    /// Operations whose end their frameworks want to know.
-    operations: BTreeMap<operations::OperationUuid, operations::Pending>,
+    /// Operations that have not ended, or whose end their frameworks have not acknowledged.
+    operations: BTreeMap<operations::OperationUuid, operations::Tracked>,
     /// Tells this term from others.
     seed: u64,
     /// State of the generator that shuffles agents.
     shuffle: u64,
     counters: Counters,
     effects: Vec<Effect>,
+    /// What frameworks want to know of their tasks, in order.
+    questions: VecDeque<(FrameworkId, reconcile::Question)>,
     dirty: Dirty,
 }
 
@@ -247,25 +278,29 @@ impl Core {
         });
         Self {
             now: config.elected_at_ms,
-            agents: BTreeMap::new(),
-            frameworks: BTreeMap::new(),
+            agents: Table::default(),
+            frameworks: Table::default(),
             completed: Remembered::new(config.max_completed_frameworks),
             removed: BTreeSet::new(),
-            offers: BTreeMap::new(),
+            offers: Offers::new(&config.master.id),
             streams: BTreeMap::new(),
             links: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            executors: Executors::default(),
             shares: Shares::new(config.excluded_from_shares.clone()),
-            quotas: Quotas::default(),
+            shared: SharedVolumes::default(),
+            quotas: Quotas::new(config.min_allocatable.clone()),
             role_settings: BTreeMap::new(),
             recovery_hold: None,
             timers: Timers::default(),
-            touched_agents: BTreeSet::new(),
-            touched_frameworks: BTreeSet::new(),
-            available: BTreeSet::new(),
+            touched_agents: Vec::new(),
+            touched_frameworks: Vec::new(),
+            available: Vec::new(),
+            odd_available: 0,
+            next_available: 0,
+            made: Vec::new(),
             recovered: BTreeSet::new(),
             next_framework: 0,
-            next_offer: 0,
             next_filter: 0,
             next_operation: 0,
             operations: BTreeMap::new(),
@@ -273,6 +308,7 @@ impl Core {
             shuffle: seed | 1,
             counters: Counters::default(),
             effects: Vec::new(),
+            questions: VecDeque::new(),
             dirty: Dirty::default(),
             config,
         }
@@ -298,6 +334,8 @@ impl Core {
             Input::Call { stream, call, traceparent } => return self.call(&stream, *call, &traceparent),
             Input::Teardown { framework } => return self.operator_teardown(&framework),
             Input::OperationUpdate { link, update } => self.operation_update(link, *update),
+            Input::MessageToFramework { link, message } => self.message_to_framework(link, *message),
+            Input::ExecutorEnded { link, ended } => self.executor_ended(link, ended),
             Input::UpdateWeights(weights) => return self.update_weights(weights),
             Input::UpdateQuota(update) => return self.update_quota(*update),
             Input::Apply(request) => return self.apply_for_operator(*request),
@@ -308,8 +346,21 @@ impl Core {
 
     /// Makes offers and hands over what is to be done since the last call.
     pub fn settle(&mut self, now_ms: u64) -> Outcome {
+        self.decide(now_ms);
+        self.outcome()
+    }
+
+    /// The first half of [`Core::settle`]: which offers are made. For those who measure it alone; [`Core::outcome`]
+    /// comes next.
+    pub fn decide(&mut self, now_ms: u64) {
         self.now = self.now.max(now_ms);
+        self.answer_questions();
         self.allocate();
+    }
+
+    /// The second half of [`Core::settle`]: all messages.
+    pub fn outcome(&mut self) -> Outcome {
+        self.send_offers();
         let changes = self.take_changes();
         Outcome { effects: std::mem::take(&mut self.effects), changes }
     }
@@ -317,6 +368,6 @@ impl Core {
     /// When [`Input::Tick`] is due next (Unix time, milliseconds).
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
-        self.timers.next()
+        if self.questions.is_empty() { self.timers.next() } else { Some(self.now) }
     }
 }

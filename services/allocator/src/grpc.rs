@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::channel::mpsc;
 use meshos_mesh::{Env, FeedStream, trace};
 use meshos_proto::{
     meshos::allocator::v1::{
@@ -15,17 +16,14 @@ use meshos_proto::{
     mesos::v1::scheduler::{Call, call},
 };
 use meshos_types::FrameworkId;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
+use tokio::{sync::oneshot, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request as Rpc, Response, Status, Streaming};
 use tracing::debug;
 
 use crate::{
     core::{CallError, Input, LinkId},
-    service::{CallLimits, Gate, Guarded, LinkEnd, OwnerHandle, Request, StreamEnd, not_leading},
+    service::{CallLimits, Gate, Guarded, OwnerHandle, Point, Request, not_leading},
 };
 
 /// Responses that a framework may be behind before it is cut off.
@@ -68,17 +66,18 @@ fn missing(field: &str) -> Status {
 }
 
 /// A call, and the removal that it asks for made durable before it is answered.
-async fn settle(owner: &OwnerHandle, input: Input, removes: Option<FrameworkId>) -> Result<(), Status> {
+async fn settle(owner: &OwnerHandle, input: Input, removes: Option<FrameworkId>) -> Result<Point, Status> {
     let (told, durable) = oneshot::channel();
     let told = removes.is_some().then_some(told);
     let waits = removes.is_some();
-    owner.ask(|reply| Request::Call { input, removes, durable: told, reply }).await?.map_err(refused)?;
+    let point =
+        owner.ask(|reply| Request::Call { input, removes, durable: told, reply }).await?.map_err(refused)?;
     if waits && !matches!(timeout(DURABLE, durable).await, Ok(Ok(()))) {
         return Err(Status::unavailable(
             "the framework is removed, but the registry does not confirm that yet",
         ));
     }
-    Ok(())
+    Ok(point)
 }
 
 /// Settings of all roles of a request are written in one transaction, which has a limit.
@@ -92,13 +91,14 @@ fn few(roles: usize) -> Result<(), Status> {
 }
 
 /// A change of what is set for roles, made durable before it is answered.
-async fn set_roles(owner: &OwnerHandle, input: Input) -> Result<(), Status> {
+async fn set_roles(owner: &OwnerHandle, input: Input) -> Result<Point, Status> {
     let (told, durable) = oneshot::channel();
-    owner.ask(|reply| Request::SetRoles { input, durable: told, reply }).await?.map_err(refused)?;
+    let point =
+        owner.ask(|reply| Request::SetRoles { input, durable: told, reply }).await?.map_err(refused)?;
     if !matches!(timeout(DURABLE, durable).await, Ok(Ok(()))) {
         return Err(Status::unavailable("the change is in force, but the registry does not confirm it yet"));
     }
-    Ok(())
+    Ok(point)
 }
 
 #[tonic::async_trait]
@@ -120,7 +120,7 @@ impl Scheduler for Grpc {
         let (events, receiver) = mpsc::channel(EVENTS);
         let (id, call) = (stream.clone(), Box::new(call));
         // Made first: if the caller goes away meanwhile, dropping it tells the owner.
-        let responses = StreamEnd::guard(&owner, stream.clone(), receiver);
+        let responses = Guarded::events(&owner, stream.clone(), receiver);
         owner.ask(|reply| Request::Subscribe { stream: id, call, events, reply }).await?.map_err(refused)?;
         let mut response = Response::new(responses);
         let value = stream.parse().map_err(|_| Status::internal("a UUID is a header value"))?;
@@ -160,7 +160,8 @@ impl AgentLink for Grpc {
         };
         let link = owner.next_link();
         let (commands, receiver) = mpsc::channel(COMMANDS);
-        let (responses, ended) = LinkEnd::guard(&owner, link, receiver);
+        let responses = Guarded::link(&owner, link, receiver);
+        let ended = responses.ended();
         owner.send(Request::Link { link, report: Box::new(report), commands }).await?;
         let reader = read_link(owner.clone(), link, messages, ended);
         owner.tasks.spawn("link-reader", reader);
@@ -175,10 +176,12 @@ async fn read_link(
     mut messages: Streaming<AgentMessage>,
     ended: CancellationToken,
 ) {
+    let over = ended.cancelled();
+    tokio::pin!(over);
     loop {
         let message = tokio::select! {
             biased;
-            () = ended.cancelled() => return,
+            () = &mut over => return,
             message = messages.message() => message,
         };
         let update = match message {
@@ -192,8 +195,12 @@ async fn read_link(
         let input = match update {
             Some(Body::Update(update)) => Input::StatusUpdate { link, update: Box::new(update) },
             Some(Body::OperationUpdate(update)) => Input::OperationUpdate { link, update: Box::new(update) },
-            // A second report is not expected; executors of frameworks do not exist yet.
-            Some(Body::Reregister(_) | Body::FrameworkMessage(_) | Body::ExecutorEnded(_)) | None => continue,
+            Some(Body::FrameworkMessage(message)) => {
+                Input::MessageToFramework { link, message: Box::new(message) }
+            }
+            Some(Body::ExecutorEnded(ended)) => Input::ExecutorEnded { link, ended },
+            // A second report is not expected.
+            Some(Body::Reregister(_)) | None => continue,
         };
         if owner.send(Request::Input(input)).await.is_err() {
             return;
@@ -216,8 +223,9 @@ impl Operator for Grpc {
         let owner = self.owner()?;
         let framework = request.into_inner().framework_id.ok_or_else(|| missing("framework_id"))?;
         let framework = FrameworkId::from(framework);
-        settle(&owner, Input::Teardown { framework: framework.clone() }, Some(framework)).await?;
-        Ok(Response::new(TeardownResponse::default()))
+        let Point { epoch, revision } =
+            settle(&owner, Input::Teardown { framework: framework.clone() }, Some(framework)).await?;
+        Ok(Response::new(TeardownResponse { epoch, revision }))
     }
 
     async fn update_weights(
@@ -226,8 +234,8 @@ impl Operator for Grpc {
     ) -> Result<Response<UpdateWeightsResponse>, Status> {
         let weights = request.into_inner().weights;
         few(weights.len())?;
-        set_roles(&self.owner()?, Input::UpdateWeights(weights)).await?;
-        Ok(Response::new(UpdateWeightsResponse::default()))
+        let Point { epoch, revision } = set_roles(&self.owner()?, Input::UpdateWeights(weights)).await?;
+        Ok(Response::new(UpdateWeightsResponse { epoch, revision }))
     }
 
     async fn update_quota(
@@ -236,14 +244,14 @@ impl Operator for Grpc {
     ) -> Result<Response<UpdateQuotaResponse>, Status> {
         let update = Box::new(request.into_inner());
         few(update.configs.len() + update.remove.len())?;
-        set_roles(&self.owner()?, Input::UpdateQuota(update)).await?;
-        Ok(Response::new(UpdateQuotaResponse::default()))
+        let Point { epoch, revision } = set_roles(&self.owner()?, Input::UpdateQuota(update)).await?;
+        Ok(Response::new(UpdateQuotaResponse { epoch, revision }))
     }
 
     async fn apply(&self, request: Rpc<ApplyRequest>) -> Result<Response<ApplyResponse>, Status> {
         let input = Input::Apply(Box::new(request.into_inner()));
-        settle(&self.owner()?, input, None).await?;
-        Ok(Response::new(ApplyResponse::default()))
+        let Point { epoch, revision } = settle(&self.owner()?, input, None).await?;
+        Ok(Response::new(ApplyResponse { epoch, revision }))
     }
 
     async fn explain(&self, request: Rpc<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {

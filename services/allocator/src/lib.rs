@@ -13,6 +13,7 @@ mod grpc;
 pub mod metrics;
 pub mod service;
 mod store;
+mod timings;
 
 pub use config::{AllocatorArgs, Config};
 pub use error::Error;

@@ -21,7 +21,7 @@ use tracing::{error, info};
 use crate::{Config, Error, grpc::Grpc, metrics::AllocatorMetrics};
 
 pub(crate) use limits::CallLimits;
-pub(crate) use owner::{Guarded, LinkEnd, OwnerHandle, Request, StreamEnd, not_leading};
+pub(crate) use owner::{Guarded, OwnerHandle, Point, Request, not_leading};
 
 /// How long a term may take to end.
 const TERM_END: Duration = Duration::from_secs(2);

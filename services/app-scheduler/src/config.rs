@@ -1,6 +1,6 @@
 //! Settings. Where Marathon has a flag of the same meaning, it keeps its name and its `MARATHON_*` variable.
 
-use std::time::Duration;
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::Args;
 use meshos_mesh::{SharedTransport, config::MeshArgs, transport};
@@ -147,6 +147,36 @@ pub struct MarathonArgs {
     /// A kill is repeated after this time.
     #[arg(long = "kill_retry_timeout", env = "MARATHON_KILL_RETRY_TIMEOUT", default_value_t = 30_000)]
     pub kill_retry_timeout_ms: u64,
+    /// Agents with GPUs are kept for apps that ask for some (`restricted`), or not (`unrestricted`).
+    #[arg(
+        long = "gpu_scheduling_behavior",
+        env = "MARATHON_GPU_SCHEDULING_BEHAVIOR",
+        default_value = "restricted",
+        value_parser = ["restricted", "unrestricted"]
+    )]
+    pub gpu_scheduling_behavior: String,
+    /// Launch on agents whatever maintenance is planned for them.
+    #[arg(
+        long = "disable_maintenance_mode",
+        env = "MARATHON_DISABLE_MAINTENANCE_MODE",
+        default_value = "false",
+        num_args = 0..=1,
+        default_missing_value = ""
+    )]
+    pub disable_maintenance_mode: Switch,
+    /// How long before its maintenance an agent gets no more tasks, in seconds.
+    #[arg(long = "draining_seconds", env = "MARATHON_DRAINING_SECONDS", default_value_t = 0)]
+    pub draining_seconds: u64,
+    /// Directory whose files are the secrets that apps name as sources. Not a flag of Marathon.
+    #[arg(long = "secrets_dir", env = "MESHOS_SECRETS_DIR")]
+    pub secrets_dir: Option<PathBuf>,
+    /// Deployments that ended and are still shown. Not a flag of Marathon.
+    #[arg(long = "finished_deployments", env = "MESHOS_FINISHED_DEPLOYMENTS", default_value_t = 100)]
+    pub finished_deployments: usize,
+    /// How long a kill waits for load balancers to let go of the task and for its requests to end; 0: not at all.
+    /// Not a flag of Marathon.
+    #[arg(long = "lb_drain_timeout", env = "MESHOS_LB_DRAIN_TIMEOUT", default_value_t = 15_000)]
+    pub lb_drain_timeout_ms: u64,
     /// Health checks that are made at once.
     #[arg(
         long = "max_concurrent_marathon_health_checks",
@@ -154,6 +184,22 @@ pub struct MarathonArgs {
         default_value_t = 256
     )]
     pub max_concurrent_health_checks: usize,
+}
+
+/// A boolean flag, which an empty variable turns on, as upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Switch(pub bool);
+
+impl FromStr for Switch {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.to_ascii_lowercase().as_str() {
+            "" | "true" | "1" => Ok(Self(true)),
+            "false" | "0" => Ok(Self(false)),
+            _ => Err("expected true, false or nothing"),
+        }
+    }
 }
 
 impl Default for MarathonArgs {
@@ -182,6 +228,12 @@ impl Default for MarathonArgs {
             reconciliation_interval_ms: 600_000,
             scale_apps_interval_ms: 300_000,
             kill_retry_timeout_ms: 30_000,
+            gpu_scheduling_behavior: "restricted".to_owned(),
+            disable_maintenance_mode: Switch(false),
+            draining_seconds: 0,
+            secrets_dir: None,
+            finished_deployments: 100,
+            lb_drain_timeout_ms: 15_000,
             max_concurrent_health_checks: 256,
         }
     }

@@ -7,6 +7,7 @@
 mod apps;
 mod change;
 mod deployments;
+mod finished;
 mod groups;
 mod health;
 mod history;
@@ -17,6 +18,7 @@ mod members;
 mod occurrences;
 mod offers;
 mod output;
+mod readiness;
 mod restore;
 mod roles;
 mod specs;
@@ -32,10 +34,11 @@ use meshos_mesh::Rng;
 use meshos_proto::{
     meshos::apps::v1::{
         App, CancelDeploymentRequest, ChangeResponse, CreateAppRequest, DeleteAppRequest, DeleteGroupRequest,
-        Deployment, GetGroupVersionRequest, GetGroupVersionResponse, Group, Instance, KillTasksRequest,
-        KillTasksResponse, ListGroupVersionsRequest, ListGroupVersionsResponse, ListVersionsRequest,
-        ListVersionsResponse, Queue, ResetDelayRequest, RestartAppRequest, RootChange, SetEnforceRoleRequest,
-        TaskFailure, UpdateAppsRequest, UpdateGroupRequest,
+        Deployment, FrameworkMessage, GetGroupVersionRequest, GetGroupVersionResponse, Group, Instance,
+        KillTasksRequest, KillTasksResponse, ListGroupVersionsRequest, ListGroupVersionsResponse,
+        ListUnusedOffersResponse, ListVersionsRequest, ListVersionsResponse, Queue, ReadinessResponse,
+        ResetDelayRequest, RestartAppRequest, RootChange, SetEnforceRoleRequest, TaskFailure,
+        UpdateAppsRequest, UpdateGroupRequest, occurrence::What,
     },
     mesos::v1 as pb,
 };
@@ -50,11 +53,13 @@ use crate::{
     validate::Rules,
 };
 use deployments::Running;
+use finished::Finished;
 pub use health::Probe;
 use health::Watched;
 use members::Members;
 use offers::{Asking, Tally};
 pub use output::{After, CameUp, Output};
+pub use readiness::ReadinessProbe;
 use restore::store_framework;
 use timers::Timers;
 
@@ -74,6 +79,7 @@ pub enum Request {
     SetEnforceRole(SetEnforceRoleRequest),
     GroupVersions(ListGroupVersionsRequest),
     GroupVersion(GetGroupVersionRequest),
+    UnusedOffers,
 }
 
 /// What they get. Revisions are filled in once the change is stored.
@@ -84,6 +90,7 @@ pub enum Reply {
     Versions(ListVersionsResponse),
     GroupVersions(ListGroupVersionsResponse),
     GroupVersion(GetGroupVersionResponse),
+    UnusedOffers(ListUnusedOffersResponse),
 }
 
 /// What happens.
@@ -99,6 +106,10 @@ pub enum Input {
     Subscribed {
         framework_id: String,
     },
+    /// The masters' region.
+    HomeRegion(String),
+    /// An executor said something to this framework.
+    Message(Box<FrameworkMessage>),
     /// The event stream ended: calls get nowhere.
     Disconnected,
     /// The allocator does not want this framework any more: the next subscription is that of a new one.
@@ -114,6 +125,11 @@ pub enum Input {
     Probed {
         probe: Box<Probe>,
         outcome: Outcome,
+    },
+    /// What a readiness check was answered; none: nothing.
+    ReadinessProbed {
+        probe: Box<ReadinessProbe>,
+        response: Option<ReadinessResponse>,
     },
     /// Nothing but that time has passed; due at [`Core::next_deadline`] at the latest.
     Tick,
@@ -132,9 +148,13 @@ impl Settings {
     #[must_use]
     pub fn new(args: MarathonArgs) -> Self {
         let defaults = Defaults { role: args.mesos_role.clone() };
-        let gpus_enabled = args.enable_features.iter().any(|feature| feature == "gpu_resources");
-        let rules =
-            Rules { role: args.mesos_role.clone(), gpus_enabled, max_instances: args.max_instances_per_app };
+        let enabled = |name: &str| args.enable_features.iter().any(|feature| feature == name);
+        let rules = Rules {
+            role: args.mesos_role.clone(),
+            gpus_enabled: enabled("gpu_resources"),
+            secrets_enabled: enabled("secrets"),
+            max_instances: args.max_instances_per_app,
+        };
         Self { args, defaults, rules }
     }
 }
@@ -155,6 +175,8 @@ struct AppState {
     /// What became of offers since it began to wait.
     tally: Tally,
     waiting_since_ms: u64,
+    /// The configuration whose health checks readers were told of; 0: none.
+    told_checks_ms: u64,
     /// Until then surplus instances stay (a deployment was stopped).
     hold_surplus_until_ms: u64,
 }
@@ -193,6 +215,7 @@ pub struct Core {
     apps: BTreeMap<String, AppState>,
     instances: BTreeMap<String, Instance>,
     deployments: BTreeMap<String, Running>,
+    finished: Finished,
     /// Groups with a record; others are there as long as something is below them.
     groups: BTreeMap<String, Group>,
     /// What each version of the root replaced, by version.
@@ -201,7 +224,11 @@ pub struct Core {
     roles: BTreeSet<String>,
     /// Checks of tasks, by instance.
     health: BTreeMap<String, Watched>,
+    /// Instances whose readiness readers know of.
+    readiness: BTreeSet<String>,
     framework_id: Option<String>,
+    /// Region of the masters, where they name one.
+    home_region: Option<String>,
     connected: bool,
     /// Service ports, with the number of definitions that have them.
     service_ports: BTreeMap<u32, usize>,
@@ -232,12 +259,15 @@ impl Core {
                 self.out.after.push(After::Reply { token, reply });
             }
             Input::Subscribed { framework_id } => self.subscribed(framework_id),
+            Input::HomeRegion(region) => self.home_region = Some(region),
+            Input::Message(message) => self.occurred(What::FrameworkMessage(*message)),
             Input::Disconnected => self.disconnected(),
             Input::FrameworkRemoved => self.forget_framework(),
             Input::Offers(offers) => self.offers(offers),
             Input::Status(status) => self.status(&status),
             Input::LaunchRefused { task_ids, message } => self.launch_refused(&task_ids, &message),
             Input::Probed { probe, outcome } => self.probed(&probe, &outcome),
+            Input::ReadinessProbed { probe, response } => self.readiness_probed(&probe, response),
             Input::Tick => {}
         }
         self.settle();
@@ -281,6 +311,7 @@ impl Core {
             }
             Request::GroupVersions(request) => self.group_versions(&request).map(Reply::GroupVersions),
             Request::GroupVersion(request) => self.group_version(&request).map(Reply::GroupVersion),
+            Request::UnusedOffers => Ok(Reply::UnusedOffers(self.unused_offers())),
         }
     }
 

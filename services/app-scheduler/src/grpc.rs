@@ -1,15 +1,18 @@
 //! The gRPC face: decode, hand to the leader's loop, encode.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use meshos_mesh::{FeedStream, trace};
 use meshos_proto::meshos::apps::v1::{
-    AbdicateRequest, AbdicateResponse, CancelDeploymentRequest, ChangeResponse, CreateAppRequest,
-    DeleteAppRequest, DeleteGroupRequest, GetGroupVersionRequest, GetGroupVersionResponse, KillTasksRequest,
-    KillTasksResponse, ListGroupVersionsRequest, ListGroupVersionsResponse, ListVersionsRequest,
+    AbdicateRequest, AbdicateResponse, CancelDeploymentRequest, ChangeResponse, ConfirmLeftRequest,
+    ConfirmLeftResponse, CreateAppRequest, DeleteAppRequest, DeleteGroupRequest, GetGroupVersionRequest,
+    GetGroupVersionResponse, KillTasksRequest, KillTasksResponse, ListGroupVersionsRequest,
+    ListGroupVersionsResponse, ListUnusedOffersRequest, ListUnusedOffersResponse, ListVersionsRequest,
     ListVersionsResponse, ResetDelayRequest, RestartAppRequest, SetEnforceRoleRequest, UpdateAppsRequest,
     UpdateGroupRequest, WatchRequest, WatchResponse, app_scheduler_server::AppScheduler,
 };
 use tokio::sync::{mpsc, oneshot};
-use tonic::{Response, Status};
+use tonic::{Response, Status, Streaming};
 
 use crate::{
     core::{Reply, Request},
@@ -20,8 +23,17 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum Command {
     Watch(oneshot::Sender<Result<FeedStream<WatchResponse>, Status>>),
-    Request { request: Request, traceparent: String, answer: Answer },
+    Request {
+        request: Request,
+        traceparent: String,
+        answer: Answer,
+    },
     Abdicate(oneshot::Sender<Result<(), Status>>),
+    /// A load balancer's controller listens from now on.
+    ControllerJoined(u64, oneshot::Sender<Result<(), Status>>),
+    /// It let go of these instances.
+    ControllerConfirmed(u64, Vec<String>),
+    ControllerLeft(u64),
 }
 
 pub(crate) type Answer = oneshot::Sender<Result<Reply, Status>>;
@@ -37,15 +49,31 @@ impl Command {
             Self::Request { answer, .. } => {
                 let _ = answer.send(Err(unavailable(message)));
             }
-            Self::Abdicate(answer) => {
+            Self::Abdicate(answer) | Self::ControllerJoined(_, answer) => {
                 let _ = answer.send(Err(unavailable(message)));
             }
+            Self::ControllerConfirmed(..) | Self::ControllerLeft(_) => {}
         }
     }
 }
 
 pub(crate) struct Grpc {
     pub(crate) commands: mpsc::Sender<Command>,
+    /// Numbers the controllers that listened so far.
+    pub(crate) controllers: AtomicU64,
+}
+
+/// A controller's stream; its end is told however it comes.
+struct Controller {
+    id: u64,
+    commands: mpsc::Sender<Command>,
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        // When there is no room the controller is missed at the first limit that it lets pass.
+        let _ = self.commands.try_send(Command::ControllerLeft(self.id));
+    }
 }
 
 impl Grpc {
@@ -188,6 +216,33 @@ impl AppScheduler for Grpc {
     ) -> Result<Response<GetGroupVersionResponse>, Status> {
         match self.ask(Request::GroupVersion(request.into_inner())).await? {
             Reply::GroupVersion(response) => Ok(Response::new(response)),
+            _ => Err(mixed_up()),
+        }
+    }
+
+    async fn confirm_left(
+        &self,
+        request: tonic::Request<Streaming<ConfirmLeftRequest>>,
+    ) -> Result<Response<ConfirmLeftResponse>, Status> {
+        let (answer, answered) = oneshot::channel();
+        let id = self.controllers.fetch_add(1, Ordering::Relaxed);
+        self.commands.send(Command::ControllerJoined(id, answer)).await.map_err(|_| stopping())?;
+        let controller = Controller { id, commands: self.commands.clone() };
+        answered.await.map_err(|_| lost())??;
+        let mut confirmations = request.into_inner();
+        while let Some(confirmation) = confirmations.message().await? {
+            let command = Command::ControllerConfirmed(id, confirmation.instances);
+            controller.commands.send(command).await.map_err(|_| stopping())?;
+        }
+        Ok(Response::new(ConfirmLeftResponse {}))
+    }
+
+    async fn list_unused_offers(
+        &self,
+        _request: tonic::Request<ListUnusedOffersRequest>,
+    ) -> Result<Response<ListUnusedOffersResponse>, Status> {
+        match self.ask(Request::UnusedOffers).await? {
+            Reply::UnusedOffers(response) => Ok(Response::new(response)),
             _ => Err(mixed_up()),
         }
     }

@@ -1,6 +1,13 @@
-//! What the results of one health check mean (Marathon's rules for checks that the scheduler runs). Pure.
+//! What the results of one health check mean (Marathon's rules). Pure.
 
-use meshos_proto::meshos::apps::v1::{HealthCheck, HealthResult};
+use meshos_proto::meshos::apps::v1::{HealthCheck, HealthProtocol, HealthResult};
+
+/// Whether the agent makes the check.
+#[must_use]
+pub fn is_agent_run(check: &HealthCheck) -> bool {
+    use HealthProtocol::{Command, MesosHttp, MesosHttps, MesosTcp};
+    matches!(check.protocol(), Command | MesosHttp | MesosHttps | MesosTcp)
+}
 
 /// What a probe found.
 #[derive(Clone, Debug, PartialEq, Eq)]

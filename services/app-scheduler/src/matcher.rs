@@ -1,11 +1,20 @@
 //! Which waiting instance goes on which offer.
 //!
-//! All offers at hand are looked at together, for the whole queue. Apps are taken hardest first: those with
-//! constraints, then by the largest share that one instance has of the largest offer. What is easy to place finds
-//! room later; what is hard would not. Within an app instances go round the offers, one on each in turn, so that
-//! they spread over agents.
+//! All offers at hand are looked at together, for the whole queue, and the whole queue for all offers. Wanted is, in
+//! this order:
+//!
+//! 1. as much of the demand as possible finds a place, and never less than plain first fit would place;
+//! 2. instances of one app spread over agents;
+//! 3. load evens out.
+//!
+//! [`place`] first tries to spread. Only where that leaves something over that would have fitted into an untouched
+//! offer, two other orders are tried as well, tight packing and first fit, and the one that places most is taken.
+//! What is hard to place (constraints, then a large share of the largest offer) goes first: what is easy finds room
+//! later.
 
+mod attempt;
 pub mod constraints;
+mod fit;
 pub mod task;
 
 use std::{
@@ -14,21 +23,25 @@ use std::{
 };
 
 use meshos_proto::{meshos::apps::v1::App, mesos::v1 as pb};
-use meshos_types::{Milli, Ranges, Resource, Resources, RoleName, Shortage, Wanted, rank_for_role};
+use meshos_types::Resources;
 use regex::Regex;
 
-use constraints::{Placed, Spread};
+use attempt::{Attempt, Order};
+use constraints::Placed;
+use fit::Amounts;
 
 /// Why an offer was not used, in the order in which Marathon reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     UnfulfilledRole,
     UnfulfilledConstraint,
+    AgentMaintenance,
     InsufficientCpus,
     InsufficientMemory,
     InsufficientDisk,
     InsufficientGpus,
     InsufficientPorts,
+    DeclinedScarceResources,
 }
 
 impl Reason {
@@ -37,19 +50,21 @@ impl Reason {
         match self {
             Self::UnfulfilledRole => "UnfulfilledRole",
             Self::UnfulfilledConstraint => "UnfulfilledConstraint",
+            Self::AgentMaintenance => "AgentMaintenance",
             Self::InsufficientCpus => "InsufficientCpus",
             Self::InsufficientMemory => "InsufficientMemory",
             Self::InsufficientDisk => "InsufficientDisk",
             Self::InsufficientGpus => "InsufficientGpus",
             Self::InsufficientPorts => "InsufficientPorts",
+            Self::DeclinedScarceResources => "DeclinedScarceResources",
         }
     }
 }
 
 /// An offer, and what is left of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Offered {
-    pub offer: pb::Offer,
+    pub offer: Arc<pb::Offer>,
     left: Resources,
     pub launches: Vec<Launch>,
 }
@@ -58,7 +73,7 @@ impl Offered {
     /// An offer with resources that cannot be read counts as empty.
     pub fn new(offer: pb::Offer) -> Self {
         let left = Resources::from_proto(&offer.resources).unwrap_or_default();
-        Self { offer, left, launches: Vec::new() }
+        Self { offer: Arc::new(offer), left, launches: Vec::new() }
     }
 
     fn role(&self) -> &str {
@@ -67,7 +82,7 @@ impl Offered {
 }
 
 /// An instance's place on an offer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Launch {
     pub instance_id: String,
     pub resources: Resources,
@@ -87,6 +102,26 @@ pub struct Request<'a> {
     pub accepted_roles: Vec<String>,
     /// Of the app's constraints: see [`constraints::Patterns::of`].
     pub patterns: Vec<Option<Arc<Regex>>>,
+    /// GROUP_BY without a number no longer waits for groups that have no room.
+    pub relaxed: bool,
+}
+
+/// What holds for all requests.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// Most launches on one offer.
+    pub per_offer: usize,
+    /// Unix time, milliseconds.
+    pub now_ms: u64,
+    /// Agents whose maintenance begins within so many milliseconds get nothing; none: maintenance does not count.
+    pub draining_ms: Option<u64>,
+    /// Agents with GPUs are kept for apps that ask for some, unless the app's label says otherwise.
+    pub gpus_are_kept: bool,
+    /// Where in an offer's ports the search for free ones begins; 0: with the lowest. A port that was just given back
+    /// is then seldom the next one to be taken, while load balancers and peers may still know it as another task's.
+    pub port_seed: u64,
+    /// Where the masters are: agents elsewhere take only apps that name a region or a zone.
+    pub home_region: Option<String>,
 }
 
 /// What became of one request.
@@ -94,164 +129,49 @@ pub struct Request<'a> {
 pub struct Refusals {
     /// Offers that did not take all that waited.
     pub looked_at: usize,
+    /// Each of them under its first reason.
     pub by_reason: BTreeMap<Reason, usize>,
     /// Offers that were used.
     pub used: usize,
     /// Offers that were not used at all.
     pub unused: usize,
-    /// Agents of the offers that refused.
-    pub by_agent: Vec<(String, Reason)>,
+    /// Place of each offer that refused, its agent, and all its reasons.
+    pub by_offer: Vec<(usize, String, BTreeSet<Reason>)>,
+    /// Instances that found no place. Each of them was refused by every offer that is counted above.
+    pub left_over: usize,
 }
 
-/// Places as many as fit; at most `per_offer` on one offer. The answers are in the order of `requests`.
-pub fn place(requests: &[Request<'_>], offers: &mut [Offered], per_offer: usize) -> Vec<Refusals> {
-    let largest = largest(offers);
-    let mut order: Vec<usize> = (0..requests.len()).collect();
-    let hardness = |index: usize| {
-        let app = requests[index].app;
-        (!app.constraints.is_empty(), share(app, &largest))
-    };
-    order.sort_by(|a, b| {
-        let ((a_bound, a_share), (b_bound, b_share)) = (hardness(*a), hardness(*b));
-        b_bound.cmp(&a_bound).then(b_share.total_cmp(&a_share)).then(a.cmp(b))
-    });
-    let mut refusals = vec![Refusals::default(); requests.len()];
-    for index in order {
-        refusals[index] = place_one(&requests[index], offers, per_offer);
-    }
-    refusals
-}
-
-/// The largest amount of each scalar in one offer.
-fn largest(offers: &[Offered]) -> BTreeMap<&'static str, f64> {
-    let most = |name: &'static str| {
-        let amounts = offers.iter().map(|offered| offered.left.scalar(name).to_f64());
-        (name, amounts.fold(0.0, f64::max))
-    };
-    ["cpus", "mem", "disk", "gpus"].into_iter().map(most).collect()
-}
-
-/// The largest share that an instance has of the largest offer.
-fn share(app: &App, largest: &BTreeMap<&'static str, f64>) -> f64 {
-    let of = |name: &str, amount: f64| match largest.get(name) {
-        _ if amount <= 0.0 => 0.0,
-        Some(most) if *most > 0.0 => amount / most,
-        _ => f64::INFINITY,
-    };
-    [of("cpus", app.cpus), of("mem", app.mem), of("disk", app.disk), of("gpus", f64::from(app.gpus))]
-        .into_iter()
-        .fold(0.0, f64::max)
-}
-
-fn place_one(request: &Request<'_>, offers: &mut [Offered], per_offer: usize) -> Refusals {
-    let mut refused: BTreeMap<usize, Reason> = BTreeMap::new();
-    let mut used: BTreeSet<usize> = BTreeSet::new();
-    let mut spread = Spread::new(request.app, &request.placed, &request.patterns);
-    let mut waiting = request.waiting.iter().peekable();
-    // The emptiest first, so that load evens out; an offer that refused once is not asked again in this round.
-    let mut order: Vec<usize> = (0..offers.len()).collect();
-    order.sort_by_key(|index| std::cmp::Reverse(offers[*index].left.cpus()));
-    while waiting.peek().is_some() && !order.is_empty() {
-        let before = waiting.len();
-        let mut next = Vec::new();
-        for index in order {
-            let Some(instance_id) = waiting.peek() else { break };
-            let offered = &mut offers[index];
-            if offered.launches.len() >= per_offer {
-                continue;
-            }
-            match fit(request, offered, &spread) {
-                Ok((resources, ports)) => {
-                    spread.add(&offered.offer);
-                    offered.launches.push(Launch { instance_id: (*instance_id).clone(), resources, ports });
-                    waiting.next();
-                    refused.remove(&index);
-                    used.insert(index);
-                    next.push(index);
-                }
-                Err(reason) => {
-                    refused.insert(index, reason);
-                    if reason == Reason::UnfulfilledConstraint && spread.may_change() {
-                        next.push(index);
-                    }
-                }
+/// Places as many as fit. The answers are in the order of `requests`.
+pub fn place(requests: &[Request<'_>], offers: &mut [Offered], terms: &Terms) -> Vec<Refusals> {
+    let supply: Vec<Amounts> = offers.iter().map(|offered| Amounts::of(&offered.left)).collect();
+    let mut best = Attempt::run(requests, offers, terms, Order::Spread);
+    let few = requests.len().saturating_mul(offers.len()) <= MOST_PAIRS;
+    if few && is_tight(requests, &supply, &best) {
+        let total = supply.iter().fold(Amounts::default(), |sum, one| sum.plus(one));
+        let mut most = best.placed_share(requests, &total);
+        for order in [Order::Pack, Order::First] {
+            let other = Attempt::run(requests, offers, terms, order);
+            let share = other.placed_share(requests, &total);
+            // Sums of the same shares in another order differ in their last digits.
+            if share > most + 1e-9 {
+                (best, most) = (other, share);
             }
         }
-        if waiting.len() == before {
-            break;
-        }
-        order = next;
     }
-    let unused = refused.keys().filter(|index| !used.contains(index)).count();
-    let mut refusals = Refusals { looked_at: refused.len(), used: used.len(), unused, ..Refusals::default() };
-    for (index, reason) in refused {
-        *refusals.by_reason.entry(reason).or_default() += 1;
-        refusals.by_agent.push((offers[index].offer.agent_id.value.clone(), reason));
-    }
-    refusals
+    best.finish(offers)
 }
 
-fn fit(
-    request: &Request<'_>,
-    offered: &mut Offered,
-    spread: &Spread<'_>,
-) -> Result<(Resources, Vec<u32>), Reason> {
-    let app = request.app;
-    if offered.role() != app.role {
-        return Err(Reason::UnfulfilledRole);
-    }
-    if !spread.allows(&offered.offer) {
-        return Err(Reason::UnfulfilledConstraint);
-    }
-    let role: RoleName = RoleName::parse(&app.role).map_err(|_| Reason::UnfulfilledRole)?;
-    let base = rank_for_role(&role);
-    let rank = |resource: &Resource| {
-        // Labelled dynamic reservations belong to one stateful instance.
-        let kept = resource.reservation().is_some_and(|r| r.is_dynamic() && r.labels.is_some());
-        let reserved = resource.reserved_role().map_or("*", RoleName::as_ref);
-        let accepted = request.accepted_roles.iter().any(|role| role == reserved);
-        if kept || !accepted { None } else { base(resource) }
-    };
-    let mut left = offered.left.clone();
-    let mut taken = Resources::new();
-    for (name, amount, reason) in [
-        ("cpus", app.cpus, Reason::InsufficientCpus),
-        ("mem", app.mem, Reason::InsufficientMemory),
-        ("disk", app.disk, Reason::InsufficientDisk),
-        ("gpus", f64::from(app.gpus), Reason::InsufficientGpus),
-    ] {
-        let amount = Milli::round(amount);
-        if !amount.is_zero() {
-            taken.add_all(&left.take_scalar(&Arc::from(name), amount, rank).map_err(|_| reason)?);
-        }
-    }
-    let ports = take_ports(app, &mut left, &mut taken, rank).map_err(|_| Reason::InsufficientPorts)?;
-    offered.left = left;
-    Ok((taken, ports))
+/// Pairs of a request and an offer that the other orders may look at.
+const MOST_PAIRS: usize = 2_000_000;
+
+/// Whether something found no place that would have fitted into an offer that nothing else uses.
+fn is_tight(requests: &[Request<'_>], supply: &[Amounts], attempt: &Attempt) -> bool {
+    let left_over = requests.iter().zip(attempt.refusals()).filter(|(_, refusals)| refusals.left_over > 0);
+    let mut needs = left_over.map(|(request, _)| Amounts::wanted(request.app));
+    needs.any(|need| supply.iter().any(|offer| need.shortage(offer).is_empty()))
 }
 
-/// Takes the host ports: exactly the wanted ones when the app requires that, else whichever are free.
-fn take_ports(
-    app: &App,
-    left: &mut Resources,
-    taken: &mut Resources,
-    rank: impl Fn(&Resource) -> Option<u32> + Copy,
-) -> Result<Vec<u32>, Shortage> {
-    let fixed = |port: u32| app.require_ports && port != 0;
-    let exact: Ranges =
-        app.port_definitions.iter().filter(|d| fixed(d.port)).map(|d| u64::from(d.port)).collect();
-    let any = app.port_definitions.iter().filter(|d| !fixed(d.port)).count();
-    let wanted = Wanted { ports: exact, ..Wanted::default() };
-    taken.add_all(&left.take(&wanted, rank)?);
-    let dynamic = left.take_any_ports(any as u64, rank)?;
-    let numbers: Vec<u32> = dynamic.ports().values().filter_map(|port| u32::try_from(port).ok()).collect();
-    taken.add_all(&dynamic);
-    let mut numbers = numbers.into_iter();
-    let ports = app.port_definitions.iter().map(|definition| {
-        if fixed(definition.port) { definition.port } else { numbers.next().unwrap_or_default() }
-    });
-    Ok(ports.collect())
-}
-
+#[cfg(test)]
+mod quality;
 #[cfg(test)]
 mod tests;

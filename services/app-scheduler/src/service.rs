@@ -1,13 +1,15 @@
 //! The shell: serves gRPC, takes part in the election, and runs a core while this replica leads.
 
 mod candidacy;
+mod farewells;
 mod leading;
 mod link;
 mod probe;
+mod secrets;
 mod spans;
 mod writer;
 
-use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
+use std::{any::Any, panic::AssertUnwindSafe, sync::atomic::AtomicU64, time::Duration};
 
 use futures::FutureExt;
 use meshos_mesh::{Backoff, Candidate, Env, Leadership, MAX_MESSAGE_BYTES, Role, serve};
@@ -65,7 +67,7 @@ pub async fn start(env: &Env, store: SharedStore, config: Config) -> Result<Hand
     let listener = env.transport.bind(&config.listen).await?;
     let address = config.advertise.clone().unwrap_or_else(|| listener.address.clone());
     let (commands, receiver) = mpsc::channel(COMMANDS);
-    let server = AppSchedulerServer::new(Grpc { commands })
+    let server = AppSchedulerServer::new(Grpc { commands, controllers: AtomicU64::new(0) })
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let serving = serve(env, "app-scheduler-grpc", listener, Routes::new(server)).await;

@@ -1,7 +1,8 @@
 //! From a definition as a user sent it to a complete one: defaults, partial updates.
 
 use meshos_proto::meshos::apps::v1::{
-    App, AppUpdate, KillSelection, PortDefinition, UnreachableStrategy, UpgradeStrategy,
+    App, AppUpdate, HealthCheck, HealthProtocol, KillSelection, PortDefinition, UnreachableStrategy,
+    UpgradeStrategy,
 };
 use meshos_types::AppId;
 
@@ -64,6 +65,12 @@ fn apply_command(app: &mut App, update: &AppUpdate) {
     if let Some(env) = &update.env {
         app.env.clone_from(&env.items);
     }
+    if let Some(secrets) = &update.env_secrets {
+        app.env_secrets.clone_from(&secrets.items);
+    }
+    if let Some(secrets) = &update.secrets {
+        app.secrets.clone_from(&secrets.items);
+    }
     if let Some(labels) = &update.labels {
         app.labels.clone_from(&labels.items);
     }
@@ -96,10 +103,15 @@ fn apply_resources(app: &mut App, update: &AppUpdate) {
         app.health_checks.clone_from(&checks.items);
     }
     // The first port is checked where nothing else is said.
-    for check in app.health_checks.iter_mut().filter(|check| check.port.is_none()) {
+    let addressed =
+        |check: &&mut HealthCheck| check.port.is_none() && check.protocol() != HealthProtocol::Command;
+    for check in app.health_checks.iter_mut().filter(addressed) {
         if check.port_index.is_none() && !app.port_definitions.is_empty() {
             check.port_index = Some(0);
         }
+    }
+    if let Some(checks) = &update.readiness_checks {
+        app.readiness_checks.clone_from(&checks.items);
     }
     if let Some(roles) = &update.accepted_resource_roles {
         app.accepted_resource_roles.clone_from(&roles.items);

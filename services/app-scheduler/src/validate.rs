@@ -1,28 +1,34 @@
 //! The rules that a definition must obey, with Marathon's messages and paths.
 
+mod checks;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use meshos_proto::meshos::apps::v1::{App, Constraint, HealthCheck, Violation};
+use meshos_proto::meshos::apps::v1::{App, Constraint, HealthProtocol, Violation};
 use meshos_types::AppId;
+use prost::Message;
 use regex::{Regex, RegexBuilder};
 
-use crate::error::Refusal;
+pub use checks::probe_path;
+
+use crate::{error::Refusal, health::is_agent_run};
 
 /// What the rules depend on besides the definition.
 #[derive(Clone, Debug)]
 pub struct Rules {
     pub role: String,
     pub gpus_enabled: bool,
+    pub secrets_enabled: bool,
     /// Instances that an app may have.
     pub max_instances: u32,
 }
 
+/// Largest definition; several of them stand in one record.
+const MAX_APP_BYTES: usize = 256 * 1024;
 /// Most constraints of an app: each is looked at for each offer.
 const MAX_CONSTRAINTS: usize = 64;
 /// Longest time that a user may name, in seconds: a year. Sums of it and the present time stay far from overflow.
 const MAX_SECONDS: u64 = 31_536_000;
-/// Longest time that a health check may take, in seconds; it holds one of the places for checks meanwhile.
-const MAX_PROBE_SECONDS: u64 = 300;
 /// What a compiled regular expression, and what matching keeps at hand for it, may take, in bytes.
 const MAX_REGEX_BYTES: usize = 256 * 1024;
 /// How deep the groups of a regular expression may be nested.
@@ -53,6 +59,9 @@ pub fn app(app: &App, rules: &Rules) -> Result<(), Refusal> {
     if let Err(error) = app_id(&app.id) {
         found.add("/id", error);
     }
+    let bytes = app.encoded_len();
+    let rule = format!("the definition has {bytes} bytes, which is over the limit of {MAX_APP_BYTES}");
+    found.check(bytes <= MAX_APP_BYTES, "/", rule);
     found.check(app.cmd.is_some() == app.args.is_empty(), "/", COMMAND);
     found.check(app.cmd.as_ref().is_none_or(|cmd| !cmd.is_empty()), "/cmd", "must not be empty");
     resources(app, rules, &mut found);
@@ -61,8 +70,16 @@ pub fn app(app: &App, rules: &Rules) -> Result<(), Refusal> {
     roles(app, rules, &mut found);
     seconds(app, &mut found);
     for (index, check) in app.health_checks.iter().enumerate() {
-        health_check(app, check, &format!("/healthChecks({index})"), &mut found);
+        checks::health_check(app, check, &format!("/healthChecks({index})"), &mut found);
     }
+    let agents = app
+        .health_checks
+        .iter()
+        .filter(|check| is_agent_run(check) && check.protocol() != HealthProtocol::Command);
+    let few = agents.count() <= 1;
+    found.check(few, "/healthChecks", "AppDefinition can contain at most one Mesos health check");
+    checks::readiness(app, &mut found);
+    secrets(app, rules, &mut found);
     found.check(app.constraints.len() <= MAX_CONSTRAINTS, "/constraints", "error.maxLength");
     for (index, one) in app.constraints.iter().take(MAX_CONSTRAINTS).enumerate() {
         if let Err(error) = constraint(one) {
@@ -98,29 +115,24 @@ pub fn app_id(text: &str) -> Result<AppId, String> {
     Ok(id)
 }
 
-fn health_check(app: &App, check: &HealthCheck, at: &str, found: &mut Found) {
-    let known = check.port_index.is_some_and(|port| (port as usize) < app.port_definitions.len());
-    let addressed = check.port.is_some_and(|port| (1..=65_535).contains(&port)) || known;
+fn secrets(app: &App, rules: &Rules, found: &mut Found) {
     found.check(
-        addressed,
-        at,
-        "Health check port indices must address an element of the ports array or container port mappings.",
+        app.secrets.is_empty() || rules.secrets_enabled,
+        "/secrets",
+        "Feature secrets is not enabled. Enable with --enable_features secrets)",
     );
-    let fine = check.path.as_deref().is_none_or(probe_path);
-    found.check(fine, &format!("{at}/path"), "must contain only visible ASCII characters, and no spaces");
-    for (field, value, most) in [
-        ("gracePeriodSeconds", check.grace_period_s, MAX_SECONDS),
-        ("intervalSeconds", check.interval_s, MAX_SECONDS),
-        ("timeoutSeconds", check.timeout_s, MAX_PROBE_SECONDS),
-    ] {
-        found.check(value <= most, &format!("{at}/{field}"), "error.max");
+    if !app.env_secrets.is_empty() && !rules.secrets_enabled {
+        let rule = "use of secret-references in the environment requires the secrets feature to be enabled";
+        found.add("/env", rule);
     }
-}
-
-/// Whether a path may stand in the request of a health check. A space or a line break would end it, and what follows
-/// would be read as more of the request, or as another one.
-pub fn probe_path(path: &str) -> bool {
-    path.bytes().all(|b| b.is_ascii_graphic())
+    for (name, source) in &app.secrets {
+        found.check(!source.is_empty(), &format!("/secrets/{name}/source"), "error.minLength");
+    }
+    for (variable, secret) in &app.env_secrets {
+        let known = app.secrets.contains_key(secret);
+        let unknown = format!("references an undefined secret named '{secret}'");
+        found.check(known, &format!("/env/{variable}"), unknown);
+    }
 }
 
 fn seconds(app: &App, found: &mut Found) {
@@ -284,7 +296,7 @@ mod tests {
         AppUpdate, HealthCheck, PortDefinition, UnreachableStrategy, UpgradeStrategy,
     };
 
-    use super::*;
+    use super::{checks::MAX_PROBE_SECONDS, *};
     use crate::update::{self, Defaults};
 
     fn valid() -> App {
@@ -293,7 +305,9 @@ mod tests {
     }
 
     fn refused(app: &App) -> Vec<(String, String)> {
-        match super::app(app, &Rules { role: "*".into(), gpus_enabled: false, max_instances: 100 }) {
+        let rules =
+            Rules { role: "*".into(), gpus_enabled: false, secrets_enabled: false, max_instances: 100 };
+        match super::app(app, &rules) {
             Ok(()) => Vec::new(),
             Err(Refusal::Invalid(violations)) => {
                 violations.into_iter().map(|v| (v.path, v.errors.join("; "))).collect()
@@ -404,6 +418,13 @@ mod tests {
             "can only contain * and *",
         );
         has(&App { executor: "a//b".into(), ..valid() }, "/executor", "must fully match");
+    }
+
+    #[test]
+    fn definitions_have_a_largest_size() {
+        let with = |bytes: usize| App { cmd: Some("x".repeat(bytes)), ..valid() };
+        assert!(refused(&with(MAX_APP_BYTES - 1000)).is_empty());
+        has(&with(MAX_APP_BYTES), "/", "over the limit of 262144");
     }
 
     #[test]

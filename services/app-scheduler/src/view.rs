@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use meshos_proto::meshos::apps::v1::{
-    App, Condition, Delta, Deployment, Group, Instance, InstanceHealth, Queue, Snapshot, TaskFailure,
+    App, Condition, Delta, Deployment, FinishedDeployment, Group, Instance, InstanceHealth,
+    InstanceReadiness, Queue, Snapshot, TaskFailure,
 };
 
 use crate::store::Records;
@@ -20,6 +21,8 @@ pub struct View {
     queue: BTreeMap<String, Queue>,
     groups: BTreeMap<String, Group>,
     health: BTreeMap<String, InstanceHealth>,
+    readiness: BTreeMap<String, InstanceReadiness>,
+    finished: BTreeMap<String, FinishedDeployment>,
     by_condition: BTreeMap<i32, usize>,
 }
 
@@ -31,9 +34,10 @@ impl View {
         view.apply(&Delta {
             apps: records.apps.clone(),
             instances: records.instances.clone(),
-            deployments: records.deployments.clone(),
+            deployments: records.deployments.iter().map(without_definitions).collect(),
             failures: records.failures.clone(),
             groups: records.groups.clone(),
+            finished: records.finished.clone(),
             framework_id: records.framework_id.clone(),
             ..Default::default()
         });
@@ -48,6 +52,7 @@ impl View {
         }
         for id in &delta.removed_instances {
             self.health.remove(id);
+            self.readiness.remove(id);
             let old = self.instances.remove(id);
             self.count(old.as_ref(), None);
         }
@@ -59,6 +64,9 @@ impl View {
         }
         for id in &delta.removed_groups {
             self.groups.remove(id);
+        }
+        for id in &delta.removed_finished {
+            self.finished.remove(id);
         }
         self.put(delta);
     }
@@ -85,6 +93,17 @@ impl View {
             } else {
                 self.health.insert(health.instance_id.clone(), health.clone());
             }
+        }
+        for readiness in &delta.readiness {
+            if readiness.removed {
+                self.readiness.remove(&readiness.instance_id);
+            } else {
+                self.readiness.insert(readiness.instance_id.clone(), readiness.clone());
+            }
+        }
+        for finished in &delta.finished {
+            let id = finished.deployment.as_ref().map(|one| one.id.clone()).unwrap_or_default();
+            self.finished.insert(id, finished.clone());
         }
         for group in &delta.groups {
             self.groups.insert(group.id.clone(), group.clone());
@@ -121,6 +140,8 @@ impl View {
             leader: self.leader.clone(),
             groups: self.groups.values().cloned().collect(),
             health: self.health.values().cloned().collect(),
+            readiness: self.readiness.values().cloned().collect(),
+            finished: self.finished.values().cloned().collect(),
         }
     }
 
@@ -135,6 +156,11 @@ impl View {
     pub fn in_condition(&self, condition: Condition) -> usize {
         self.by_condition.get(&condition.into()).copied().unwrap_or(0)
     }
+}
+
+/// Readers need no definitions.
+fn without_definitions(deployment: &Deployment) -> Deployment {
+    Deployment { originals: Vec::new(), targets: Vec::new(), ..deployment.clone() }
 }
 
 /// Adds a later change to an earlier one, so that both can be published as one.
@@ -157,10 +183,20 @@ pub fn merge(earlier: &mut Delta, mut later: Delta) {
     earlier.removed_queue.append(&mut later.removed_queue);
     earlier.health.append(&mut later.health);
     earlier.occurrences.append(&mut later.occurrences);
+    earlier.leaving_instances.append(&mut later.leaving_instances);
     if !later.removed_groups.is_empty() {
         earlier.groups.retain(|group| !later.removed_groups.contains(&group.id));
     }
     earlier.groups.append(&mut later.groups);
+    earlier.readiness.append(&mut later.readiness);
+    if !later.removed_finished.is_empty() {
+        let gone = |one: &FinishedDeployment| {
+            one.deployment.as_ref().is_some_and(|one| later.removed_finished.contains(&one.id))
+        };
+        earlier.finished.retain(|one| !gone(one));
+    }
+    earlier.finished.append(&mut later.finished);
+    earlier.removed_finished.append(&mut later.removed_finished);
     earlier.removed_groups.append(&mut later.removed_groups);
     if later.framework_id.is_some() {
         earlier.framework_id = later.framework_id;
@@ -174,6 +210,7 @@ pub fn last_sights(delta: &mut Delta) -> Option<Delta> {
     let instances: BTreeSet<&String> = delta.removed_instances.iter().collect();
     let deployments: BTreeSet<&String> = delta.removed_deployments.iter().collect();
     delta.health.retain(|health| !instances.contains(&health.instance_id));
+    delta.readiness.retain(|readiness| !instances.contains(&readiness.instance_id));
     let (gone_instances, instances) =
         std::mem::take(&mut delta.instances).into_iter().partition(|one| instances.contains(&one.id));
     let (gone_deployments, deployments) =

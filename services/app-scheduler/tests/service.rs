@@ -128,7 +128,7 @@ fn app(id: &str, instances: u32) -> CreateAppRequest {
         instances: Some(instances),
         ..Default::default()
     };
-    CreateAppRequest { app: Some(app), force: false }
+    CreateAppRequest { app: Some(app), ..Default::default() }
 }
 
 #[tokio::test]

@@ -2,10 +2,12 @@
 
 mod apps;
 mod cors;
+mod deployments;
 mod error;
 mod events;
 mod groups;
 mod info;
+mod page;
 mod read;
 mod render;
 mod routes;
@@ -16,11 +18,13 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use meshos_mesh::{Env, MAX_MESSAGE_BYTES, MeshChannel};
+use meshos_mesh::{Env, InstanceInfo, MAX_MESSAGE_BYTES, MeshChannel, follow_instances, register_instance};
 use meshos_proto::meshos::apps::v1::{
-    CancelDeploymentRequest, ChangeResponse, ResetDelayRequest, app_scheduler_client::AppSchedulerClient,
+    ChangeResponse, ListUnusedOffersRequest, ResetDelayRequest, app_scheduler_client::AppSchedulerClient,
 };
+use meshos_store::SharedStore;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::{
     client::{Leader, Repeat},
@@ -31,11 +35,17 @@ use crate::{
 use cors::Cors;
 use error::ApiError;
 pub(crate) use events::Hub;
+use page::Page;
 use render::timestamp;
 use routes::Route;
 
 /// How long a write waits until the local view contains it.
 const OWN_WRITE: Duration = Duration::from_secs(5);
+
+/// What gateways are listed as.
+const FRONTS: &str = "marathon";
+/// A gateway that is gone is not named any longer after this time.
+const FRONT_TTL: Duration = Duration::from_secs(5);
 
 const DEPLOYMENT_ID: HeaderName = HeaderName::from_static("marathon-deployment-id");
 const LEADER: HeaderName = HeaderName::from_static("x-marathon-leader");
@@ -57,6 +67,21 @@ pub(crate) struct About {
     pub(crate) mesos_url: String,
     /// Origins whose pages may read.
     pub(crate) allow_origin: Option<String>,
+    /// From [`fronts`].
+    pub(crate) fronts: watch::Receiver<Vec<InstanceInfo>>,
+}
+
+/// Tells the other gateways of this one's Marathon API, and follows those that there are.
+pub(crate) fn fronts(
+    env: &Env,
+    store: &SharedStore,
+    identity: &Identity,
+) -> watch::Receiver<Vec<InstanceInfo>> {
+    let address = identity.authority();
+    let info = InstanceInfo { instance: address.clone(), address };
+    // Whether it is listed matters to nobody: it serves all the same.
+    let _ = register_instance(env, store, FRONTS, info, FRONT_TTL);
+    follow_instances(env, store, FRONTS)
 }
 
 /// The API's parts.
@@ -68,6 +93,8 @@ pub(crate) struct Marathon {
     identity: Identity,
     mesos_url: String,
     cors: Cors,
+    /// All gateways.
+    fronts: watch::Receiver<Vec<InstanceInfo>>,
     /// Unix time in milliseconds.
     started_ms: u64,
 }
@@ -88,7 +115,7 @@ impl Api for Marathon {
             reply.headers.insert(name, HeaderValue::from_static(value));
         }
         if self.apps.read(|_| ()).is_some() {
-            reply = reply.set(LEADER, &format!("http://{}", self.identity.authority()));
+            reply = reply.set(LEADER, &format!("http://{}", self.leading_address()));
         }
         reply
     }
@@ -102,12 +129,18 @@ impl Marathon {
         identity: Identity,
         about: About,
     ) -> Self {
-        let About { mesos_url, allow_origin } = about;
+        let About { mesos_url, allow_origin, fronts } = about;
         let (env, started_ms) = (env.clone(), env.clock.unix_ms());
         let cors = Cors::new(allow_origin);
-        let marathon = Self { env, leader, apps, identity, mesos_url, cors, started_ms };
+        let marathon = Self { env, leader, apps, identity, mesos_url, cors, fronts, started_ms };
         marathon.introduce();
         marathon
+    }
+
+    /// `host:port` of the gateway that all gateways name as the leader. Each answers as it would.
+    fn leading_address(&self) -> String {
+        let first = self.fronts.borrow().first().map(|front| front.address.clone());
+        first.unwrap_or_else(|| self.identity.authority())
     }
 
     async fn answer(&self, request: &Request) -> Answer {
@@ -133,14 +166,11 @@ impl Marathon {
             | Route::AppTask { .. }
             | Route::Tasks
             | Route::TasksDelete => self.answer_tasks(&route, request).await,
-            Route::Deployments => self.read(request, |apps| {
-                Ok(apps.deployments.values().map(render::deployment::deployment).collect())
-            }),
-            Route::Deployment(id) => self.cancel(&id, request).await,
-            Route::Queue => {
-                let now = self.env.clock.unix_ms();
-                self.read(request, |apps| Ok(render::queue::queue(apps, now)))
+            Route::Deployments | Route::FinishedDeployments | Route::Deployment(_) => {
+                self.answer_deployments(&route, request).await
             }
+            Route::Queue => self.queue(request).await,
+            Route::OpenApi => openapi(request),
             Route::QueueDelay(id) => self.reset_delay(id, request).await,
             Route::Group(_) | Route::GroupVersions(_) | Route::GroupVersion { .. } => {
                 self.answer_groups(&route, request).await
@@ -171,23 +201,17 @@ impl Marathon {
         }
     }
 
-    async fn cancel(&self, id: &str, request: &Request) -> Answer {
-        if request.method != Method::DELETE {
-            return Err(method_not_allowed());
+    async fn queue(&self, request: &Request) -> Answer {
+        let (now, page) = (self.env.clock.unix_ms(), Page::of(&request.query)?);
+        let wanted = request.query.all("embed").any(|word| word == "lastUnusedOffers");
+        if !wanted || request.verb() != Method::GET {
+            return self.read(request, |apps| Ok(render::queue::queue(apps, now, page, None)));
         }
-        let force = request.query.flag("force");
-        let call = CancelDeploymentRequest { id: id.to_owned(), force };
-        let called = self.leader.call(Repeat::Unsafe, |channel| {
-            let call = call.clone();
-            async move { client(channel).cancel_deployment(call).await }
+        let called = self.leader.call(Repeat::Safe, |channel| async move {
+            client(channel).list_unused_offers(ListUnusedOffersRequest {}).await
         });
-        let change = called.await?.into_inner();
-        self.see(change.revision).await;
-        if force {
-            Ok(Reply::empty(StatusCode::ACCEPTED))
-        } else {
-            Ok(deployment_result(StatusCode::OK, &change))
-        }
+        let offers = called.await?.into_inner().offers;
+        self.read(request, |apps| Ok(render::queue::queue(apps, now, page, Some(&offers))))
     }
 
     async fn reset_delay(&self, id: String, request: &Request) -> Answer {
@@ -220,6 +244,14 @@ fn deployment_result(status: StatusCode, change: &ChangeResponse) -> Reply {
 
 fn method_not_allowed() -> ApiError {
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+}
+
+/// The description of this API.
+fn openapi(request: &Request) -> Answer {
+    if request.verb() != Method::GET {
+        return Err(method_not_allowed());
+    }
+    Ok(Reply::json_text(include_str!("marathon/openapi.json")))
 }
 
 /// A part of Marathon that this version does not have says so, rather than "not found".

@@ -4,12 +4,15 @@
 
 mod about;
 mod call;
+mod constraints;
+mod documents;
 mod explain;
 mod figures;
 mod forms;
 mod help;
 mod logging;
 mod operator;
+mod registry;
 mod render;
 mod roles;
 mod routes;
@@ -24,6 +27,7 @@ mod writes;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use meshos_mesh::Env;
 use meshos_proto::{
@@ -41,6 +45,7 @@ use crate::{
     views::{Cluster, Shared},
 };
 pub(crate) use about::About;
+use documents::{Asked, Documents};
 use operator::Subscribers;
 use routes::Route;
 
@@ -54,12 +59,15 @@ pub(crate) struct Mesos {
     allocator: Arc<Leader>,
     cluster: Shared<Cluster>,
     about: About,
+    /// Requests that are being answered.
+    requests: IntGauge,
     /// Open event streams.
     streams: IntGauge,
     /// Event streams of operators.
     subscribers: Subscribers,
     leader_metrics: figures::Kept,
-    logging: logging::Logging,
+    documents: Documents,
+    logging: meshos_mesh::LoggingLevel,
     /// Unix time in milliseconds.
     started_ms: u64,
 }
@@ -77,7 +85,8 @@ impl Api for Mesos {
             return method_not_allowed(methods, &request.method);
         }
         match route {
-            Route::Scheduler => self.scheduler(request).await,
+            // Boxed: a call is a large message.
+            Route::Scheduler => Box::pin(self.scheduler(request)).await,
             Route::Operator => self.operator(request).await,
             Route::Teardown
             | Route::Reserve
@@ -90,17 +99,26 @@ impl Api for Mesos {
 }
 
 impl Mesos {
-    pub(crate) fn new(env: &Env, allocator: Arc<Leader>, cluster: Shared<Cluster>, about: About) -> Self {
+    /// `requests` counts those that are being answered.
+    pub(crate) fn new(
+        env: &Env,
+        allocator: Arc<Leader>,
+        cluster: Shared<Cluster>,
+        about: About,
+        requests: IntGauge,
+    ) -> Self {
         let subscribers = Subscribers::new(about.event_streams);
         Self {
             env: env.clone(),
             allocator,
             cluster,
             about,
+            requests,
             streams: metrics::event_streams(env),
             subscribers,
             leader_metrics: figures::Kept::default(),
-            logging: logging::Logging::default(),
+            documents: Documents::default(),
+            logging: meshos_mesh::LoggingLevel::default(),
             started_ms: env.clock.unix_ms(),
         }
     }
@@ -110,43 +128,55 @@ impl Mesos {
         match route {
             Route::Health => Reply::empty(StatusCode::OK),
             Route::Redirect => self.redirect(),
-            Route::Metrics => Reply::json(&self.metrics().await),
+            Route::Metrics => self.metrics_snapshot(query).await,
             Route::Prometheus => self.prometheus().await,
             Route::Explain => self.explain(query).await,
             Route::Weights => self.weights(request).await,
             Route::Quota => self.quota(request).await,
-            Route::LoggingToggle => self.logging.toggle(query),
+            Route::LoggingToggle => logging::toggle(&self.logging, query),
             Route::Help => help::help(Route::help_topic(&request.path), query),
             Route::FilesBrowse | Route::FilesRead | Route::FilesDownload => no_such_file(route, query),
             Route::MachineDown | Route::MachineUp => not_here("Maintenance of machines"),
             Route::MaintenanceSchedule if request.method == Method::POST => {
                 not_here("A maintenance schedule")
             }
-            _ => self.document(route, query),
+            _ => self.document(route, query).await,
         }
     }
 
     /// The JSON of an endpoint that only reads.
-    fn document(&self, route: Route, query: &Query) -> Reply {
-        let found = match route {
-            Route::Version => Some(self.about.version()),
-            Route::Flags => Some(json!({"flags": self.about.flags()})),
-            Route::SystemStats => Some(system::stats()),
+    async fn document(&self, route: Route, query: &Query) -> Reply {
+        match route {
+            Route::Version => Reply::json(&self.about.version()),
+            Route::Flags => Reply::json(&json!({"flags": self.about.flags()})),
+            Route::SystemStats => Reply::json(&system::stats()),
             // There is no log file and no sandbox here.
-            Route::FilesDebug => Some(json!({})),
-            Route::State => self.cluster.read(|cluster| render::state(cluster, &self.about)),
-            Route::StateSummary => self.cluster.read(|cluster| render::summary(cluster, &self.about)),
-            Route::Slaves => self.cluster.read(|cluster| render::slaves(cluster, query.get("slave_id"))),
-            Route::Frameworks => {
-                self.cluster.read(|cluster| render::frameworks(cluster, query.get("framework_id")))
-            }
-            Route::Tasks => self.cluster.read(|cluster| tasks::tasks(cluster, query)),
-            Route::Roles => self.cluster.read(roles::roles),
+            Route::FilesDebug => Reply::json(&json!({})),
             // Nothing is planned and nothing drained.
-            Route::MaintenanceStatus | Route::MaintenanceSchedule => self.cluster.read(|_| json!({})),
-            _ => None,
+            Route::MaintenanceStatus | Route::MaintenanceSchedule => {
+                self.cluster.read(|_| Reply::json(&json!({}))).unwrap_or_else(no_leader)
+            }
+            _ => self.picture(route, query).await.map_or_else(no_leader, Reply::json_text),
+        }
+    }
+
+    /// The JSON of an endpoint that shows much of the cluster.
+    async fn picture(&self, route: Route, query: &Query) -> Option<Bytes> {
+        if route == Route::Tasks && tasks::is_short(query) {
+            return self.cluster.read(|cluster| tasks::tasks(cluster, query).into());
+        }
+        let about = &self.about;
+        let render = |cluster: &Cluster| match route {
+            Route::StateSummary => render::summary(cluster, about),
+            Route::Slaves => render::slaves(cluster, query.get("slave_id")),
+            Route::Frameworks => render::frameworks(cluster, query.get("framework_id")),
+            Route::Tasks => tasks::tasks(cluster, query),
+            Route::Roles => roles::roles(cluster).to_string().into_bytes(),
+            Route::OfferConstraints => constraints::debug(cluster),
+            Route::Registry => registry::registry(cluster, about),
+            _ => render::state(cluster, about),
         };
-        found.map_or_else(no_leader, |value| Reply::json(&value))
+        self.documents.get(&self.cluster, Asked::Path(route, query.clone()), render).await
     }
 
     fn redirect(&self) -> Reply {
@@ -164,14 +194,8 @@ impl Mesos {
             let request = request.clone();
             async move { OperatorClient::new(channel).teardown(request).await }
         });
-        match called.await {
-            Ok(_) => {
-                let gone = |cluster: &Cluster| cluster.frameworks.get(id).is_none_or(|found| found.completed);
-                self.cluster.until(gone, OWN_WRITE).await;
-                Reply::empty(StatusCode::OK)
-            }
-            Err(error) => refusal(&error),
-        }
+        let written = called.await.map(|answer| (answer.get_ref().epoch, answer.get_ref().revision));
+        self.written(written, StatusCode::OK).await
     }
 }
 
@@ -185,6 +209,7 @@ fn refusal(error: &CallError) -> Reply {
             Code::PermissionDenied => StatusCode::FORBIDDEN,
             Code::Unauthenticated => StatusCode::UNAUTHORIZED,
             Code::AlreadyExists | Code::Aborted | Code::FailedPrecondition => StatusCode::CONFLICT,
+            Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
             Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
             Code::Internal | Code::Unknown | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::SERVICE_UNAVAILABLE,

@@ -12,6 +12,7 @@ const BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 2
 /// Metrics of one HTTP API.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpMetrics {
+    api: &'static str,
     requests: IntCounter,
     refused: IntCounter,
     failed: IntCounter,
@@ -21,9 +22,10 @@ pub(crate) struct HttpMetrics {
 
 impl HttpMetrics {
     /// `api` is part of the names: `mesos`, `marathon`.
-    pub(crate) fn new(metrics: &Metrics, api: &str) -> Self {
+    pub(crate) fn new(metrics: &Metrics, api: &'static str) -> Self {
         let name = |rest: &str| format!("meshos_gateway_{api}_{rest}");
         Self {
+            api,
             requests: metrics.counter(&name("requests_total"), "Requests answered"),
             refused: metrics.counter(&name("refused_total"), "Requests answered with a status of 400 to 499"),
             failed: metrics.counter(&name("failed_total"), "Requests answered with a status of 500 or more"),
@@ -34,6 +36,16 @@ impl HttpMetrics {
                 &BUCKETS,
             ),
         }
+    }
+
+    /// Which API it is.
+    pub(crate) fn api(&self) -> &'static str {
+        self.api
+    }
+
+    /// Requests that are being answered.
+    pub(crate) fn active(&self) -> IntGauge {
+        self.active.clone()
     }
 
     /// A request begins.

@@ -10,6 +10,7 @@ use crate::{
     Config, Error,
     client::Leader,
     http, marathon, mesos,
+    metrics::HttpMetrics,
     views::{self, Apps, Cluster, Shared},
 };
 
@@ -98,11 +99,18 @@ pub async fn start(env: &Env, store: SharedStore, config: Config) -> Result<Hand
         apps: apps.clone(),
     };
     let mesos_url = format!("http://{}", mesos_identity.authority());
-    let mesos = mesos::Mesos::new(env, allocator, cluster, mesos::About::new(mesos_identity, &config));
-    let about = marathon::About { mesos_url, allow_origin: config.access_control_allow_origin.clone() };
+    let mesos_metrics = HttpMetrics::new(&env.metrics, "mesos");
+    let about = mesos::About::new(mesos_identity, &config);
+    let mesos = mesos::Mesos::new(env, allocator, cluster, about, mesos_metrics.active());
+    let about = marathon::About {
+        mesos_url,
+        allow_origin: config.access_control_allow_origin.clone(),
+        fronts: marathon::fronts(env, &store, &marathon_identity),
+    };
     let marathon = marathon::Marathon::new(env, app_scheduler, apps, marathon_identity, about);
-    http::serve(env, "mesos", mesos_listener, Arc::new(mesos), config.mesos_body_limit);
-    http::serve(env, "marathon", marathon_listener, Arc::new(marathon), config.marathon_body_limit);
+    http::serve(env, mesos_listener, Arc::new(mesos), config.mesos_body_limit, mesos_metrics);
+    let marathon_metrics = HttpMetrics::new(&env.metrics, "marathon");
+    http::serve(env, marathon_listener, Arc::new(marathon), config.marathon_body_limit, marathon_metrics);
     serving.ready().await;
     info!(mesos = handle.mesos_address, marathon = handle.marathon_address, "gateway serves");
     Ok(handle)

@@ -1,18 +1,138 @@
 //! Settings of the controller.
 
-use clap::Args;
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-/// Flags with marathon-lb's names.
+use clap::{Args, ValueEnum};
+
+/// Whose HAProxy it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Ownership {
+    /// Started and watched by the controller.
+    #[default]
+    Child,
+    /// Started by somebody else on the same directory, with the command that `docs/operations.md` names.
+    Beside,
+}
+
+/// Flags, with marathon-lb's names where it has them.
 #[derive(Args, Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub struct LbArgs {
     /// Publish apps of these groups (label HAPROXY_GROUP); `*` for all.
-    #[arg(long, env = "MARATHON_LB_GROUP", default_value = "external", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "MARATHON_LB_GROUP",
+        default_value = "external",
+        value_delimiter = ',',
+        value_name = "NAME"
+    )]
     pub group: Vec<String>,
+    /// The HAProxy program, 2.6 or newer.
+    #[arg(long, env = "MESHOS_LB_HAPROXY_BINARY", default_value = "haproxy", value_name = "FILE")]
+    pub haproxy_binary: String,
+    /// Where configuration, maps and sockets lie.
+    #[arg(long, env = "MESHOS_LB_DIR", value_name = "DIR")]
+    pub haproxy_dir: Option<PathBuf>,
+    /// Start and watch a HAProxy, or drive one that somebody else starts on the same directory.
+    #[arg(long, env = "MESHOS_LB_HAPROXY", value_enum, default_value_t)]
+    pub haproxy: Ownership,
+    /// Address that HAProxy's own ports are bound to.
+    #[arg(long, env = "MESHOS_LB_BIND_ADDRESS", default_value = "*", value_name = "ADDRESS")]
+    pub lb_bind_address: String,
+    /// Port of the HTTP virtual hosts.
+    #[arg(long, env = "MESHOS_LB_HTTP_PORT", default_value_t = 80, value_name = "PORT")]
+    pub http_port: u16,
+    /// Port of the HTTPS virtual hosts.
+    #[arg(long, env = "MESHOS_LB_HTTPS_PORT", default_value_t = 443, value_name = "PORT")]
+    pub https_port: u16,
+    /// Port of statistics, metrics and health.
+    #[arg(long, env = "MESHOS_LB_ADMIN_PORT", default_value_t = 9090, value_name = "PORT")]
+    pub admin_port: u16,
+    /// Port at which the header X-Marathon-App-Id chooses the app.
+    #[arg(long, env = "MESHOS_LB_APP_ID_PORT", default_value_t = 9091, value_name = "PORT")]
+    pub app_id_port: u16,
+    /// No virtual hosts: leave the HTTP and HTTPS ports alone.
+    #[arg(long, env = "MARATHON_LB_DONT_BIND_HTTP_HTTPS")]
+    pub dont_bind_http_https: bool,
+    /// Certificates of the HTTPS port: PEM files, or directories of them; the first one is the default.
+    #[arg(long, env = "MARATHON_LB_SSL_CERTS", value_delimiter = ',', value_name = "PATH")]
+    pub ssl_certs: Vec<PathBuf>,
+    /// Publish only ports with HAPROXY_{n}_ENABLED=true.
+    #[arg(long, env = "MARATHON_LB_STRICT_MODE")]
+    pub strict_mode: bool,
+    /// Publish running tasks whatever their health checks say.
+    #[arg(long, env = "MESHOS_LB_IGNORE_HEALTH")]
+    pub ignore_health: bool,
+    /// Accepted as marathon-lb's: health is honoured anyway.
+    #[arg(long, short = 'H', env = "MARATHON_LB_HEALTH_CHECK", hide = true)]
+    pub health_check: bool,
+    /// Accepted as marathon-lb's: maps are used anyway.
+    #[arg(long, env = "MARATHON_LB_HAPROXY_MAP", hide = true)]
+    pub haproxy_map: bool,
+    /// Directory with files `HAPROXY_…` that replace templates.
+    #[arg(long, env = "MESHOS_LB_TEMPLATES", value_name = "DIR")]
+    pub templates: Option<PathBuf>,
+    /// Let labels replace templates. Their authors can then write any HAProxy directive.
+    #[arg(long, env = "MESHOS_LB_ALLOW_CUSTOM_TEMPLATES")]
+    pub allow_custom_templates: bool,
+    /// Compress text for clients that accept it.
+    #[arg(long, env = "MESHOS_LB_COMPRESSION")]
+    pub compression: bool,
+    /// Fewest servers that a backend has room for; a scale-up beyond its room reloads HAProxy.
+    #[arg(long, env = "MESHOS_LB_MIN_SLOTS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096), value_name = "N")]
+    pub min_slots: u32,
+    /// Connections that HAProxy takes; as many as its file descriptors allow when absent.
+    #[arg(long, env = "MESHOS_LB_MAXCONN", value_name = "N")]
+    pub lb_maxconn: Option<u32>,
+    /// Longest life of a HAProxy worker after a reload; its connections are cut then.
+    #[arg(long, env = "MESHOS_LB_HARD_STOP_AFTER", default_value = "1h", value_parser = meshos_mesh::config::parse_duration, value_name = "DURATION")]
+    pub hard_stop_after: Duration,
+    /// Smallest service port for tasks with an own address and none given; 0: none is assigned.
+    #[arg(
+        long,
+        env = "MARATHON_LB_MIN_SERV_PORT_IP_PER_TASK",
+        default_value_t = 10_050,
+        value_name = "PORT"
+    )]
+    pub min_serv_port_ip_per_task: u16,
+    /// Largest one.
+    #[arg(
+        long,
+        env = "MARATHON_LB_MAX_SERV_PORT_IP_PER_TASK",
+        default_value_t = 10_100,
+        value_name = "PORT"
+    )]
+    pub max_serv_port_ip_per_task: u16,
 }
 
 /// What a controller needs to start.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub listen: String,
-    pub groups: Vec<String>,
+    pub args: LbArgs,
+    /// Where configuration, maps and sockets lie, unless the arguments say so.
+    pub dir: PathBuf,
+    /// Variables HAPROXY_*: templates, certificates, default options.
+    pub haproxy_variables: BTreeMap<String, String>,
+    /// Leave HAProxy running when the controller stops.
+    pub keep_haproxy: bool,
+}
+
+impl Config {
+    /// The variables HAPROXY_* come from this process's environment.
+    #[must_use]
+    pub fn new(listen: impl Into<String>, args: LbArgs, dir: impl Into<PathBuf>) -> Self {
+        let ours = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            let name = name.into_string().ok().filter(|name| name.starts_with("HAPROXY_"))?;
+            Some((name, value.into_string().ok()?))
+        };
+        let haproxy_variables = std::env::vars_os().filter_map(ours).collect();
+        Self { listen: listen.into(), args, dir: dir.into(), haproxy_variables, keep_haproxy: false }
+    }
+
+    /// The directory in use.
+    #[must_use]
+    pub fn dir(&self) -> PathBuf {
+        self.args.haproxy_dir.clone().unwrap_or_else(|| self.dir.clone())
+    }
 }

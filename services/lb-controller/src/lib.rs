@@ -1,15 +1,23 @@
 //! Publishes apps through HAProxy: one controller beside each HAProxy.
 //!
-//! So far it follows the app-scheduler and reports what it sees; rendering and applying HAProxy's
-//! configuration build on [`view::View`].
+//! [`core`] is pure: apps and tasks go in, texts of HAProxy's configuration, places of tasks and entries of maps
+//! come out. [`driver`] follows the app-scheduler and brings HAProxy to that: by commands while it runs wherever
+//! HAProxy takes them, by a reload of a configuration that it has looked at before where it must. What lies on disk
+//! is always what runs, so a HAProxy that dies is back at once, and a new controller takes over without a reload.
 
 pub mod config;
+pub mod core;
+pub mod deploy;
+pub mod driver;
 pub mod error;
+pub mod haproxy;
 pub mod metrics;
 pub mod service;
-pub mod view;
+pub mod source;
 
+mod follower;
 mod grpc;
+mod http;
 
 pub use config::{Config, LbArgs};
 pub use error::Error;

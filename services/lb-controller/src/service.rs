@@ -1,29 +1,22 @@
-//! Follows the app-scheduler's leader and keeps the view.
+//! Builds the parts and spawns the loop.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
-use meshos_mesh::{
-    Backoff, Env, Feed, LeaderInfo, MAX_MESSAGE_BYTES, Serving, connect, follow_leader, serve,
-};
-use meshos_proto::meshos::{
-    apps::v1::{WatchRequest, app_scheduler_client::AppSchedulerClient},
-    lb::v1::{WatchResponse, lb_controller_server::LbControllerServer},
-};
+use meshos_mesh::{Env, serve};
+use meshos_proto::meshos::lb::v1::lb_controller_server::LbControllerServer;
 use meshos_store::SharedStore;
-use tokio::sync::{mpsc, watch};
-use tonic::{Status, service::Routes};
-use tracing::{debug, info};
+use tokio::{sync::mpsc, time::timeout};
+use tonic::service::Routes;
+use tracing::info;
 
-use crate::{
-    config::Config,
-    error::Error,
-    grpc::{Grpc, Subscribe},
-    metrics::LbMetrics,
-    view::View,
-};
+use crate::{config::Config, driver::Driver, error::Error, follower, grpc::Grpc, http};
 
-/// Changes that a reader of `Watch` may be behind.
-const FEED: usize = 1024;
+/// Calls that wait for the loop.
+const COMMANDS: usize = 64;
+/// Where Debian's package puts it.
+const HIDDEN: &str = "/usr/sbin/haproxy";
+/// `haproxy -v` answers at once.
+const VERSION: Duration = Duration::from_secs(10);
 
 /// A running controller.
 #[derive(Clone, Debug)]
@@ -35,100 +28,35 @@ pub struct Handle {
 /// Starts a controller; it runs until the environment's tasks stop.
 ///
 /// # Errors
-/// [`Error::Transport`] when the address cannot be bound.
-pub async fn start(env: &Env, store: SharedStore, config: Config) -> Result<Handle, Error> {
+/// When the address cannot be bound, HAProxy is not there, or its directory cannot be used.
+pub async fn start(env: &Env, store: SharedStore, mut config: Config) -> Result<Handle, Error> {
     let listener = env.transport.bind(&config.listen).await?;
-    let (subscribe, subscriptions) = mpsc::channel(16);
-    let serving =
-        serve(env, "lb-controller", listener, Routes::new(LbControllerServer::new(Grpc { subscribe }))).await;
+    config.args.haproxy_binary = look_for(&config.args.haproxy_binary).await?;
+    let (commands, receiver) = mpsc::channel(COMMANDS);
+    let grpc = Grpc { commands };
+    let server = LbControllerServer::new(grpc.clone());
+    let serving = serve(env, "lb-controller", listener, Routes::new(server)).await;
     let address = serving.address.clone();
-    info!(groups = config.groups.join(","), "following the app-scheduler");
-    let follower = Follower {
-        env: env.clone(),
-        view: View::default(),
-        feed: Feed::new(FEED),
-        metrics: LbMetrics::new(&env.metrics),
-        leader: follow_leader(env, &store, "app-scheduler"),
-        subscriptions,
-        serving,
-    };
-    env.tasks.spawn("lb-follower", follower.run());
+    let driver = Driver::new(env, config, serving, receiver).await?;
+    http::spawn(env, driver.files(), grpc);
+    let (events, again) = follower::spawn(env, &store);
+    info!(address, "following the app-scheduler");
+    env.tasks.spawn_graceful("lb-driver", driver.run(events, again));
     Ok(Handle { address })
 }
 
-struct Follower {
-    env: Env,
-    view: View,
-    feed: Feed<WatchResponse>,
-    metrics: LbMetrics,
-    leader: watch::Receiver<Option<LeaderInfo>>,
-    subscriptions: mpsc::Receiver<Subscribe>,
-    serving: Serving,
-}
-
-impl Follower {
-    async fn run(mut self) {
-        let mut backoff = Backoff::new(&self.env.rng, Duration::from_millis(50), Duration::from_secs(2));
-        loop {
-            if let Some(leader) = self.leader().await {
-                match self.follow(&leader.address).await {
-                    Ok(()) => return,
-                    Err(status) => {
-                        debug!(leader = leader.instance, %status, "watch ended, subscribing again")
-                    }
-                }
-            }
-            backoff.wait().await;
-        }
-    }
-
-    /// The leader, or none when the wait for one was interrupted by a subscriber.
-    async fn leader(&mut self) -> Option<LeaderInfo> {
-        let current = self.leader.borrow_and_update().clone();
-        if current.is_some() {
-            return current;
-        }
-        tokio::select! {
-            biased;
-            _ = self.leader.changed() => self.leader.borrow_and_update().clone(),
-            subscriber = self.subscriptions.recv() => { self.subscribe(subscriber?); None }
-        }
-    }
-
-    /// Follows one leader until its stream breaks.
-    async fn follow(&mut self, address: &str) -> Result<(), Status> {
-        let mut client =
-            AppSchedulerClient::new(connect(&self.env, address)).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let mut responses = client.watch(WatchRequest {}).await?.into_inner();
-        loop {
-            tokio::select! {
-                biased;
-                response = responses.message() => {
-                    let Some(response) = response? else { return Err(Status::unavailable("stream ended")) };
-                    self.view.apply(response);
-                    self.serving.ready().await;
-                    self.metrics.apps.set(i64::try_from(self.view.apps.len()).unwrap_or(i64::MAX));
-                    self.metrics.instances.set(i64::try_from(self.view.instances.len()).unwrap_or(i64::MAX));
-                    self.feed.publish(self.report());
-                }
-                subscriber = self.subscriptions.recv() => match subscriber {
-                    Some(subscriber) => self.subscribe(subscriber),
-                    None => return Ok(()),
-                },
-            }
-        }
-    }
-
-    fn report(&self) -> WatchResponse {
-        WatchResponse {
-            revision: self.view.revision,
-            apps: self.view.apps.len() as u64,
-            instances: self.view.instances.len() as u64,
-        }
-    }
-
-    fn subscribe(&self, subscriber: Subscribe) {
-        // A reader that has gone meanwhile is no failure.
-        let _ = subscriber.send(self.feed.subscribe(self.report()));
-    }
+/// The program to run. Debian has it where only root's shells look.
+async fn look_for(wanted: &str) -> Result<String, Error> {
+    let hidden = Path::new(HIDDEN);
+    let found = wanted.contains('/')
+        || std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+            .any(|dir| dir.join(wanted).is_file());
+    let binary = if !found && wanted == "haproxy" && hidden.is_file() { HIDDEN } else { wanted };
+    let error = |source| Error::Binary { binary: binary.to_owned(), source };
+    let run = tokio::process::Command::new(binary).arg("-v").kill_on_drop(true).output();
+    let output = timeout(VERSION, run).await.map_err(|_| error(std::io::ErrorKind::TimedOut.into()))?;
+    let output = output.map_err(error)?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    info!(version = said.lines().next().unwrap_or_default(), "found HAProxy");
+    Ok(binary.to_owned())
 }

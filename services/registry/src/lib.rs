@@ -17,6 +17,7 @@ mod grpc;
 mod held;
 mod roll;
 mod session;
+mod view;
 
 pub use config::{Config, RegistryArgs};
 pub use error::Error;

@@ -58,6 +58,8 @@ pub fn admit(
         unreachable_at_ms: 0,
         replica: replica.to_owned(),
         session: known.map_or(0, |agent| agent.session) + 1,
+        // Of its machine, which does not change.
+        unavailability: known.and_then(|agent| agent.unavailability),
     })
 }
 

@@ -1,4 +1,5 @@
-//! The writes: every change of an agent's record is a compare-and-swap.
+//! The writes: every change of an agent's record is a compare-and-swap. Those that come together share a
+//! transaction.
 
 use std::sync::{
     Arc,
@@ -7,23 +8,29 @@ use std::sync::{
 
 use meshos_mesh::Env;
 use meshos_proto::meshos::registry::v1::{Agent, Register};
-use meshos_store::{Compare, SharedStore, Txn, TxnOutcome};
-use tracing::info;
+use meshos_store::{BatchWriter, Compare, Revision, SharedStore, Txn, TxnOutcome, batch_writer};
+use tracing::{error, info};
 
 use crate::{
     config::Config,
     error::Error,
     membership::{self, End, Refusal},
     store::{agent_key, encode, read_agent},
+    view::View,
 };
 
 /// A record may change under a writer this often before it gives up.
 const ATTEMPTS: u32 = 8;
+/// Writes that may wait for the one under way; further sessions wait for room.
+const QUEUE: usize = 1024;
 
 /// The roll of agents in the store, as one replica writes it.
 #[derive(Clone, Debug)]
 pub(crate) struct Roll {
     store: SharedStore,
+    writer: BatchWriter,
+    /// What was seen last; the store has the last word.
+    view: View,
     env: Env,
     config: Arc<Config>,
     /// Ids look as Mesos's do: a UUID of whoever gave it, `-S`, and a count.
@@ -32,9 +39,17 @@ pub(crate) struct Roll {
 }
 
 impl Roll {
-    pub(crate) fn new(env: &Env, store: &SharedStore, config: &Arc<Config>) -> Self {
+    pub(crate) fn new(env: &Env, store: &SharedStore, config: &Arc<Config>, view: &View) -> Self {
+        let (writer, runner) = batch_writer(Arc::clone(store), None, QUEUE);
+        env.tasks.spawn("roll-writer", async move {
+            if let Err(error) = runner.run().await {
+                error!(%error, "agents' records can no longer be written");
+            }
+        });
         Self {
             store: Arc::clone(store),
+            writer,
+            view: view.clone(),
             env: env.clone(),
             config: Arc::clone(config),
             id_prefix: format!("{}-S", env.rng.uuid()),
@@ -44,25 +59,26 @@ impl Roll {
 
     /// Admits an agent or takes it back. The record is durable when this returns; after [`Error::Unsure`] it may be.
     pub(crate) async fn admit(&self, register: &Register) -> Result<Result<Agent, Refusal>, Error> {
-        let id = match membership::check(register)? {
-            Some(id) => id,
-            None => format!("{}{}", self.id_prefix, self.next_id.fetch_add(1, Ordering::Relaxed)),
-        };
+        let given = membership::check(register)?;
+        let new = given.is_none();
+        let id = given
+            .unwrap_or_else(|| format!("{}{}", self.id_prefix, self.next_id.fetch_add(1, Ordering::Relaxed)));
         let key = agent_key(&id);
-        for _ in 0..ATTEMPTS {
-            let record = self.store.get(&key).await?;
-            let known = record.as_ref().and_then(read_agent);
+        for attempt in 0..ATTEMPTS {
+            let record = match attempt {
+                0 if new => Record::default(),
+                0 => self.view.get(&id).map_or_else(Record::default, Record::from),
+                _ => self.read(&key).await?,
+            };
             let now = self.env.clock.unix_ms();
-            let agent = match membership::admit(known.as_ref(), register, &id, &self.config.instance, now) {
+            let instance = &self.config.instance;
+            let agent = match membership::admit(record.agent.as_ref(), register, &id, instance, now) {
                 Ok(agent) => agent,
+                // What was seen last may be out of date.
+                Err(_) if attempt == 0 => continue,
                 Err(refusal) => return Ok(Err(refusal)),
             };
-            let unchanged = match &record {
-                Some(record) => Compare::ModRevision(key.clone(), record.mod_revision),
-                None => Compare::Absent(key.clone()),
-            };
-            let txn = Txn::new().when(unchanged).put(key.clone(), encode(&agent));
-            match self.store.txn(txn).await {
+            match self.swap(&key, &record, &agent).await {
                 Ok(TxnOutcome::Committed(_)) => {
                     info!(agent_id = id, session = agent.session, "agent admitted");
                     return Ok(Ok(agent));
@@ -80,19 +96,53 @@ impl Roll {
     /// Records the end of a session. Returns whether that changed the agent's state.
     pub(crate) async fn end(&self, id: &str, session: u64, end: End) -> Result<bool, Error> {
         let key = agent_key(id);
-        for _ in 0..ATTEMPTS {
-            let Some(record) = self.store.get(&key).await? else { return Ok(false) };
-            let Some(known) = read_agent(&record) else { return Ok(false) };
-            let Some(agent) = membership::end(&known, session, end, self.env.clock.unix_ms()) else {
+        for attempt in 0..ATTEMPTS {
+            // A session that began a moment ago may not have been seen yet.
+            let seen = (attempt == 0).then(|| self.view.get(id)).flatten();
+            let record = match seen.filter(|(agent, _)| agent.session >= session) {
+                Some(seen) => Record::from(seen),
+                None => self.read(&key).await?,
+            };
+            let Some(known) = &record.agent else { return Ok(false) };
+            let Some(agent) = membership::end(known, session, end, self.env.clock.unix_ms()) else {
                 return Ok(false);
             };
-            let unchanged = Compare::ModRevision(key.clone(), record.mod_revision);
-            let txn = Txn::new().when(unchanged).put(key.clone(), encode(&agent));
-            if let TxnOutcome::Committed(_) = self.store.txn(txn).await? {
+            if let TxnOutcome::Committed(_) = self.swap(&key, &record, &agent).await? {
                 info!(agent_id = id, session, ?end, "agent session ended");
                 return Ok(true);
             }
         }
         Err(Error::Contended { agent_id: id.to_owned(), attempts: ATTEMPTS })
+    }
+
+    async fn read(&self, key: &str) -> Result<Record, Error> {
+        let found = self.store.get(key).await?;
+        Ok(found.map_or_else(Record::default, |found| Record {
+            agent: read_agent(&found),
+            revision: Some(found.mod_revision),
+        }))
+    }
+
+    async fn swap(&self, key: &str, record: &Record, agent: &Agent) -> meshos_store::Result<TxnOutcome> {
+        let unchanged = match record.revision {
+            Some(revision) => Compare::ModRevision(key.to_owned(), revision),
+            None => Compare::Absent(key.to_owned()),
+        };
+        self.writer.submit_txn(Txn::new().when(unchanged).put(key, encode(agent))).await
+    }
+}
+
+/// What stands under an agent's key.
+#[derive(Debug, Default)]
+struct Record {
+    /// None: nothing, or nothing that can be read.
+    agent: Option<Agent>,
+    /// None: nothing.
+    revision: Option<Revision>,
+}
+
+impl From<(Agent, Revision)> for Record {
+    fn from((agent, revision): (Agent, Revision)) -> Self {
+        Self { agent: Some(agent), revision: Some(revision) }
     }
 }

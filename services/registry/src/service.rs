@@ -1,10 +1,6 @@
 //! Builds the parts and runs the loop that follows the store.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use meshos_mesh::{
     Env, Feed, InstanceInfo, MAX_MESSAGE_BYTES, follow_instances, follow_leader, register_instance, serve,
@@ -30,6 +26,7 @@ use crate::{
     metrics::RegistryMetrics,
     roll::Roll,
     store::{AGENTS, read_agent},
+    view::View,
 };
 
 /// Changes that a reader of `Watch` may be behind.
@@ -52,7 +49,8 @@ pub async fn start(env: &Env, store: SharedStore, config: Config) -> Result<Hand
     // A process that starts again under its name holds none of the sessions of the one before.
     let config = Arc::new(Config { instance: format!("{}-{}", config.instance, env.rng.uuid()), ..config });
     let metrics = RegistryMetrics::new(&env.metrics);
-    let roll = Roll::new(env, &store, &config);
+    let view = View::default();
+    let roll = Roll::new(env, &store, &config, &view);
     let (subscribe, subscriptions) = mpsc::channel(64);
     let held = Held::default();
     let info = InstanceInfo { instance: config.instance.clone(), address: address.clone() };
@@ -80,7 +78,7 @@ pub async fn start(env: &Env, store: SharedStore, config: Config) -> Result<Hand
         held,
         listed,
         feed: Feed::new(FEED),
-        agents: BTreeMap::new(),
+        view,
         revision: 0,
         metrics,
         env: env.clone(),
@@ -99,7 +97,7 @@ struct Follower {
     /// Whether this replica can be counted on.
     listed: watch::Receiver<bool>,
     feed: Feed<WatchResponse>,
-    agents: BTreeMap<String, Agent>,
+    view: View,
     revision: u64,
     metrics: RegistryMetrics,
 }
@@ -147,21 +145,19 @@ impl Follower {
         let now = Instant::now();
         match update {
             Update::Resync(listing) => {
-                let known: BTreeSet<String> = self.agents.keys().cloned().collect();
-                let agents: BTreeMap<String, Agent> = listing
+                let agents: BTreeMap<_, _> = listing
                     .items
                     .iter()
-                    .filter_map(|item| Some((id_of(&item.key), read_agent(item)?)))
+                    .filter_map(|item| Some((id_of(&item.key), (read_agent(item)?, item.mod_revision))))
                     .collect();
-                for id in known.difference(&agents.keys().cloned().collect()) {
-                    self.note(id, None, now);
-                }
-                for (id, agent) in &agents {
+                for (id, (agent, _)) in &agents {
                     self.note(id, Some(agent), now);
                 }
-                let removed_agent_ids = known.into_iter().filter(|id| !agents.contains_key(id)).collect();
-                let changed = agents.values().cloned().collect();
-                self.agents = agents;
+                let changed = agents.values().map(|(agent, _)| agent.clone()).collect();
+                let removed_agent_ids: Vec<String> = self.view.replace(agents).into_iter().collect();
+                for id in &removed_agent_ids {
+                    self.note(id, None, now);
+                }
                 self.publish(listing.revision, Delta { changed, removed_agent_ids });
             }
             Update::Batch(batch) => {
@@ -172,12 +168,12 @@ impl Follower {
                         Event::Put(record) => {
                             let Some(agent) = read_agent(record) else { continue };
                             self.note(&id, Some(&agent), now);
-                            self.agents.insert(id, agent.clone());
+                            self.view.put(id, agent.clone(), record.mod_revision);
                             delta.changed.push(agent);
                         }
                         Event::Delete { .. } => {
                             self.note(&id, None, now);
-                            self.agents.remove(&id);
+                            self.view.remove(&id);
                             delta.removed_agent_ids.push(id);
                         }
                     }
@@ -198,7 +194,7 @@ impl Follower {
     }
 
     fn subscribe(&self, subscriber: Subscribe) {
-        let snapshot = Snapshot { agents: self.agents.values().cloned().collect() };
+        let snapshot = Snapshot { agents: self.view.all() };
         let first = WatchResponse { revision: self.revision, body: Some(Body::Snapshot(snapshot)) };
         // A reader that has gone meanwhile is no failure.
         let _ = subscriber.send(self.feed.subscribe(first));

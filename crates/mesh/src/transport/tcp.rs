@@ -39,7 +39,8 @@ impl Transport for Tcp {
         let incoming = TcpListenerStream::new(listener).map(|accepted| {
             let stream = accepted?;
             stream.set_nodelay(true)?;
-            Ok(Io::new(stream))
+            let peer = stream.peer_addr().ok().map(|address| address.ip());
+            Ok(Io::new(stream).from_peer(peer))
         });
         Ok(Listener { address, incoming: Box::pin(incoming) })
     }

@@ -21,7 +21,7 @@ pub(super) fn read(schema: &Schema, message: usize, value: &Value) -> Result<Vec
     let Value::Object(object) = value else { return Err(JsonError::NotAnObject) };
     let mut bytes = Vec::new();
     Reader { schema }.message(message, object, &mut bytes)?;
-    let missing = missing_in(schema, message, &bytes);
+    let missing = missing_in(schema, message, &bytes).ok_or(JsonError::TooMuch)?;
     if missing.is_empty() { Ok(bytes) } else { Err(JsonError::Missing(missing)) }
 }
 

@@ -1,3 +1,4 @@
+mod hostile;
 mod random;
 mod rules;
 

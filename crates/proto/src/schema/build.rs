@@ -9,6 +9,17 @@ use prost_reflect::{
 use super::{Enum, Field, Kind, Message, Schema, Shape};
 use crate::json::text;
 
+/// Messages whose empty lists Mesos prints, unlike those of all others.
+const LISTS: [&str; 7] = [
+    "mesos.v1.agent.Response.GetTasks",
+    "mesos.v1.agent.Response.GetExecutors",
+    "mesos.v1.agent.Response.GetFrameworks",
+    "mesos.v1.master.Response.GetTasks",
+    "mesos.v1.master.Response.GetExecutors",
+    "mesos.v1.master.Response.GetFrameworks",
+    "mesos.v1.master.Response.GetAgents",
+];
+
 /// Full name to index, for messages and enums.
 struct Names {
     messages: HashMap<String, usize>,
@@ -53,6 +64,8 @@ fn field(descriptor: &FieldDescriptor, names: &Names) -> Field {
     }
     let deprecated = proto.options.as_ref().is_some_and(|o| o.deprecated());
     let printed = proto.default_value.is_some() && !deprecated;
+    let listed =
+        descriptor.is_list() && !deprecated && LISTS.contains(&descriptor.parent_message().full_name());
     Field {
         name: descriptor.name().to_owned(),
         key,
@@ -60,7 +73,11 @@ fn field(descriptor: &FieldDescriptor, names: &Names) -> Field {
         kind: kind(&descriptor.kind(), names),
         narrow: matches!(descriptor.kind(), Declared::Int32 | Declared::Uint32 | Declared::Sint32),
         shape: shape(descriptor),
-        printed_default: printed.then(|| absent.clone()),
+        printed_default: match (printed, listed) {
+            (true, _) => Some(absent.clone()),
+            (_, true) => Some(b"[]".to_vec()),
+            _ => None,
+        },
         absent,
     }
 }

@@ -2,12 +2,12 @@ use std::time::Duration;
 
 use futures::future::join_all;
 
-use super::{commit, keys, within};
+use super::{commit, keys, put, within};
 use crate::SharedStore;
 use crate::batch::batch_writer;
 use crate::election::{Campaign, Fence, campaign};
 use crate::error::{Error, Result};
-use crate::model::{LeaseId, MAX_TXN_OPS, Op, Revision};
+use crate::model::{Compare, LeaseId, MAX_TXN_OPS, Op, Revision, Txn, TxnOutcome};
 
 /// Submissions share transactions of up to 128 keys; none is split; too large ones are refused.
 pub async fn batches_fit_limits(store: SharedStore) -> Result<()> {
@@ -47,6 +47,37 @@ pub async fn batches_keep_order(store: SharedStore) -> Result<()> {
     assert!(revisions.is_sorted());
     assert_eq!(store.get("counter").await?.map(|kv| kv.value), Some("29".into()));
     assert_eq!(keys(&*store, "n/").await?.len(), 30);
+    Ok(())
+}
+
+/// Submissions with compares of their own share transactions, and each is refused by itself.
+pub async fn compares_of_one_refuse_nobody_else(store: SharedStore) -> Result<()> {
+    put(&*store, "k/5", "old").await?;
+    let before = store.list("").await?.revision;
+    let (writer, runner) = batch_writer(store.clone(), None, 100);
+    let new = |n: usize| {
+        let key = format!("k/{n}");
+        Txn::new().when(Compare::Absent(key.clone())).put(key, "new")
+    };
+    let submissions = async move {
+        let all_new = join_all((10..60).map(|n| writer.submit_txn(new(n)))).await;
+        // The second of a key depends on the first.
+        let twice = join_all([7, 7].map(|n| writer.submit_txn(new(n)))).await;
+        let one_old = join_all((0..10).filter(|n| *n != 7).map(|n| writer.submit_txn(new(n)))).await;
+        (all_new, twice, one_old)
+    };
+    let (ran, (all_new, twice, one_old)) =
+        within("the writer", async { futures::join!(runner.run(), submissions) }).await;
+    ran?;
+    let refused = |outcomes: Vec<Result<TxnOutcome>>| -> Result<Vec<usize>> {
+        let outcomes = outcomes.into_iter().collect::<Result<Vec<_>>>()?;
+        Ok((0..outcomes.len()).filter(|at| outcomes[*at] == TxnOutcome::Refused).collect())
+    };
+    assert_eq!((refused(all_new)?, refused(twice)?, refused(one_old)?), (vec![], vec![1], vec![5]));
+    assert_eq!(store.get("k/5").await?.map(|kv| kv.value), Some("old".into()));
+    assert_eq!(keys(&*store, "k/").await?.len(), 60);
+    let transactions = store.list("").await?.revision - before;
+    assert!(transactions < 30, "59 keys went in {transactions} transactions");
     Ok(())
 }
 

@@ -92,7 +92,7 @@ pub(super) fn add(
             let mut config = meshos_agent::Config::new(REGISTRIES.map(address).to_vec(), work_dir.clone());
             config.hostname = Some(name.to_owned());
             config.resources = Some("cpus:4;mem:4096;disk:4096;ports:[31000-31099]".to_owned());
-            config.http = false;
+            (config.http, config.housekeeping) = (false, false);
             agent(config, machine.clone(), seeds.next())
         });
     }

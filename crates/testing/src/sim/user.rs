@@ -107,7 +107,7 @@ impl User {
             ..AppUpdate::default()
         };
         loop {
-            let request = CreateAppRequest { app: Some(app.clone()), force: false };
+            let request = CreateAppRequest { app: Some(app.clone()), force: false, limits: None };
             let mut client = self.client().await;
             match timeout(Duration::from_secs(3), client.create_app(request)).await {
                 Ok(Ok(_)) => return,
@@ -120,8 +120,13 @@ impl User {
     async fn scale(&mut self, instances: u32) {
         let app = AppUpdate { id: Some(APP.to_owned()), instances: Some(instances), ..AppUpdate::default() };
         loop {
-            let request =
-                UpdateAppsRequest { apps: vec![app.clone()], force: true, partial: true, create: false };
+            let request = UpdateAppsRequest {
+                apps: vec![app.clone()],
+                force: true,
+                partial: true,
+                create: false,
+                limits: None,
+            };
             let mut client = self.client().await;
             match timeout(Duration::from_secs(3), client.update_apps(request)).await {
                 Ok(Ok(_)) => return,

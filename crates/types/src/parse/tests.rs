@@ -105,7 +105,95 @@ fn print(resources: &Resources) -> String {
     resources.iter().map(item).collect::<Vec<_>>().join(";")
 }
 
+/// JSON whose keys and words are those of resources, put together in any way.
+fn json() -> impl Strategy<Value = serde_json::Value> {
+    const WORDS: [&str; 36] = [
+        "name",
+        "type",
+        "scalar",
+        "ranges",
+        "set",
+        "role",
+        "reservations",
+        "reservation",
+        "disk",
+        "revocable",
+        "shared",
+        "value",
+        "range",
+        "begin",
+        "end",
+        "item",
+        "persistence",
+        "id",
+        "source",
+        "mount",
+        "root",
+        "volume",
+        "container_path",
+        "mode",
+        "provider_id",
+        "SCALAR",
+        "RANGES",
+        "SET",
+        "cpus",
+        "ports",
+        "gpus",
+        "eng",
+        "STATIC",
+        "DYNAMIC",
+        "MOUNT",
+        "*",
+    ];
+    let word = || prop::sample::select(WORDS.to_vec());
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(Into::into),
+        prop::num::f64::ANY.prop_map(Into::into),
+        any::<i64>().prop_map(Into::into),
+        (0..40_000_u64).prop_map(Into::into),
+        word().prop_map(Into::into),
+    ];
+    leaf.prop_recursive(5, 40, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
+            prop::collection::btree_map(word().prop_map(str::to_owned), inner, 0..6)
+                .prop_map(|fields| serde_json::Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
+/// An object that is nearly a resource.
+fn nearly_a_resource() -> impl Strategy<Value = serde_json::Value> {
+    let good = prop::sample::select(vec![
+        serde_json::json!({"name": "cpus", "type": "SCALAR", "scalar": {"value": 1.5}, "role": "eng"}),
+        serde_json::json!({"name": "ports", "type": "RANGES", "ranges": {"range": [{"begin": 1, "end": 9}]}}),
+        serde_json::json!({"name": "disk", "type": "SCALAR", "scalar": {"value": 9}, "revocable": {},
+            "disk": {"source": {"type": "MOUNT", "mount": {"root": "/mnt"}}}}),
+    ]);
+    let keys = prop::sample::select(vec!["name", "type", "scalar", "ranges", "role", "disk", "reservations"]);
+    (good, prop::option::of((keys, json()))).prop_map(|(mut object, change)| {
+        if let Some((key, value)) = change {
+            object[key] = value;
+        }
+        object
+    })
+}
+
 proptest! {
+    #[test]
+    fn no_json_panics_and_what_is_read_is_sound(
+        objects in prop::collection::vec(prop_oneof![json(), nearly_a_resource()], 0..4),
+    ) {
+        let text = serde_json::Value::Array(objects).to_string();
+        if let Ok(parsed) = parse(&text) {
+            prop_assert!(parsed.resources.iter().all(|resource| !resource.value.is_empty()));
+            let messages = parsed.resources.to_proto(crate::Format::PostRefinement);
+            let distinct = parsed.resources.distinct();
+            prop_assert_eq!(Resources::from_proto(&messages), Ok(distinct));
+        }
+    }
+
     #[test]
     fn what_is_printed_reads_back(list in several()) {
         let expressible =

@@ -16,7 +16,7 @@ impl Resources {
     /// The entries for which `wanted` holds.
     pub fn filter(&self, mut wanted: impl FnMut(&Resource) -> bool) -> Resources {
         // A part of a sorted list is sorted.
-        Self(self.0.iter().filter(|resource| wanted(resource)).cloned().collect())
+        Self::from_entries(self.iter().filter(|resource| wanted(resource)).cloned().collect())
     }
 
     /// What nobody reserved.
@@ -45,13 +45,13 @@ impl Resources {
     }
 
     fn group_by(&self, role: impl Fn(&Resource) -> Option<&RoleName>) -> BTreeMap<RoleName, Resources> {
-        let mut groups: BTreeMap<RoleName, Resources> = BTreeMap::new();
+        let mut groups: BTreeMap<RoleName, Vec<Resource>> = BTreeMap::new();
         for resource in self {
             if let Some(role) = role(resource) {
-                groups.entry(role.clone()).or_default().0.push(resource.clone());
+                groups.entry(role.clone()).or_default().push(resource.clone());
             }
         }
-        groups
+        groups.into_iter().map(|(role, entries)| (role, Self::from_entries(entries))).collect()
     }
 
     /// What may be offered to `role`: unreserved, or reserved to the role or to one above it.
@@ -86,17 +86,17 @@ impl Resources {
 
     /// The same with every shared resource once only.
     pub fn distinct(&self) -> Resources {
-        let mut entries = self.0.clone();
+        if !self.digest().shared {
+            return self.clone();
+        }
+        let mut entries = self.entries().to_vec();
         entries.dedup_by(|next, last| next.shared && next == last);
-        Self(entries)
+        Self::from_entries(entries)
     }
 
     /// The sum of all scalars of that name, reserved or not; a shared one counts once.
     pub fn scalar(&self, name: &str) -> Milli {
-        self.distinct_scalars()
-            .filter(|(resource, _)| &*resource.name == name)
-            .map(|(_, amount)| amount)
-            .sum()
+        self.digest().scalars.get(name)
     }
 
     /// Cores.
@@ -121,7 +121,7 @@ impl Resources {
 
     /// All ranges of that name, reserved or not.
     pub fn ranges(&self, name: &str) -> Ranges {
-        let of_name = self.0.iter().filter(|resource| &*resource.name == name);
+        let of_name = self.iter().filter(|resource| &*resource.name == name);
         of_name.filter_map(Resource::as_ranges).flat_map(|ranges| ranges.as_slice().iter().copied()).collect()
     }
 
@@ -132,19 +132,18 @@ impl Resources {
 
     /// The sums of all scalars by name; a shared one counts once.
     pub fn scalars(&self) -> Quantities {
-        let mut sums = Quantities::new();
-        for (resource, amount) in self.distinct_scalars() {
-            sums.add_one(&resource.name, amount);
-        }
-        sums
+        self.digest().scalars.clone()
     }
 
-    /// The scalars with their amounts; copies of a shared one are skipped.
-    fn distinct_scalars(&self) -> impl Iterator<Item = (&Resource, Milli)> {
-        self.0.iter().enumerate().filter_map(|(index, resource)| {
-            let copy = resource.shared && index > 0 && self.0[index - 1] == *resource;
-            resource.amount().filter(|_| !copy).map(|amount| (resource, amount))
-        })
+    /// The same with other amounts of scalars, as far as `amount` names one; what comes to nothing is left out.
+    pub fn resize(&self, mut amount: impl FnMut(&Resource) -> Option<Milli>) -> Resources {
+        let mut entries = Vec::with_capacity(self.len());
+        entries.extend(self.iter().filter_map(|resource| match amount(resource) {
+            Some(amount) if amount.0 <= 0 => None,
+            Some(amount) => Some(resource.with_value(ResourceValue::Scalar(amount))),
+            None => Some(resource.clone()),
+        }));
+        Self::from_entries(entries)
     }
 
     /// The same, allocated to `role`.
@@ -154,7 +153,7 @@ impl Resources {
 
     /// The same, allocated to nobody.
     pub fn unallocated(&self) -> Resources {
-        if self.0.iter().all(|resource| resource.allocation.is_none()) {
+        if self.iter().all(|resource| resource.allocation.is_none()) {
             return self.clone();
         }
         self.map(|resource| resource.allocation = None)
@@ -178,7 +177,7 @@ impl Resources {
     }
 
     fn map(&self, mut change: impl FnMut(&mut Resource)) -> Resources {
-        let changed = self.0.iter().cloned().map(|mut resource| {
+        let changed = self.iter().cloned().map(|mut resource| {
             change(&mut resource);
             resource
         });
@@ -189,8 +188,8 @@ impl Resources {
     /// kind.
     pub(crate) fn totals(&self, mut wanted: impl FnMut(&Resource) -> bool) -> Vec<(&str, ResourceValue)> {
         let mut totals: Vec<(&str, ResourceValue)> = Vec::new();
-        for (index, resource) in self.0.iter().enumerate().filter(|(_, resource)| wanted(resource)) {
-            if resource.shared && index > 0 && self.0[index - 1] == *resource {
+        for (index, resource) in self.iter().enumerate().filter(|(_, resource)| wanted(resource)) {
+            if resource.shared && index > 0 && self.entries()[index - 1] == *resource {
                 continue;
             }
             let kind = std::mem::discriminant(&resource.value);

@@ -133,7 +133,7 @@ impl Resources {
 
     /// The entries of that name that may be used in parts, the preferred ones first.
     fn usable(&self, name: &str, rank: impl Fn(&Resource) -> Option<u32>) -> Vec<&Resource> {
-        let of_name = self.0.iter().filter(|entry| &*entry.name == name && entry.is_divisible());
+        let of_name = self.iter().filter(|entry| &*entry.name == name && entry.is_divisible());
         let mut usable: Vec<_> = of_name.filter_map(|entry| Some((rank(entry)?, entry))).collect();
         usable.sort_by_key(|(rank, _)| *rank);
         usable.into_iter().map(|(_, entry)| entry).collect()

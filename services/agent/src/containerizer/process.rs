@@ -3,12 +3,16 @@
 
 mod cgroups;
 mod client;
+mod command;
 mod launcher;
+mod probe;
 mod sandbox;
+mod upgrade;
+mod usage;
 
 use std::{
     collections::BTreeSet,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -17,7 +21,7 @@ use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
 use meshos_mesh::{Env, Tasks};
 use meshos_proto::meshos::agent::v1::{
-    ForgetRequest, SignalRequest, SpawnRequest, UpgradeRequest, supervisor_request::Body as Request,
+    ForgetRequest, ResourceLimit, SignalRequest, SpawnRequest, supervisor_request::Body as Request,
     supervisor_response::Body as Response,
 };
 use nix::sys::signal::Signal;
@@ -31,9 +35,13 @@ use client::{CallError, Client};
 pub use launcher::SupervisorProgram;
 
 use super::{
-    ContainerSpec, Containerizer, ContainerizerError, Ended, Exit, ExitStatus, Recovered, Usage, output_paths,
+    ContainerSpec, Containerizer, ContainerizerError, Ended, Exit, ExitStatus, Limits, Probe, ProbeKind,
+    ProbeOutcome, Recovered, Rlimit, Stdio, TaskUser, Usage, output_paths,
 };
-use crate::{config::Config, procfs};
+use crate::{
+    config::Config,
+    fetcher::{self, Fetcher, Order},
+};
 
 /// Before the second attempt to forget a container that was killed a moment ago; each further one waits twice as long.
 const STILL_ENDING: Duration = Duration::from_millis(50);
@@ -49,6 +57,7 @@ pub struct Settings {
     pub cgroups: CgroupSettings,
     /// Run a task as the user that it names; needs root.
     pub switch_user: bool,
+    pub fetcher: fetcher::Settings,
 }
 
 impl Settings {
@@ -61,11 +70,20 @@ impl Settings {
             supervisor_dir,
             cgroups: CgroupSettings {
                 enabled: config.wants_cgroups(),
+                cpu: config.isolates_by_cgroups("cgroups/cpu"),
+                memory: config.isolates_by_cgroups("cgroups/mem"),
+                max_pids: config.cgroups_max_pids,
                 hierarchy: config.cgroups_hierarchy.clone(),
                 root: config.cgroups_root.clone(),
                 cfs: config.cgroups_enable_cfs,
             },
             switch_user: config.switch_user,
+            fetcher: fetcher::Settings {
+                cache_dir: config.fetcher_cache_dir(),
+                cache_size: config.fetcher_cache_size,
+                stall: config.fetcher_stall_timeout,
+                frameworks_home: config.frameworks_home.clone(),
+            },
         }
     }
 }
@@ -75,6 +93,7 @@ impl Settings {
 pub struct ProcessContainerizer {
     client: Client,
     cgroups: Option<Arc<Cgroups>>,
+    fetcher: Fetcher,
     switch_user: bool,
     /// Containers whose launch got no answer: the supervisor may start them yet.
     given_up: Mutex<BTreeSet<String>>,
@@ -101,19 +120,8 @@ impl ProcessContainerizer {
         };
         let client = Client::open(tasks, settings.supervisor_dir.clone(), settings.program.clone());
         let switch_user = settings.switch_user && nix::unistd::geteuid().is_root();
-        Self { client, cgroups, switch_user, given_up: Mutex::default() }
-    }
-
-    /// Has the supervisor replaced by another program, which keeps its children.
-    ///
-    /// # Errors
-    /// When the supervisor cannot be reached or the program not be executed.
-    pub async fn upgrade_supervisor(&self, program: &Path) -> Result<(), ContainerizerError> {
-        let program = program.display().to_string();
-        let answer = self.client.call(Request::Upgrade(UpgradeRequest { program })).await;
-        answer.map_err(|error| self.client.error(&error))?;
-        // Until the new program answers.
-        self.client.list().await.map(drop).map_err(|error| self.client.error(&error))
+        let fetcher = Fetcher::new(settings.fetcher.clone());
+        Self { client, cgroups, fetcher, switch_user, given_up: Mutex::default() }
     }
 
     async fn find(&self, container_id: &str) -> Result<Option<u32>, ContainerizerError> {
@@ -124,24 +132,48 @@ impl ProcessContainerizer {
 
     async fn spawn_request(&self, spec: &ContainerSpec) -> Result<SpawnRequest, ContainerizerError> {
         let (stdout, stderr) = output_paths(&spec.sandbox);
-        let user = if self.switch_user { spec.user.clone() } else { None };
-        let user =
-            blocking(&spec.container_id, move || user.map(|name| sandbox::find_user(&name)).transpose())
-                .await?;
+        let files = Stdio { stdout, stderr, ..Stdio::default() };
+        let stdio = spec.stdio.as_ref().unwrap_or(&files);
+        let limited_as = spec.beside.as_ref().unwrap_or(&spec.container_id);
+        let user = self.user_of(spec).await?;
         Ok(SpawnRequest {
             container_id: spec.container_id.clone(),
             program: spec.program.clone(),
             arguments: spec.arguments.clone(),
             environment: spec.environment.clone(),
-            working_directory: spec.sandbox.display().to_string(),
-            stdout_path: stdout.display().to_string(),
-            stderr_path: stderr.display().to_string(),
-            cgroup_procs: self.cgroups.as_ref().map(|c| c.procs(&spec.container_id)).unwrap_or_default(),
+            working_directory: spec.directory.as_ref().unwrap_or(&spec.sandbox).display().to_string(),
+            stdin_path: stdio.stdin.display().to_string(),
+            stdout_path: stdio.stdout.display().to_string(),
+            stderr_path: stdio.stderr.display().to_string(),
+            terminal: stdio.terminal,
+            cgroup_procs: self.cgroups.as_ref().map(|c| c.procs(limited_as)).unwrap_or_default(),
+            shares_cgroups: spec.beside.is_some(),
             uid: user.as_ref().map(|user| user.uid),
             gid: user.as_ref().map(|user| user.gid),
             groups: user.map(|user| user.groups).unwrap_or_default(),
             argument_zero: spec.argument_zero.clone(),
+            limits: spec.rlimits.iter().map(resource_limit).collect(),
         })
+    }
+
+    /// Who the container runs as; none: as the agent.
+    async fn user_of(&self, spec: &ContainerSpec) -> Result<Option<TaskUser>, ContainerizerError> {
+        let user = if self.switch_user { spec.user.clone() } else { None };
+        blocking(&spec.container_id, move || user.map(|name| sandbox::find_user(&name)).transpose()).await
+    }
+
+    async fn remove_cgroups(&self, container_id: &str) -> Result<(), ContainerizerError> {
+        let Some(cgroups) = self.cgroups.clone() else { return Ok(()) };
+        let id = container_id.to_owned();
+        blocking(container_id, move || cgroups.remove(&id)).await
+    }
+
+    /// Who may use more memory than he asked for goes first when the machine has none left, as in Mesos.
+    fn set_oom_score(&self, spec: &ContainerSpec, pid: u32) {
+        let limited = self.cgroups.as_ref().is_some_and(|cgroups| cgroups.limits_memory());
+        let Some(score) = oom_score(&spec.limits).filter(|_| limited) else { return };
+        // It may have ended already.
+        let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string());
     }
 
     fn given_up(&self) -> MutexGuard<'_, BTreeSet<String>> {
@@ -220,6 +252,17 @@ fn exit(cgroups: Option<&Cgroups>, container_id: &str, wait_status: i32) -> Exit
     }
 }
 
+/// 1000 − 1000 × request / total; none when no more may be used than was asked for.
+fn oom_score(limits: &Limits) -> Option<u64> {
+    let (total, _) = crate::detect::memory()?;
+    let more = limits.memory_limit.is_some_and(|limit| limit > limits.memory);
+    more.then(|| 1000 - (limits.memory.min(total) * 1000).checked_div(total).unwrap_or_default())
+}
+
+fn resource_limit(limit: &Rlimit) -> ResourceLimit {
+    ResourceLimit { resource: limit.resource, soft: limit.soft, hard: limit.hard }
+}
+
 /// Runs file system work where it may block.
 async fn blocking<T, F>(container_id: &str, work: F) -> Result<T, ContainerizerError>
 where
@@ -247,6 +290,15 @@ impl Containerizer for ProcessContainerizer {
 
     async fn recover(&self) -> Result<Vec<Recovered>, ContainerizerError> {
         let children = self.client.list().await.map_err(|error| self.client.error(&error))?;
+        self.bring_supervisor_up_to_date().await;
+        if let Some(cgroups) = self.cgroups.clone() {
+            let known = children.iter().map(|child| child.container_id.clone()).collect();
+            let remove = move || {
+                cgroups.remove_orphans(&known);
+                Ok(())
+            };
+            blocking("", remove).await?;
+        }
         let recovered = children.into_iter().map(|child| Recovered {
             exit: child.wait_status.map(|status| self.exit(&child.container_id, status)),
             pid: u32::try_from(child.pid).unwrap_or_default(),
@@ -260,23 +312,48 @@ impl Containerizer for ProcessContainerizer {
         blocking(&spec.container_id, move || {
             let user =
                 if switch_user { wanted.user.as_deref().map(sandbox::find_user).transpose()? } else { None };
+            if let Some(within) = &wanted.within {
+                sandbox::make_within(within, &wanted.sandbox, user.as_ref()).map_err(|error| {
+                    format!("cannot make the sandbox {}: {error}", within.sandbox.display())
+                })?;
+            }
             sandbox::make(&wanted.sandbox, user.as_ref())
                 .map_err(|error| format!("cannot make the sandbox {}: {error}", wanted.sandbox.display()))?;
+            for (path, place) in wanted.within.iter().flat_map(|within| &within.shared) {
+                sandbox::share(&wanted, path, place, user.as_ref())
+                    .map_err(|error| format!("cannot share the volume {}: {error}", path.display()))?;
+            }
             for (volume, place) in &wanted.volumes {
                 sandbox::link_volume(&wanted.sandbox, (volume, place), user.as_ref())
                     .map_err(|error| format!("cannot provide the volume {}: {error}", volume.display()))?;
             }
-            cgroups.map_or(Ok(()), |cgroups| cgroups.make(&wanted.container_id, &wanted.limits))
+            let own = cgroups.filter(|_| wanted.beside.is_none());
+            own.map_or(Ok(()), |cgroups| cgroups.make(&wanted.container_id, &wanted.limits))
         })
         .await
     }
 
+    async fn fetch(&self, spec: &ContainerSpec) -> Result<(), ContainerizerError> {
+        let user = self.user_of(spec).await?;
+        let order = Order { uris: spec.uris.clone(), sandbox: spec.sandbox.clone(), user };
+        let fetched = self.fetcher.fetch(order).await;
+        fetched.map_err(|reason| ContainerizerError::container(&spec.container_id, reason))
+    }
+
     async fn launch(&self, spec: &ContainerSpec) -> Result<u32, ContainerizerError> {
         let launched = self.start(spec).await;
+        if let Ok(pid) = &launched {
+            self.set_oom_score(spec, *pid);
+        }
         if matches!(launched, Err(ContainerizerError::Supervisor { .. })) {
             self.given_up().insert(spec.container_id.clone());
         }
         launched
+    }
+
+    async fn resize(&self, container_id: &str, limits: &Limits) -> Result<(), ContainerizerError> {
+        let (cgroups, id, limits) = (self.cgroups.clone(), container_id.to_owned(), *limits);
+        blocking(container_id, move || cgroups.map_or(Ok(()), |cgroups| cgroups.resize(&id, &limits))).await
     }
 
     async fn signal(&self, container_id: &str, signal: i32) -> Result<(), ContainerizerError> {
@@ -289,8 +366,23 @@ impl Containerizer for ProcessContainerizer {
         }
     }
 
+    async fn probe(&self, probe: &Probe) -> ProbeOutcome {
+        match &probe.kind {
+            ProbeKind::Command(spec) => self.run_beside(&probe.container_id, spec, probe.timeout).await,
+            ProbeKind::Http { tls, v6, port, path } => {
+                probe::within(probe.timeout, probe::http(*tls, (*v6, *port), path)).await
+            }
+            ProbeKind::Tcp { v6, port } => probe::within(probe.timeout, probe::tcp(*v6, *port)).await,
+        }
+    }
+
     async fn cleanup(&self, container_id: &str) -> Result<(), ContainerizerError> {
         let given_up = self.given_up().contains(container_id);
+        if !given_up {
+            // Before it is forgotten: an agent that is killed in between finds it again, and nothing is left behind.
+            // What still runs keeps its cgroups, and is not forgotten either.
+            let _ = self.remove_cgroups(container_id).await;
+        }
         let forgotten = match given_up {
             true => self.end_given_up(container_id).await,
             false => self.forget(container_id).await,
@@ -302,13 +394,12 @@ impl Containerizer for ProcessContainerizer {
         if given_up {
             self.given_up().remove(container_id);
         }
-        let (cgroups, id) = (self.cgroups.clone(), container_id.to_owned());
-        blocking(container_id, move || cgroups.map_or(Ok(()), |cgroups| cgroups.remove(&id))).await
+        self.remove_cgroups(container_id).await
     }
 
     async fn usage(&self, container_id: &str, pid: u32) -> Option<Usage> {
         let pid = i32::try_from(pid).ok()?;
-        blocking(container_id, move || usage_of_tree(pid).ok_or_else(String::new)).await.ok()
+        blocking(container_id, move || usage::of_tree(pid).ok_or_else(String::new)).await.ok()
     }
 
     async fn stop(&self) {
@@ -317,29 +408,6 @@ impl Containerizer for ProcessContainerizer {
             Err(error) => warn!(%error, "supervisor does not stop"),
         }
     }
-}
-
-/// Sums over the process and all below it.
-fn usage_of_tree(pid: i32) -> Option<Usage> {
-    let ticks = constant(nix::unistd::SysconfVar::CLK_TCK, 100);
-    let page = constant(nix::unistd::SysconfVar::PAGE_SIZE, 4096);
-    let mut pids = BTreeSet::from([pid]);
-    procfs::descendants(pid, &mut pids);
-    let mut sum = Usage::default();
-    for (user, system, pages) in pids.into_iter().filter_map(procfs::usage) {
-        #[allow(clippy::cast_precision_loss, reason = "seconds are shown to the hundredth")]
-        {
-            sum.user_seconds += user as f64 / ticks as f64;
-            sum.system_seconds += system as f64 / ticks as f64;
-        }
-        sum.memory += pages * page;
-        sum.processes += 1;
-    }
-    (sum.processes > 0).then_some(sum)
-}
-
-fn constant(name: nix::unistd::SysconfVar, default: u64) -> u64 {
-    nix::unistd::sysconf(name).ok().flatten().and_then(|value| u64::try_from(value).ok()).unwrap_or(default)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Containers in memory, for simulations: no process, no file. The command's text tells how long one runs and
 //! how it ends: `sleep 3; exit 1`, `exit 2`, `sleep 10`; any other text runs until it is killed. The command
-//! `trap '' TERM; …` ignores SIGTERM.
+//! `trap '' TERM; …` ignores SIGTERM. What is at `sim://missing` cannot be fetched, `sim://never` is never there; all
+//! else is there at once.
 //!
 //! One value stands for one machine: it outlives the agents that use it, as a supervisor does.
 
@@ -16,7 +17,10 @@ use meshos_mesh::Tasks;
 use tokio::{sync::mpsc, time::sleep};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
-use super::{ContainerSpec, Containerizer, ContainerizerError, Ended, Exit, ExitStatus, Recovered, Usage};
+use super::{
+    ContainerSpec, Containerizer, ContainerizerError, Ended, Exit, ExitStatus, Limits, Probe, ProbeKind,
+    ProbeOutcome, Recovered, Usage,
+};
 
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
@@ -35,6 +39,8 @@ struct Machine {
     readers: Vec<mpsc::UnboundedSender<Ended>>,
     /// How often each container was started; more than once is a defect of the agent.
     launches: BTreeMap<String, u32>,
+    /// What probes of a container find; absent: that all is well.
+    probes: BTreeMap<String, ProbeOutcome>,
 }
 
 #[derive(Debug)]
@@ -68,6 +74,11 @@ impl SimContainerizer {
     /// Ends a container as if its process had ended so.
     pub fn end(&self, container_id: &str, status: ExitStatus) {
         end(&self.machine, container_id, status);
+    }
+
+    /// What probes of a container find from now on.
+    pub fn answer_probes(&self, container_id: &str, outcome: ProbeOutcome) {
+        self.lock().probes.insert(container_id.to_owned(), outcome);
     }
 
     /// The machine loses power: nothing runs, nothing is remembered.
@@ -114,6 +125,19 @@ impl Containerizer for SimContainerizer {
         Ok(())
     }
 
+    async fn fetch(&self, spec: &ContainerSpec) -> Result<(), ContainerizerError> {
+        for uri in &spec.uris {
+            match uri.value.as_str() {
+                "sim://never" => std::future::pending().await,
+                "sim://missing" => {
+                    return Err(ContainerizerError::container(&spec.container_id, "the server answered 404"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     async fn launch(&self, spec: &ContainerSpec) -> Result<u32, ContainerizerError> {
         let id = spec.container_id.clone();
         let pid = {
@@ -140,6 +164,13 @@ impl Containerizer for SimContainerizer {
         Ok(pid)
     }
 
+    async fn resize(&self, container_id: &str, limits: &Limits) -> Result<(), ContainerizerError> {
+        if let Some(container) = self.lock().containers.get_mut(container_id) {
+            container.spec.limits = *limits;
+        }
+        Ok(())
+    }
+
     async fn signal(&self, container_id: &str, signal: i32) -> Result<(), ContainerizerError> {
         let deaf = match self.lock().containers.get(container_id) {
             None => return Err(ContainerizerError::container(container_id, "does not exist")),
@@ -149,6 +180,15 @@ impl Containerizer for SimContainerizer {
             end(&self.machine, container_id, ExitStatus::Signal(signal));
         }
         Ok(())
+    }
+
+    async fn probe(&self, probe: &Probe) -> ProbeOutcome {
+        let outcome = self.lock().probes.get(&probe.container_id).cloned();
+        outcome.unwrap_or_else(|| match &probe.kind {
+            ProbeKind::Command(spec) => ProbeOutcome::Exited(plan(spec).map_or(0, |(_, code)| code)),
+            ProbeKind::Http { .. } => ProbeOutcome::Status(200),
+            ProbeKind::Tcp { .. } => ProbeOutcome::Connected(true),
+        })
     }
 
     async fn cleanup(&self, container_id: &str) -> Result<(), ContainerizerError> {

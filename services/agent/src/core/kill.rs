@@ -21,7 +21,7 @@ pub(super) const SIGTERM: i32 = 15;
 pub(super) const SIGKILL: i32 = 9;
 
 /// For a task without a kill policy, as for Mesos's command executor.
-const DEFAULT_GRACE: Duration = Duration::from_secs(3);
+pub(super) const DEFAULT_GRACE: Duration = Duration::from_secs(3);
 /// SIGKILL is sent again until the process is gone.
 const REPEAT: Duration = Duration::from_secs(1);
 
@@ -35,14 +35,18 @@ impl Core {
             warn!(%key, "kill of a task that is not here ignored");
             return;
         };
-        let grace = grace(kill.kill_policy.as_ref()).or_else(|| grace(task.info.kill_policy.as_ref()));
-        self.end(&key, grace.unwrap_or(DEFAULT_GRACE), now);
+        if !task.home.has_container() {
+            return self.kill_in_executor(&key, kill.kill_policy, now);
+        }
+        let policy = kill.kill_policy.as_ref().or(task.info.kill_policy.as_ref());
+        self.end(&key, policy.and_then(grace).unwrap_or(DEFAULT_GRACE), now);
     }
 
     /// Asks a task to end, and sees to it when the grace period is over.
-    fn end(&mut self, key: &TaskKey, grace: Duration, now: Now) {
+    pub(super) fn end(&mut self, key: &TaskKey, grace: Duration, now: Now) {
         let deadline = now.elapsed + grace;
-        let Some(task) = self.task_mut(key) else { return };
+        // What an executor runs ends with it.
+        let Some(task) = self.task_mut(key).filter(|task| task.home.has_container()) else { return };
         match (&mut task.kill, task.phase) {
             (_, Phase::Ended) => return,
             (Some(kill), _) => {
@@ -56,15 +60,17 @@ impl Core {
             (none, phase) => *none = Some(Kill { deadline, during_launch: phase == Phase::Launching }),
         }
         let launching = task.phase == Phase::Launching;
-        let (silent, overdue) = (task.silent, task.overdue);
-        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        let (silent, overdue, container_id) = (task.silent, task.overdue, task.container_id.clone());
+        let grace_ms = millis(grace);
         self.record(key, Change::Kill(checkpoint::Kill { key: key.to_record(), grace_ms }));
         let killing_state =
             self.frameworks.get(&key.framework_id).is_some_and(|f| f.can(Capability::TaskKillingState));
         if killing_state && !launching && !silent && !overdue {
             self.report(key, News::executor(TaskState::TaskKilling), now);
         }
-        if !launching {
+        if launching {
+            self.effects.push(Effect::Abandon { container_id });
+        } else {
             self.signal(key, if grace.is_zero() { SIGKILL } else { SIGTERM });
             self.set_timer(deadline, Timer::Kill, key);
         }
@@ -102,7 +108,7 @@ impl Core {
             return;
         }
         task.overdue = true;
-        let grace = grace(task.info.kill_policy.as_ref()).unwrap_or(DEFAULT_GRACE);
+        let grace = task.info.kill_policy.as_ref().and_then(grace).unwrap_or(DEFAULT_GRACE);
         self.end(key, grace, now);
     }
 
@@ -121,25 +127,35 @@ impl Core {
                 self.end(&key, grace, now);
             }
         }
+        self.shutdown_executors(framework_id, now);
     }
 
     /// All tasks end: the node stops.
     pub(super) fn kill_all(&mut self, now: Now) {
         self.stopping = true;
         for key in self.keys() {
-            let policy = self.task(&key).and_then(|task: &Task| grace(task.info.kill_policy.as_ref()));
+            let policy = self.task(&key).and_then(|task: &Task| grace(task.info.kill_policy.as_ref()?));
             self.end(&key, policy.unwrap_or(DEFAULT_GRACE), now);
         }
+        for key in self.executor_keys() {
+            self.shutdown_executor(&key, now);
+        }
+        self.end_all_nested();
     }
 
     /// How many containers there are.
     #[must_use]
     pub fn live(&self) -> usize {
-        let live = |task: &&Task| task.phase != Phase::Ended;
-        self.frameworks.values().flat_map(|framework| framework.tasks.values()).filter(live).count()
+        let live = |task: &&Task| task.phase != Phase::Ended && task.home.has_container();
+        let tasks = self.frameworks.values().flat_map(|framework| framework.tasks.values());
+        tasks.filter(live).count() + self.executor_containers.len() + self.live_nested()
     }
 }
 
-fn grace(policy: Option<&pb::KillPolicy>) -> Option<Duration> {
-    positive(policy?.grace_period.as_ref()?)
+pub(super) fn grace(policy: &pb::KillPolicy) -> Option<Duration> {
+    positive(policy.grace_period.as_ref()?)
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,35 +1,32 @@
 //! From a launch command to a running container, and to its end.
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use meshos_proto::{
     meshos::allocator::v1::Launch,
-    mesos::v1::{
-        self as pb, TaskState, environment::variable::Type as VariableType,
-        framework_info::capability::Type as Capability, task_status::Reason,
-    },
+    mesos::v1::{self as pb, TaskState, framework_info::capability::Type as Capability, task_status::Reason},
 };
 use meshos_types::{FrameworkId, Resources};
 use tracing::{debug, warn};
 
 use super::{
-    Core, Effect, Now, Phase, Settings, TaskKey, Timer,
+    Core, Effect, ExecutorKey, Now, Phase, Settings, TaskKey, Timer, environment,
+    executor::Batch,
+    needs,
+    nested::path_of,
     operations::volume_of,
     scalar,
     status::News,
     task::{Framework, Task},
 };
 use crate::{
-    checkpoint::{self, Change},
+    checkpoint::Change,
     containerizer::{ContainerSpec, Exit, Limits},
 };
 
-/// Found first by a task that sets no PATH.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const SHELL: &str = "/bin/sh";
 const BYTES_PER_MB: f64 = 1024.0 * 1024.0;
 
@@ -49,12 +46,32 @@ impl Core {
         if keys.iter().any(Option::is_some) {
             self.learn(info);
         }
-        for (key, task) in keys.into_iter().zip(launch.tasks) {
-            match key {
-                Some(key) if self.task(&key).is_none() => self.begin(key, task, &launch.traceparent, now),
+        let whole = keys.iter().all(Option::is_some);
+        let tasks: Vec<_> =
+            keys.into_iter().zip(launch.tasks).filter_map(|(key, task)| Some((key?, task))).collect();
+        if let Some(executor) = launch.group_executor {
+            let key = ExecutorKey::parse(&framework_id, &executor.executor_id.value);
+            if let Some(key) = key.filter(|_| whole) {
+                let group = Some(self.rng.uuid().to_string());
+                let batch = Batch { tasks, group, traceparent: launch.traceparent };
+                self.launch_with_executor(&key, executor, batch, now);
+            }
+            return;
+        }
+        for (key, task) in tasks {
+            match task.executor.clone() {
+                Some(executor) => {
+                    let Some(executor_key) = ExecutorKey::parse(&framework_id, &executor.executor_id.value)
+                    else {
+                        continue;
+                    };
+                    let traceparent = launch.traceparent.clone();
+                    let batch = Batch { tasks: vec![(key, task)], group: None, traceparent };
+                    self.launch_with_executor(&executor_key, executor, batch, now);
+                }
+                None if self.task(&key).is_none() => self.begin(key, task, &launch.traceparent, now),
                 // Told twice, after a break of the link.
-                Some(key) => debug!(%key, "launch of a task that is here already dropped"),
-                None => {}
+                None => debug!(%key, "launch of a task that is here already dropped"),
             }
         }
     }
@@ -77,20 +94,12 @@ impl Core {
 
     fn begin(&mut self, key: TaskKey, info: pb::TaskInfo, traceparent: &str, now: Now) {
         let container_id = self.rng.uuid().to_string();
-        let directory = self.sandbox(&key, &container_id);
-        let task = Task::new(info, container_id.clone(), directory.clone(), traceparent.to_owned());
-        let record = checkpoint::Launch {
-            framework_id: key.framework_id.to_string(),
-            task: task.info.clone(),
-            container_id: container_id.clone(),
-            directory: directory.display().to_string(),
-            traceparent: traceparent.to_owned(),
-        };
-        self.record(&key, Change::Launch(record));
-        let Some(framework) = self.frameworks.get_mut(&key.framework_id) else { return };
+        let directory = self.run_directory(&key.framework_id, key.task_id.as_str(), &container_id);
+        let task = Task::new(info, container_id.clone(), directory, traceparent.to_owned());
+        let Some(framework) = self.frameworks.get(&key.framework_id) else { return };
         let spec = spec(&self.settings, &framework.info, &task);
-        let unknown = unknown_resources(&self.total, &task.info);
-        framework.tasks.insert(key.task_id.clone(), task);
+        let unknown = unknown_resources(&self.total, &task.info.resources);
+        self.take_task(&key, task);
         if let Some(unknown) = unknown {
             let message = format!("The agent does not have {unknown}");
             let state = self.dropped_state(&key);
@@ -118,12 +127,17 @@ impl Core {
         }
     }
 
-    fn sandbox(&self, key: &TaskKey, container_id: &str) -> PathBuf {
+    /// The sandbox of an executor's run.
+    pub(super) fn run_directory(
+        &self,
+        framework_id: &FrameworkId,
+        executor_id: &str,
+        container_id: &str,
+    ) -> PathBuf {
         let agent = self.agent_id.as_ref().map(|id| id.to_string()).unwrap_or_default();
         let mut path = self.settings.work_dir.join("slaves");
-        let framework_id = key.framework_id.as_str();
         for part in
-            [&agent, "frameworks", framework_id, "executors", key.task_id.as_str(), "runs", container_id]
+            [&agent, "frameworks", framework_id.as_str(), "executors", executor_id, "runs", container_id]
         {
             path.push(part);
         }
@@ -135,6 +149,12 @@ impl Core {
     }
 
     pub(super) fn launched(&mut self, container_id: &str, pid: u32, now: Now) {
+        if let Some(key) = self.executor_containers.get(container_id).cloned() {
+            return self.executor_launched(&key, pid, now);
+        }
+        if self.nested_launched(container_id, pid) {
+            return;
+        }
         let Some(key) = self.key_of(container_id) else { return };
         let Some(task) = self.task_mut(&key) else { return };
         // It may have ended before this came.
@@ -157,9 +177,16 @@ impl Core {
         if let Some(limit) = task.info.max_completion_time.as_ref().and_then(positive) {
             self.set_timer(now.elapsed + limit, Timer::Completion, key);
         }
+        self.begin_checks(key, now);
     }
 
     pub(super) fn launch_failed(&mut self, container_id: &str, reason: &str, now: Now) {
+        if let Some(key) = self.executor_containers.get(container_id).cloned() {
+            return self.executor_launch_failed(&key, reason, now);
+        }
+        if self.nested_launch_failed(container_id) {
+            return;
+        }
         let Some(key) = self.key_of(container_id) else { return };
         let Some(task) = self.task_mut(&key) else { return };
         if task.phase != Phase::Launching {
@@ -177,6 +204,12 @@ impl Core {
     }
 
     pub(super) fn exited(&mut self, container_id: &str, exit: Exit, now: Now) {
+        if let Some(key) = self.executor_containers.get(container_id).cloned() {
+            return self.executor_exited(&key, exit, now);
+        }
+        if self.nested_exited(container_id, exit) {
+            return;
+        }
         let Some(key) = self.key_of(container_id) else {
             // Of an agent before, or of a framework that wants no checkpoint.
             self.effects.push(Effect::Cleanup { container_id: container_id.to_owned() });
@@ -206,12 +239,18 @@ impl Core {
     pub(super) fn finish(&mut self, key: &TaskKey, news: News, now: Now) {
         let Some(task) = self.task(key) else { return };
         let (container_id, silent) = (task.container_id.clone(), task.silent);
+        let (home, path) = (task.home.clone(), path_of(task));
         if silent {
             self.remove(key);
         } else {
             self.report(key, news, now);
         }
         self.effects.push(Effect::Cleanup { container_id });
+        if let Some(path) = path {
+            self.end_nested_below(&path);
+            self.effects.push(Effect::ContainerEnded { path, exit: None });
+        }
+        self.member_ended(key, &home, now);
     }
 
     /// The state for a task that never started: frameworks that know nothing of partitions get LOST.
@@ -226,15 +265,16 @@ pub(super) fn positive(duration: &pb::DurationInfo) -> Option<Duration> {
 }
 
 /// What to run for a task, or why this agent cannot run it.
-fn spec(settings: &Settings, framework: &pb::FrameworkInfo, task: &Task) -> Result<ContainerSpec, String> {
+pub(super) fn spec(
+    settings: &Settings,
+    framework: &pb::FrameworkInfo,
+    task: &Task,
+) -> Result<ContainerSpec, String> {
     let info = &task.info;
-    let unsupported = [
-        (info.executor.is_some(), "a custom executor"),
-        (info.container.is_some(), "a container image or volumes (ContainerInfo)"),
-        (info.health_check.is_some(), "health checks by the agent"),
-        (info.check.is_some(), "checks by the agent"),
-        (info.command.as_ref().is_some_and(|command| !command.uris.is_empty()), "URIs to fetch"),
-    ];
+    let unsupported = [(
+        info.container.as_ref().is_some_and(needs::is_more_than_a_process),
+        "a container image, volumes or a network of its own (ContainerInfo)",
+    )];
     if let Some((_, what)) = unsupported.iter().find(|(is, _)| *is) {
         return Err(format!("this agent does not support {what} yet; the task was not started"));
     }
@@ -245,25 +285,31 @@ fn spec(settings: &Settings, framework: &pb::FrameworkInfo, task: &Task) -> Resu
         program,
         argument_zero,
         arguments,
-        environment: environment(settings, framework, task)?,
+        environment: environment::of_task(settings, framework, task)?,
         sandbox: task.directory.clone(),
         user: Some(command.user.clone().unwrap_or_else(|| framework.user.clone())),
         limits: limits(info),
-        volumes: volumes(&settings.work_dir, info)?,
+        volumes: volumes(&settings.work_dir, &info.resources)?,
+        uris: needs::uris(command),
+        rlimits: needs::rlimits(info.container.as_ref())?,
+        ..ContainerSpec::default()
     })
 }
 
 /// Reservations and volumes that an operation must have made first; what is missing of them.
-fn unknown_resources(total: &Resources, task: &pb::TaskInfo) -> Option<Resources> {
-    let resources = Resources::from_proto(&task.resources).ok()?.unallocated();
+pub(super) fn unknown_resources(total: &Resources, wanted: &[pb::Resource]) -> Option<Resources> {
+    let resources = Resources::from_proto(wanted).ok()?.unallocated();
     let made = resources.filter(|r| r.is_dynamically_reserved() || r.persistence_id().is_some());
     let missing = made.filter(|resource| !total.contains_one(resource));
     (!missing.is_empty()).then_some(missing)
 }
 
 /// Persistent volumes, and where in the sandbox they are to be found.
-fn volumes(work_dir: &Path, task: &pb::TaskInfo) -> Result<Vec<(PathBuf, PathBuf)>, String> {
-    let resources = Resources::from_proto(&task.resources).map_err(|error| error.to_string())?;
+pub(super) fn volumes(
+    work_dir: &Path,
+    resources: &[pb::Resource],
+) -> Result<Vec<(PathBuf, PathBuf)>, String> {
+    let resources = Resources::from_proto(resources).map_err(|error| error.to_string())?;
     let mut volumes: Vec<(PathBuf, PathBuf)> = Vec::new();
     for resource in &resources {
         let Some(volume) = volume_of(work_dir, resource) else { continue };
@@ -291,7 +337,7 @@ fn volumes(work_dir: &Path, task: &pb::TaskInfo) -> Result<Vec<(PathBuf, PathBuf
     Ok(volumes)
 }
 
-fn command_line(command: &pb::CommandInfo) -> Result<(String, String, Vec<String>), String> {
+pub(super) fn command_line(command: &pb::CommandInfo) -> Result<(String, String, Vec<String>), String> {
     let value = command.value.clone().filter(|value| !value.is_empty());
     if command.shell.unwrap_or(true) {
         let text = value.ok_or("the command has no value to give to the shell")?;
@@ -304,78 +350,22 @@ fn command_line(command: &pb::CommandInfo) -> Result<(String, String, Vec<String
     Ok((program, argument_zero, arguments.collect()))
 }
 
-/// What Mesos's command executor gives its task: its own variables, then the task's.
-fn environment(
-    settings: &Settings,
-    framework: &pb::FrameworkInfo,
-    task: &Task,
-) -> Result<BTreeMap<String, String>, String> {
-    let info = &task.info;
-    let directory = task.directory.display().to_string();
-    let checkpoint = framework.checkpoint.unwrap_or_default();
-    let role = info.resources.iter().find_map(|resource| resource.allocation_info.as_ref()?.role.clone());
-    let mut variables: BTreeMap<String, String> = [
-        ("PATH", DEFAULT_PATH.to_owned()),
-        ("MESOS_FRAMEWORK_ID", framework.id.as_ref().map(|id| id.value.clone()).unwrap_or_default()),
-        ("MESOS_EXECUTOR_ID", info.task_id.value.clone()),
-        ("MESOS_SLAVE_ID", info.agent_id.value.clone()),
-        ("MESOS_DIRECTORY", directory.clone()),
-        ("MESOS_SANDBOX", directory),
-        ("MESOS_AGENT_ENDPOINT", settings.endpoint.clone()),
-        ("MESOS_SLAVE_PID", format!("slave(1)@{}", settings.endpoint)),
-        ("MESOS_CHECKPOINT", u8::from(checkpoint).to_string()),
-        ("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD", mesos_duration(settings.shutdown_grace)),
-        ("MESOS_HTTP_COMMAND_EXECUTOR", "0".to_owned()),
-        ("MESOS_CONTAINER_IP", settings.ip.clone()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into();
-    if checkpoint {
-        variables.insert("MESOS_RECOVERY_TIMEOUT".to_owned(), mesos_duration(settings.recovery_timeout));
-        variables.insert("MESOS_SUBSCRIPTION_BACKOFF_MAX".to_owned(), "2secs".to_owned());
-    }
-    variables.extend(role.map(|role| ("MESOS_ALLOCATION_ROLE".to_owned(), role)));
-    if !task.traceparent.is_empty() {
-        variables.insert("TRACEPARENT".to_owned(), task.traceparent.clone());
-    }
-    let given = info.command.iter().filter_map(|command| command.environment.as_ref());
-    for variable in given.flat_map(|environment| &environment.variables) {
-        if variable.r#type == Some(VariableType::Secret as i32) || variable.secret.is_some() {
-            return Err(format!("this agent does not support secrets yet (variable '{}')", variable.name));
-        }
-        variables.insert(variable.name.clone(), variable.value.clone().unwrap_or_default());
-    }
-    match variables.keys().find(|name| name.is_empty() || name.contains('=')) {
-        Some(name) => Err(format!("'{name}' cannot be the name of a variable")),
-        None => Ok(variables),
-    }
-}
-
-/// As Mesos writes durations: the largest unit that leaves no fraction.
-fn mesos_duration(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    if duration.subsec_nanos() != 0 {
-        return format!("{}ms", duration.as_millis());
-    }
-    match seconds {
-        s if s > 0 && s % 3600 == 0 => format!("{}hrs", s / 3600),
-        s if s > 0 && s % 60 == 0 => format!("{}mins", s / 60),
-        s => format!("{s}secs"),
-    }
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "the cast clamps; resources are not negative"
-)]
 fn limits(info: &pb::TaskInfo) -> Limits {
     let limit = |name: &str| info.limits.get(name).map(|limit| limit.value);
-    let bytes = |mb: f64| if mb.is_finite() { (mb * BYTES_PER_MB) as u64 } else { u64::MAX };
     Limits {
         cpus: scalar(&info.resources, "cpus"),
         cpus_limit: limit("cpus"),
         memory: bytes(scalar(&info.resources, "mem")),
         memory_limit: limit("mem").map(bytes),
     }
+}
+
+/// Megabytes, as resources count memory.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the cast clamps; resources are not negative"
+)]
+pub(super) fn bytes(megabytes: f64) -> u64 {
+    if megabytes.is_finite() { (megabytes * BYTES_PER_MB) as u64 } else { u64::MAX }
 }

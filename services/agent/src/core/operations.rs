@@ -11,11 +11,14 @@ use meshos_proto::{
     meshos::allocator::v1::{ApplyOperation, OperationUpdate},
     mesos::v1::{self as pb, OperationState, resource::disk_info::source},
 };
-use meshos_types::{Disk, Format, Resource, Resources};
+use meshos_types::{Format, Resource, Resources};
 use tracing::{info, warn};
 
 use super::{Core, Effect, record};
-use crate::checkpoint::{self, Change};
+use crate::{
+    checkpoint::{self, Change},
+    reconfiguration::{basis, is_made},
+};
 
 /// Operations that are remembered, so that none is carried out twice.
 const REMEMBERED: usize = 1024;
@@ -175,8 +178,13 @@ impl Core {
             Ok(total) => total,
             Err(error) => return warn!(%error, "reservations of before cannot be read"),
         };
-        let made = |r: &&Resource| r.is_dynamically_reserved() || r.persistence_id().is_some();
-        for resource in total.iter().filter(made) {
+        self.put_back(&total);
+        info!(total = %self.total, "reservations and volumes recovered");
+    }
+
+    /// Makes reservations and volumes again out of what the agent has now.
+    pub(super) fn put_back(&mut self, total: &Resources) {
+        for resource in total.iter().filter(|resource| is_made(resource)) {
             if self.total.convert(&basis(resource).into(), &resource.clone().into()) {
                 self.effects
                     .extend(volume_of(&self.settings.work_dir, resource).map(|v| Effect::MakeVolume(v.path)));
@@ -184,7 +192,6 @@ impl Core {
                 warn!(%resource, "the agent does not have this any more, its reservation is dropped");
             }
         }
-        info!(total = %self.total, "reservations and volumes recovered");
     }
 
     /// The records that give this state again.
@@ -204,15 +211,4 @@ impl Core {
         }
         changes
     }
-}
-
-/// What the flags would have to give for this: without the volume and dynamic reservations.
-fn basis(resource: &Resource) -> Resource {
-    let disk = resource.disk.as_ref().and_then(|disk| {
-        let source = disk.info().source.clone()?;
-        Some(Disk::new(pb::resource::DiskInfo { source: Some(source), ..Default::default() }))
-    });
-    let mut reservations = resource.reservations.clone();
-    reservations.retain(|reservation| !reservation.is_dynamic());
-    Resource { disk, reservations, shared: false, ..resource.clone() }
 }

@@ -4,15 +4,15 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use meshos_mesh::Rng;
 use meshos_proto::mesos::v1::{self as pb, TaskState, task_status::Reason};
-use meshos_types::{AgentId, FrameworkId, TaskId};
+use meshos_types::{AgentId, ExecutorId, FrameworkId, TaskId};
 use tracing::info;
 
 use super::{
-    Core, Effect, Now, Phase, Settings, TaskKey, Timer,
+    Core, Effect, ExecutorKey, Now, Phase, Settings, TaskKey, Timer,
     kill::{SIGKILL, SIGTERM},
     launch::positive,
     status::News,
-    task::{Framework, Kill, Task},
+    task::{Framework, Home, Kill, Task},
 };
 use crate::{
     checkpoint::{self, Agent, Change, Launch, Record, Replay, ReplayedTask, Update},
@@ -46,22 +46,41 @@ impl Core {
                 framework.completed.push_back(completed);
             }
         }
+        for completed in replay.completed_executors {
+            let id = completed.info.framework_id.as_ref().map(|id| FrameworkId::new(id.value.as_str()));
+            if let Some(framework) = id.and_then(|id| core.frameworks.get_mut(&id)) {
+                framework.completed_executors.push_back(completed);
+            }
+        }
+        for (key, executor) in replay.executors {
+            core.restore_executor(key, executor);
+        }
         let mut there: BTreeMap<String, Recovered> =
             containers.into_iter().map(|container| (container.container_id.clone(), container)).collect();
         let (mut adopted, mut kills) = (0_usize, Vec::new());
+        let mut compared = Vec::new();
         for ((framework_id, task_id), task) in replay.tasks {
             let key = TaskKey { framework_id: FrameworkId::new(framework_id), task_id: TaskId::new(task_id) };
-            let container = there.remove(&task.launch.container_id);
-            kills.extend(task.kill_grace_ms.map(|grace_ms| (key.clone(), grace_ms)));
+            let has_container = task.launch.executor_id.is_empty() || task.launch.is_pod;
+            if has_container {
+                let container = there.remove(&task.launch.container_id);
+                kills.extend(task.kill_grace_ms.map(|grace_ms| (key.clone(), grace_ms)));
+                adopted += usize::from(container.is_some());
+                compared.push((key.clone(), container));
+            }
             core.restore(&key, task);
-            adopted += usize::from(container.is_some());
+        }
+        // All are there before the end of one may end others.
+        for (key, container) in compared {
             core.compare(&key, container, now);
         }
+        core.compare_executors(&mut there, now);
+        core.restore_nested(replay.nested.into_values().collect(), &mut there);
         for (key, grace_ms) in kills {
             core.resume_kill(&key, grace_ms, now);
         }
         core.end_orphans(there);
-        let idle = core.frameworks.iter().filter(|(_, framework)| framework.tasks.is_empty());
+        let idle = core.frameworks.iter().filter(|(_, framework)| framework.is_idle());
         core.idle = idle.map(|(id, _)| id.clone()).collect();
         info!(adopted, "recovered");
         let effects = std::mem::take(&mut core.effects);
@@ -69,8 +88,10 @@ impl Core {
     }
 
     fn restore(&mut self, key: &TaskKey, replayed: ReplayedTask) {
+        let home = self.home(key, &replayed.launch);
         let Launch { task: info, container_id, directory, traceparent, .. } = replayed.launch;
         let mut task = Task::new(info, container_id.clone(), PathBuf::from(directory), traceparent);
+        task.home = home;
         for (index, status) in replayed.updates.into_iter().enumerate() {
             task.remember(&status);
             let pid = status.container_status.as_ref().and_then(|container| container.executor_pid);
@@ -90,12 +111,26 @@ impl Core {
             task.kill = Some(Kill { deadline: std::time::Duration::MAX, during_launch });
         }
         let framework = self.frameworks.entry(key.framework_id.clone());
-        let id = Some(pb::FrameworkId { value: key.framework_id.to_string() });
-        let framework = framework.or_insert_with(|| {
-            Framework::new(pb::FrameworkInfo { id, checkpoint: Some(true), ..pb::FrameworkInfo::default() })
-        });
+        let framework = framework.or_insert_with(|| Framework::unknown(&key.framework_id));
+        if task.home.has_container() {
+            self.containers.insert(container_id, key.clone());
+        }
         framework.tasks.insert(key.task_id.clone(), task);
-        self.containers.insert(container_id, key.clone());
+    }
+
+    fn home(&self, key: &TaskKey, launch: &Launch) -> Home {
+        let id = ExecutorId::new(launch.executor_id.as_str());
+        let group = launch.group_id.clone();
+        if launch.executor_id.is_empty() {
+            return Home::Own;
+        }
+        if !launch.is_pod {
+            return Home::Executor { id, group: (!group.is_empty()).then_some(group) };
+        }
+        let executor = ExecutorKey { framework_id: key.framework_id.clone(), executor_id: id.clone() };
+        let parent =
+            self.executor(&executor).map(|executor| executor.container_id.clone()).unwrap_or_default();
+        Home::Pod { id, group, parent }
     }
 
     /// What became of a task's container while no agent ran.
@@ -110,7 +145,10 @@ impl Core {
             (Phase::Launching, Some(Recovered { container_id, pid, .. })) => {
                 self.launched(&container_id, pid, now)
             }
-            (Phase::Running, Some(_)) => self.resume_completion_time(key, now),
+            (Phase::Running, Some(_)) => {
+                self.resume_completion_time(key, now);
+                self.resume_checks(key, now);
+            }
             (Phase::Launching, None) => {
                 let news = News::agent(
                     self.dropped_state(key),
@@ -180,14 +218,17 @@ impl Core {
                 .push(Change::Agent(Agent { id: id.to_string(), registered_at_ms: self.registered_at_ms }));
         }
         changes.push(Change::Epoch(self.epoch));
+        changes.push(Change::Info(self.settings.agent_info.clone()));
         changes.extend(self.operation_changes());
         for (id, framework) in self.frameworks.iter().filter(|(_, framework)| framework.checkpoints()) {
             changes.push(Change::Framework(framework.info.clone()));
             changes.extend(framework.completed.iter().cloned().map(Change::Completed));
+            changes.extend(self.executor_changes(id, framework));
             for task in framework.tasks.values() {
                 task_changes(id, task, &mut changes);
             }
         }
+        changes.extend(self.nested_changes());
         changes.into_iter().map(Record::from).collect()
     }
 }
@@ -195,13 +236,7 @@ impl Core {
 fn task_changes(framework_id: &FrameworkId, task: &Task, changes: &mut Vec<Change>) {
     let key =
         checkpoint::Key { framework_id: framework_id.to_string(), task_id: task.info.task_id.value.clone() };
-    changes.push(Change::Launch(Launch {
-        framework_id: framework_id.to_string(),
-        task: task.info.clone(),
-        container_id: task.container_id.clone(),
-        directory: task.directory.display().to_string(),
-        traceparent: task.traceparent.clone(),
-    }));
+    changes.push(Change::Launch(task.record(framework_id)));
     if task.kill.is_some() {
         // How much of the grace period is left does not survive: it begins again.
         let grace = task.info.kill_policy.as_ref().and_then(|policy| positive(policy.grace_period.as_ref()?));

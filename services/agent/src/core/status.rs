@@ -14,7 +14,10 @@ use meshos_proto::{
 use meshos_types::{FrameworkId, task_state::is_terminal};
 use tracing::{debug, info};
 
-use super::{Core, Effect, Now, TaskKey, Timer, task::Task};
+use super::{
+    Core, Effect, Limitation, Now, TaskKey, Timer,
+    task::{Framework, Home, Task},
+};
 use crate::{
     checkpoint::{Acknowledged, Change, Completed, Update},
     containerizer::{Exit, ExitStatus},
@@ -53,6 +56,14 @@ impl News {
         }
     }
 
+    /// A limit that the agent itself watches over.
+    fn limited(limitation: &Limitation) -> Self {
+        Self {
+            limitation: Some(pb::TaskResourceLimitation { resources: limitation.resources.clone() }),
+            ..Self::agent(TaskState::TaskFailed, limitation.reason, limitation.message.clone())
+        }
+    }
+
     fn with(self, message: impl Into<String>) -> Self {
         Self { message: Some(message.into()), ..self }
     }
@@ -74,6 +85,9 @@ impl News {
                 return Self { state: TaskState::TaskFailed, reason, ..killed };
             }
             return killed;
+        }
+        if let Some(limitation) = &task.limitation {
+            return Self::limited(limitation);
         }
         if exit.out_of_memory {
             return out_of_memory(task);
@@ -99,7 +113,7 @@ fn out_of_memory(task: &Task) -> News {
 }
 
 /// The words of Mesos's command executor.
-fn exit_text(status: ExitStatus) -> String {
+pub(super) fn exit_text(status: ExitStatus) -> String {
     match status {
         ExitStatus::Code(code) => format!("Command exited with status {code}"),
         ExitStatus::Signal(signal) => format!("Command terminated with signal {}", signal_text(signal)),
@@ -140,6 +154,11 @@ impl Core {
     pub(super) fn report(&mut self, key: &TaskKey, news: News, now: Now) {
         let Some(task) = self.task(key) else { return };
         let status = self.status(task, news, now);
+        self.tell_status(key, status, now);
+    }
+
+    /// As [`Core::report`], with the whole status.
+    pub(super) fn tell_status(&mut self, key: &TaskKey, status: pb::TaskStatus, now: Now) {
         info!(task_id = %key.task_id, framework_id = %key.framework_id, state = status.state().as_str_name(), "task");
         self.counters.count(status.state());
         self.record(key, Change::Update(Update { key: key.to_record(), status: status.clone() }));
@@ -153,29 +172,36 @@ impl Core {
     }
 
     fn status(&self, task: &Task, news: News, now: Now) -> pb::TaskStatus {
-        let address =
-            IpAddress { protocol: Some(Protocol::IPv4 as i32), ip_address: Some(self.settings.ip.clone()) };
-        let network = pb::NetworkInfo { ip_addresses: vec![address], ..pb::NetworkInfo::default() };
         let container = pb::ContainerStatus {
-            container_id: Some(pb::ContainerId { value: task.container_id.clone(), parent: None }),
-            network_infos: vec![network],
+            container_id: Some(task.container()),
+            network_infos: vec![self.network()],
             cgroup_info: None,
             executor_pid: task.pid,
         };
+        let (healthy, check_status) = task.checks.told(news.state);
         pb::TaskStatus {
             task_id: task.info.task_id.clone(),
+            healthy,
+            check_status,
             state: news.state as i32,
             message: news.message,
             source: Some(news.source as i32),
             reason: news.reason.map(|reason| reason as i32),
             agent_id: self.agent_id.as_ref().map(Into::into),
-            executor_id: Some(pb::ExecutorId { value: task.info.task_id.value.clone() }),
+            executor_id: Some(pb::ExecutorId { value: task.executor_id().to_owned() }),
             timestamp: Some(now.unix.as_secs_f64()),
             uuid: Some(Bytes::copy_from_slice(self.rng.uuid().as_bytes())),
             container_status: Some(container),
             limitation: news.limitation,
             ..pb::TaskStatus::default()
         }
+    }
+
+    /// The network that tasks are in: the node's.
+    pub(super) fn network(&self) -> pb::NetworkInfo {
+        let address =
+            IpAddress { protocol: Some(Protocol::IPv4 as i32), ip_address: Some(self.settings.ip.clone()) };
+        pb::NetworkInfo { ip_addresses: vec![address], ..pb::NetworkInfo::default() }
     }
 
     /// Sends the oldest update of a task, if there is a link, and sets the time to do so again.
@@ -223,6 +249,7 @@ impl Core {
         let Some(framework) = self.frameworks.get_mut(&key.framework_id) else { return };
         let Some(task) = framework.tasks.remove(&key.task_id) else { return };
         self.containers.remove(&task.container_id);
+        let (own, directory) = (task.home == Home::Own, task.directory.clone());
         let completed = Completed {
             task: task.to_proto(key.framework_id.as_str()),
             container_id: task.container_id,
@@ -232,26 +259,29 @@ impl Core {
         let forgotten =
             if framework.completed.len() > MAX_COMPLETED { framework.completed.pop_front() } else { None };
         self.record(key, Change::Completed(completed));
-        if let Some(forgotten) = forgotten {
+        // The sandbox of a task with an executor is the executor's.
+        if let Some(forgotten) = forgotten.filter(|forgotten| forgotten.task.executor_id.is_none()) {
             self.effects.push(Effect::Detach(forgotten.directory.into()));
+        }
+        if own {
+            self.effects.push(Effect::Collect(directory));
         }
         self.effects.push(Effect::Removed(key.clone()));
         self.forget_frameworks(&key.framework_id);
     }
 
     /// A framework's last task is history: the frameworks that were idle for longest are forgotten.
-    fn forget_frameworks(&mut self, framework_id: &FrameworkId) {
-        if self.frameworks.get(framework_id).is_some_and(|framework| framework.tasks.is_empty()) {
+    pub(super) fn forget_frameworks(&mut self, framework_id: &FrameworkId) {
+        if self.frameworks.get(framework_id).is_some_and(Framework::is_idle) {
             self.idle.push_back(framework_id.clone());
         }
         while self.idle.len() > MAX_IDLE {
             let Some(oldest) = self.idle.pop_front() else { return };
             // It may be busy again, or be idle anew and stand later in the list as well.
-            let forgotten = self.frameworks.get(&oldest).is_some_and(|framework| framework.tasks.is_empty());
+            let forgotten = self.frameworks.get(&oldest).is_some_and(Framework::is_idle);
             if forgotten && !self.idle.contains(&oldest) {
-                let completed = self.frameworks.remove(&oldest).map(|framework| framework.completed);
-                let directories = completed.into_iter().flatten().map(|completed| completed.directory.into());
-                self.effects.extend(directories.map(Effect::Detach));
+                let directories = self.frameworks.remove(&oldest).map(|framework| framework.past_sandboxes());
+                self.effects.extend(directories.into_iter().flatten().map(Effect::Detach));
             }
         }
     }

@@ -9,8 +9,12 @@ use meshos_proto::{
 
 use meshos_types::Format;
 
-use super::{Core, Phase, TaskKey, task::Task};
-use crate::checkpoint::Completed;
+use super::{
+    Core, ExecutorState, Phase, TaskKey, ViewNested,
+    executor::Executor,
+    task::{Home, Task},
+};
+use crate::checkpoint::{self, Completed};
 
 /// Since this agent process started.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,6 +51,8 @@ impl Counters {
 pub struct View {
     pub agent_id: Option<String>,
     pub frameworks: Vec<ViewFramework>,
+    /// Containers of the API.
+    pub nested: Vec<ViewNested>,
     pub counters: Counters,
     pub linked: bool,
 }
@@ -56,8 +62,31 @@ pub struct View {
 pub struct ViewFramework {
     pub info: pb::FrameworkInfo,
     pub tasks: Vec<ViewTask>,
+    /// Those that the framework gave.
+    pub executors: Vec<ViewExecutor>,
+    /// Oldest first.
+    pub completed_executors: Vec<checkpoint::Executor>,
     /// Oldest first.
     pub completed: Vec<Completed>,
+}
+
+impl ViewFramework {
+    /// Whether it is more than history.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        !self.tasks.is_empty() || !self.executors.is_empty()
+    }
+}
+
+/// An executor that has not ended.
+#[derive(Clone, Debug)]
+pub struct ViewExecutor {
+    pub info: pb::ExecutorInfo,
+    pub container_id: String,
+    pub directory: PathBuf,
+    /// Absent: it has no process yet, or the agent plays it.
+    pub pid: Option<u32>,
+    pub state: ExecutorState,
 }
 
 /// A task that is not history yet.
@@ -67,16 +96,20 @@ pub struct ViewTask {
     /// As Mesos names the executor that it makes for a command.
     pub command: Option<pb::CommandInfo>,
     pub container_id: String,
+    /// As others know it: below its executor's, if it has one.
+    pub container: pb::ContainerId,
     pub directory: PathBuf,
     pub pid: Option<u32>,
     pub phase: Phase,
+    /// Whether its container is its own, and not that of an executor.
+    pub has_container: bool,
 }
 
 impl Core {
     /// Everything that this agent runs, for the leading allocator.
     #[must_use]
     pub fn reregister(&self) -> Reregister {
-        let with_tasks = || self.frameworks.iter().filter(|(_, framework)| !framework.tasks.is_empty());
+        let with_tasks = || self.frameworks.iter().filter(|(_, framework)| !framework.is_idle());
         let tasks = with_tasks().flat_map(|(id, framework)| {
             framework.tasks.values().map(|task| task.to_proto(id.as_str())).collect::<Vec<_>>()
         });
@@ -87,6 +120,9 @@ impl Core {
             registered_at_ms: self.registered_at_ms,
             total: self.total.to_proto(Format::PostRefinement),
             operations: self.operations.waiting(),
+            executors: with_tasks()
+                .flat_map(|(_, framework)| framework.executors.values().map(|executor| executor.info.clone()))
+                .collect(),
             ..Reregister::default()
         }
     }
@@ -103,11 +139,14 @@ impl Core {
         let frameworks = self.frameworks.iter().map(|(id, framework)| ViewFramework {
             info: framework.info.clone(),
             tasks: framework.tasks.values().map(|task| view_task(id.as_str(), task)).collect(),
+            executors: framework.executors.values().map(view_executor).collect(),
+            completed_executors: framework.completed_executors.iter().cloned().collect(),
             completed: framework.completed.iter().cloned().collect(),
         });
         View {
             agent_id: self.agent_id.as_ref().map(|id| id.to_string()),
             frameworks: frameworks.collect(),
+            nested: self.view_nested(),
             counters: self.counters,
             linked: self.linked,
         }
@@ -129,8 +168,11 @@ impl Core {
     #[must_use]
     pub fn sandboxes(&self) -> Vec<PathBuf> {
         let of_framework = |framework: &super::Framework| {
-            let live = framework.tasks.values().map(|task| task.directory.clone());
-            live.chain(framework.completed.iter().map(|completed| PathBuf::from(&completed.directory)))
+            let own = framework.tasks.values().filter(|task| task.home == Home::Own);
+            let executors = framework.executors.values().map(|executor| executor.directory.clone());
+            own.map(|task| task.directory.clone())
+                .chain(executors)
+                .chain(framework.past_sandboxes())
                 .collect::<Vec<_>>()
         };
         self.frameworks.values().flat_map(of_framework).collect()
@@ -142,8 +184,20 @@ fn view_task(framework_id: &str, task: &Task) -> ViewTask {
         task: task.to_proto(framework_id),
         command: task.info.command.clone(),
         container_id: task.container_id.clone(),
+        container: task.container(),
         directory: task.directory.clone(),
         pid: task.pid,
         phase: task.phase,
+        has_container: task.home.has_container(),
+    }
+}
+
+fn view_executor(executor: &Executor) -> ViewExecutor {
+    ViewExecutor {
+        info: executor.info.clone(),
+        container_id: executor.container_id.clone(),
+        directory: executor.directory.clone(),
+        pid: executor.pid,
+        state: executor.state,
     }
 }

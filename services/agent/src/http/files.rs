@@ -23,10 +23,16 @@ use super::{
 const MAX_READ: u64 = 64 * 1024;
 
 /// Runs file system work where it may block.
+async fn may_block<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Reply> + Send + 'static,
+) -> Result<T, Reply> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|failure| Err(Reply::bad_request(format!("{failure}\n"))))
+}
+
 async fn blocking(work: impl FnOnce() -> Result<Reply, Reply> + Send + 'static) -> Reply {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(reply) | Err(reply)) => reply,
-        Err(failure) => Reply::bad_request(format!("{failure}\n")),
+    match may_block(work).await {
+        Ok(reply) | Err(reply) => reply,
     }
 }
 
@@ -51,9 +57,35 @@ fn broken(error: &io::Error) -> Reply {
 
 /// What lies in a directory, sorted by path; nothing for a file.
 pub(super) async fn browse(sandboxes: &Sandboxes, query: &Query) -> Reply {
-    let (sandboxes, query) = (sandboxes.clone(), query.clone());
-    blocking(move || {
-        let path = path(&query)?;
+    let entries = match path(query) {
+        Ok(path) => entries(sandboxes, &path).await,
+        Err(refused) => return refused,
+    };
+    entries.map_or_else(
+        |refused| refused,
+        |entries| Reply::json(&entries.iter().map(Entry::to_json).collect(), query),
+    )
+}
+
+/// A file in a directory.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) path: String,
+    pub(super) nlink: u64,
+    pub(super) size: u64,
+    /// Unix time in seconds.
+    pub(super) mtime: i64,
+    /// As `stat` gives it.
+    pub(super) mode: u32,
+    pub(super) uid: String,
+    pub(super) gid: String,
+    shown_mode: String,
+}
+
+/// What lies in a directory, sorted by path; nothing for a file.
+pub(super) async fn entries(sandboxes: &Sandboxes, path: &str) -> Result<Vec<Entry>, Reply> {
+    let (sandboxes, path) = (sandboxes.clone(), path.to_owned());
+    let work = move || {
         let (dir, metadata) = open(&sandboxes, &path)?;
         let mut entries = Vec::new();
         if metadata.is_dir() {
@@ -63,18 +95,39 @@ pub(super) async fn browse(sandboxes: &Sandboxes, query: &Query) -> Reply {
             for entry in listing.flatten() {
                 if let Ok(metadata) = entry.metadata() {
                     let path = Path::new(&path).join(entry.file_name()).display().to_string();
-                    entries.push((path.clone(), describe(&path, &metadata)));
+                    entries.push(describe(path, &metadata));
                 }
             }
         }
-        entries.sort_by(|a, b| a.0.cmp(&b.0));
-        let entries: Vec<_> = entries.into_iter().map(|(_, entry)| entry).collect();
-        Ok(Reply::json(&Value::from(entries), &query))
-    })
-    .await
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(entries)
+    };
+    may_block(work).await
 }
 
-fn describe(path: &str, metadata: &Metadata) -> Value {
+/// A part of a file as it is, and the whole file's size.
+pub(super) async fn part(
+    sandboxes: &Sandboxes,
+    path: &str,
+    offset: u64,
+    length: Option<u64>,
+) -> Result<(u64, Vec<u8>), Reply> {
+    let (sandboxes, path) = (sandboxes.clone(), path.to_owned());
+    let work = move || {
+        let (file, metadata) = open(&sandboxes, &path)?;
+        if metadata.is_dir() {
+            return Err(Reply::bad_request("Cannot read a directory.\n"));
+        }
+        let size = metadata.len();
+        let rest = size.saturating_sub(offset);
+        let length = length.unwrap_or(rest).min(rest).min(MAX_READ);
+        let data = read_at(&file, offset, length).map_err(|error| broken(&error))?;
+        Ok((size, data))
+    };
+    may_block(work).await
+}
+
+fn describe(path: String, metadata: &Metadata) -> Entry {
     let (uid, gid) = (metadata.uid(), metadata.gid());
     let user =
         User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
@@ -82,17 +135,32 @@ fn describe(path: &str, metadata: &Metadata) -> Value {
         .ok()
         .flatten()
         .map_or_else(|| gid.to_string(), |group| group.name);
-    #[allow(clippy::cast_precision_loss, reason = "seconds of a file's time are far below 2^52")]
-    let mtime = metadata.mtime() as f64;
-    json!({
-        "gid": group,
-        "mode": mode(metadata),
-        "mtime": mtime,
-        "nlink": metadata.nlink(),
-        "path": path,
-        "size": metadata.size(),
-        "uid": user,
-    })
+    Entry {
+        path,
+        nlink: metadata.nlink(),
+        size: metadata.size(),
+        mtime: metadata.mtime(),
+        mode: metadata.mode(),
+        uid: user,
+        gid: group,
+        shown_mode: mode(metadata),
+    }
+}
+
+impl Entry {
+    fn to_json(&self) -> Value {
+        #[allow(clippy::cast_precision_loss, reason = "seconds of a file's time are far below 2^52")]
+        let mtime = self.mtime as f64;
+        json!({
+            "gid": self.gid,
+            "mode": self.shown_mode,
+            "mtime": mtime,
+            "nlink": self.nlink,
+            "path": self.path,
+            "size": self.size,
+            "uid": self.uid,
+        })
+    }
 }
 
 /// As `ls -l` shows it.
@@ -196,6 +264,7 @@ pub(super) async fn download(sandboxes: &Sandboxes, query: &Query) -> Reply {
             status: warp::http::StatusCode::OK,
             content_type: Some(mime(&name)),
             disposition: Some(format!("attachment; filename={name}")),
+            headers: vec![],
             body: Body::File(Box::new(tokio::fs::File::from_std(file)), metadata.len()),
         })
     })

@@ -44,7 +44,9 @@ pub(super) fn snapshot(api: &Api, view: &View) -> Value {
     let live = || tasks.iter().filter(|task| task.phase != Phase::Ended);
     for name in ["cpus", "gpus", "mem", "disk"] {
         let total = scalar(&api.identity.info.resources, name);
-        let used: f64 = live().map(|task| scalar(&task.task.resources, name)).sum();
+        let executors = view.frameworks.iter().flat_map(|framework| &framework.executors);
+        let executors: f64 = executors.map(|executor| scalar(&executor.info.resources, name)).sum();
+        let used = live().map(|task| scalar(&task.task.resources, name)).sum::<f64>() + executors;
         put(&format!("slave/{name}_total"), total);
         put(&format!("slave/{name}_used"), used);
         put(&format!("slave/{name}_percent"), if total > 0.0 { used / total } else { 0.0 });
@@ -74,7 +76,7 @@ pub(super) fn snapshot(api: &Api, view: &View) -> Value {
     put("slave/executors_terminating", in_state(TaskState::TaskKilling));
     put(
         "slave/frameworks_active",
-        view.frameworks.iter().filter(|framework| !framework.tasks.is_empty()).count() as f64,
+        view.frameworks.iter().filter(|framework| framework.is_live()).count() as f64,
     );
     put("slave/registered", f64::from(u8::from(view.linked)));
     put("slave/uptime_secs", api.now() - api.started);

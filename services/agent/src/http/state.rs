@@ -8,8 +8,11 @@ use meshos_types::{
 };
 use serde_json::{Map, Value, json};
 
+mod executors;
+
 use super::{Api, version};
 use crate::core::{View, ViewFramework, ViewTask};
+pub(super) use executors::{command_executor, live_executors};
 
 /// What Mesos adds for the executor that it makes for a command.
 const EXECUTOR: [(&str, f64); 2] = [("mem", 32.0), ("cpus", 0.1)];
@@ -18,7 +21,10 @@ pub(super) fn state(api: &Api, view: &View) -> Value {
     let total = &api.detected.resources;
     let used: Vec<_> =
         view.frameworks.iter().flat_map(|framework| &framework.tasks).filter(|task| is_live(task)).collect();
-    let used = sum(used.iter().map(|task| &task.task));
+    let mut used = sum(used.iter().map(|task| &task.task));
+    for executor in view.frameworks.iter().flat_map(|framework| &framework.executors) {
+        used.extend(Resources::from_proto(&executor.info.resources).unwrap_or_default());
+    }
     let capabilities = api.identity.capabilities.iter().map(|capability| capability.r#type().as_str_name());
     let mut object = Map::new();
     let mut put = |name: &str, value: Value| drop(object.insert(name.to_owned(), value));
@@ -42,8 +48,7 @@ pub(super) fn state(api: &Api, view: &View) -> Value {
     put("resource_providers", json!([]));
     put("attributes", attributes_object(&api.detected.attributes));
     put("flags", api.flags.clone());
-    let (live, past): (Vec<_>, Vec<_>) =
-        view.frameworks.iter().partition(|framework| !framework.tasks.is_empty());
+    let (live, past): (Vec<_>, Vec<_>) = view.frameworks.iter().partition(|framework| framework.is_live());
     put("frameworks", live.into_iter().map(framework).collect());
     put("completed_frameworks", past.into_iter().map(framework).collect());
     Value::Object(object)
@@ -88,12 +93,13 @@ fn framework(framework: &ViewFramework) -> Value {
         put("principal", principal.clone().into());
     }
     put("roles", roles(info));
-    put("executors", framework.tasks.iter().map(live_executor).collect());
-    let completed = framework
-        .completed
-        .iter()
-        .map(|completed| executor(&completed.task, (&completed.container_id, &completed.directory), None));
-    put("completed_executors", completed.collect());
+    let (live, past) = live_executors(framework);
+    let own = framework.tasks.iter().filter(|task| task.task.executor_id.is_none());
+    put("executors", own.map(live_executor).chain(live.iter().map(executors::render)).collect());
+    let own = framework.completed.iter().filter(|completed| completed.task.executor_id.is_none());
+    let own =
+        own.map(|completed| executor(&completed.task, (&completed.container_id, &completed.directory), None));
+    put("completed_executors", own.chain(past.iter().map(executors::render)).collect());
     Value::Object(object)
 }
 

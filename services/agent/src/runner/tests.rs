@@ -5,7 +5,7 @@ use meshos_proto::{
     meshos::allocator::v1::{Launch, allocator_message::Body},
     mesos::v1::TaskState,
 };
-use meshos_types::{AgentId, Resources};
+use meshos_types::AgentId;
 
 use super::*;
 use crate::{containerizer::sim::SimContainerizer, core::Settings};
@@ -13,14 +13,7 @@ use crate::{containerizer::sim::SimContainerizer, core::Settings};
 fn runner(dir: &std::path::Path, env: &Env, machine: &SimContainerizer) -> (Runner, mpsc::Receiver<Event>) {
     let work_dir = WorkDir::open(dir).unwrap();
     let (events, inbox) = mpsc::channel(EVENTS);
-    let settings = Settings {
-        ip: "10.0.0.1".to_owned(),
-        endpoint: "10.0.0.1:5051".to_owned(),
-        work_dir: work_dir.path.clone(),
-        resources: Resources::default(),
-        recovery_timeout: Duration::from_secs(900),
-        shutdown_grace: Duration::from_secs(5),
-    };
+    let settings = Settings::test(work_dir.path.clone());
     let identity = Identity {
         info: pb::AgentInfo::default(),
         version: String::new(),
@@ -33,6 +26,8 @@ fn runner(dir: &std::path::Path, env: &Env, machine: &SimContainerizer) -> (Runn
         containerizer: Arc::new(machine.clone()),
         identity,
         sandboxes: Sandboxes::new(&work_dir.path),
+        past: Past::new(),
+        announced: watch::channel(pb::AgentInfo::default()).0,
         status: watch::channel(Status::default()).0,
         events,
         renew: Arc::default(),

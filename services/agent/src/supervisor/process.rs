@@ -2,8 +2,8 @@
 
 use std::ffi::{CString, NulError};
 
-use meshos_proto::meshos::agent::v1::SpawnRequest;
-use nix::{errno::Errno, unistd::Gid};
+use meshos_proto::meshos::agent::v1::{ResourceLimit, SpawnRequest};
+use nix::{errno::Errno, libc, unistd::Gid};
 
 use super::sys::{Command, Step};
 
@@ -24,6 +24,11 @@ pub(super) fn command(request: &SpawnRequest) -> Result<Command, NulError> {
         arguments: arguments.map(|text| CString::new(text.as_str())).collect::<Result<_, _>>()?,
         environment: environment.map(CString::new).collect::<Result<_, _>>()?,
         directory: CString::new(request.working_directory.as_str())?,
+        stdin: match request.stdin_path.as_str() {
+            "" => None,
+            path => Some(CString::new(path)?),
+        },
+        terminal: request.terminal,
         stdout: CString::new(request.stdout_path.as_str())?,
         stderr: CString::new(request.stderr_path.as_str())?,
         cgroups: request
@@ -34,7 +39,13 @@ pub(super) fn command(request: &SpawnRequest) -> Result<Command, NulError> {
         uid: request.uid,
         gid: request.gid,
         groups: request.groups.iter().copied().map(Gid::from_raw).collect(),
+        limits: request.limits.iter().map(limit).collect(),
     })
+}
+
+fn limit(limit: &ResourceLimit) -> (u32, libc::rlimit) {
+    let number = |value: Option<u64>| value.unwrap_or(libc::RLIM_INFINITY);
+    (limit.resource, libc::rlimit { rlim_cur: number(limit.soft), rlim_max: number(limit.hard) })
 }
 
 /// The program itself, or each place on the task's PATH where it may be.
@@ -58,6 +69,7 @@ pub(super) fn failure_text(request: &SpawnRequest, step: Step, error: Errno) -> 
         Step::Output => format!("cannot open {} or {}: {reason}", request.stdout_path, request.stderr_path),
         Step::Directory => format!("cannot enter {}: {reason}", request.working_directory),
         Step::User => format!("cannot become user {}: {reason}", request.uid.unwrap_or_default()),
+        Step::Limits => format!("cannot set the resource limits: {reason}"),
         Step::Exec => format!("cannot execute '{}': {reason}", request.program),
     }
 }

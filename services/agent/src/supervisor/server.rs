@@ -266,7 +266,9 @@ impl Server {
         let command =
             process::command(&request).map_err(|error| format!("container '{container_id}': {error}"))?;
         let (pid, pipe) = sys::start(&command).map_err(|error| format!("cannot fork: {}", error.desc()))?;
-        if let Err(error) = self.table.started(container_id, pid.as_raw(), &request.cgroup_procs) {
+        // What is remembered ends with the container.
+        let own_cgroups = if request.shares_cgroups { &[][..] } else { &request.cgroup_procs };
+        if let Err(error) = self.table.started(container_id, pid.as_raw(), own_cgroups) {
             say(format_args!("journal: {error}"));
         }
         self.starting.insert(pid.as_raw(), Starting { request, pipe, connection, id });

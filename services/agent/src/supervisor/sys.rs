@@ -26,12 +26,18 @@ pub(super) struct Command {
     pub(super) arguments: Vec<CString>,
     pub(super) environment: Vec<CString>,
     pub(super) directory: CString,
+    /// Absent: nothing to read.
+    pub(super) stdin: Option<CString>,
     pub(super) stdout: CString,
     pub(super) stderr: CString,
+    /// The three are one terminal.
+    pub(super) terminal: bool,
     pub(super) cgroups: Vec<CString>,
     pub(super) uid: Option<u32>,
     pub(super) gid: Option<u32>,
     pub(super) groups: Vec<Gid>,
+    /// `RLIMIT_*`, soft and hard.
+    pub(super) limits: Vec<(u32, libc::rlimit)>,
 }
 
 /// What failed between fork and exec.
@@ -45,6 +51,7 @@ pub(super) enum Step {
     Directory,
     User,
     Exec,
+    Limits,
 }
 
 impl Step {
@@ -56,6 +63,7 @@ impl Step {
             4 => Self::Output,
             5 => Self::Directory,
             6 => Self::User,
+            8 => Self::Limits,
             _ => Self::Exec,
         }
     }
@@ -117,6 +125,10 @@ fn prepare(command: &Command) -> Result<(), (Step, Errno)> {
     unistd::setsid().map_err(at(Step::Session))?;
     redirect(command).map_err(at(Step::Output))?;
     unistd::chdir(command.directory.as_c_str()).map_err(at(Step::Directory))?;
+    // Raising a hard limit needs the rights that go with the user.
+    for (resource, limit) in &command.limits {
+        set_limit(*resource, limit).map_err(at(Step::Limits))?;
+    }
     become_user(command).map_err(at(Step::User))
 }
 
@@ -139,6 +151,11 @@ pub(crate) fn close_inherited() {
     unsafe { libc::syscall(libc::SYS_close_range, 3_u32, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
 }
 
+fn set_limit(resource: u32, limit: &libc::rlimit) -> nix::Result<()> {
+    // SAFETY: reads `limit`, which outlives the call; a number that is no resource is an error.
+    Errno::result(unsafe { libc::setrlimit(resource, limit) }).map(drop)
+}
+
 fn join_cgroup(path: &CStr) -> nix::Result<()> {
     let file = open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
     // "0" stands for the process that writes it.
@@ -146,8 +163,15 @@ fn join_cgroup(path: &CStr) -> nix::Result<()> {
 }
 
 fn redirect(command: &Command) -> nix::Result<()> {
-    let null = open(c"/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    unistd::dup2_stdin(&null)?;
+    let stdin = command.stdin.as_deref().unwrap_or(c"/dev/null");
+    if command.terminal {
+        // The leader of a session without a terminal gets the one that it opens first.
+        let terminal = open(stdin, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
+        unistd::dup2_stdin(&terminal)?;
+        unistd::dup2_stdout(&terminal)?;
+        return unistd::dup2_stderr(&terminal);
+    }
+    unistd::dup2_stdin(open(stdin, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?)?;
     let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let mode = Mode::from_bits_truncate(0o644);
     unistd::dup2_stdout(open(command.stdout.as_c_str(), flags, mode)?)?;

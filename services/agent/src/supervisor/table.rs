@@ -63,8 +63,17 @@ impl Table {
         let mut table =
             Self { journal, boot_id: boot_id(), children: BTreeMap::new(), by_pid: BTreeMap::new() };
         for record in contents.records {
-            let child = Child::decode(record.as_slice()).map_err(io::Error::other)?;
-            table.keep(child);
+            // Without a supervisor nothing could be run at all: what it cannot read it goes without.
+            match Child::decode(record.as_slice()) {
+                Ok(child) => table.keep(child),
+                Err(error) => super::say(format_args!("journal: a record cannot be read: {error}")),
+            }
+        }
+        if contents.damaged > 0 {
+            super::say(format_args!(
+                "journal: {} bytes are damaged: children may be missing",
+                contents.damaged
+            ));
         }
         table.compact()?;
         Ok(table)

@@ -1,23 +1,15 @@
 //! ACCEPT: offers become tasks, atomically (Mesos 2.7, 2.8).
 
-use meshos_proto::{
-    meshos::allocator::v1::{Launch, allocator_message::Body},
-    mesos::v1::{
-        self as pb, OperationState, TaskState,
-        offer::{Operation, operation},
-        scheduler::call,
-        task_status::Reason,
-    },
-};
-use meshos_types::{AgentId, Format, FrameworkId, OfferId, Resources, TaskId};
+mod launch;
+mod refusal;
 
-use super::{
-    Core,
-    account::Place,
-    events::{self, Verdict},
-    ledger::Entry,
-    validate::{self, TaskScene},
+use meshos_proto::mesos::v1::{
+    self as pb, TaskState, offer::operation, scheduler::call, task_status::Reason,
 };
+use meshos_types::{AgentId, FrameworkId, OfferId, Resources};
+
+use self::launch::Launches;
+use super::{Core, account::Place, events::Verdict, shared::subtract_unshared};
 
 /// The offers of an ACCEPT: what they are of, and what is left of them.
 #[derive(Debug)]
@@ -26,6 +18,14 @@ pub(super) struct Taken {
     pub(super) rest: Resources,
     /// What of the rest was made by operations of this ACCEPT.
     pub(super) converted: Resources,
+}
+
+impl Taken {
+    /// A task or an executor takes its part; a shared volume stays for the next one.
+    fn take(&mut self, resources: &Resources) {
+        subtract_unshared(&mut self.rest, resources);
+        subtract_unshared(&mut self.converted, resources);
+    }
 }
 
 impl Core {
@@ -37,23 +37,24 @@ impl Core {
         if let Some(verdict) = self.agent_away(id, &taken.place.agent) {
             return self.fail_operations(id, accept.operations, &verdict);
         }
-        let mut launched = Vec::new();
+        let mut launches = Launches::default();
         for operation in accept.operations {
-            self.counters.operation(operation.r#type());
+            self.count_operation(id, operation.r#type());
             match operation.r#type() {
-                operation::Type::Launch => self.launch(&mut taken, operation, &mut launched),
-                operation::Type::LaunchGroup => {
-                    let message = "Task groups are not supported yet".to_owned();
-                    let reason = Reason::TaskGroupInvalid;
-                    let verdict = Verdict { state: TaskState::TaskError, reason, message };
-                    self.fail_operation(id, operation, &verdict);
-                }
+                operation::Type::Launch => self.launch(&mut taken, operation, &mut launches),
+                operation::Type::LaunchGroup => self.launch_group(&mut taken, operation, &mut launches),
                 _ => self.operate(&mut taken, operation),
             }
         }
-        self.send_launch(&taken.place, launched, traceparent);
+        let launched = !launches.is_empty();
+        self.send_launches(&taken.place, launches, traceparent);
         // What was made just now comes back at once.
         taken.rest.subtract_all(&taken.converted);
+        if launched && asks_for_all(accept.filters.as_ref()) {
+            // Its resources are free already, and without a refusal the next offer comes at once. There is no endless
+            // round: each one launches something.
+            return;
+        }
         self.refuse(&taken.place, taken.rest, accept.filters.as_ref());
     }
 
@@ -72,7 +73,9 @@ impl Core {
         }
         match checked {
             Ok(place) => {
-                self.counters.add("master/offers_accepted", u64::try_from(ids.len()).unwrap_or(u64::MAX));
+                if let Some(framework) = self.frameworks.get_mut(id) {
+                    framework.figures.offers_accepted += u64::try_from(ids.len()).unwrap_or_default();
+                }
                 Ok(Taken { place, rest, converted: Resources::new() })
             }
             Err(fault) => Err(Verdict {
@@ -136,124 +139,9 @@ impl Core {
         let framework = self.frameworks.get(id);
         framework.map_or(TaskState::TaskLost, |framework| framework.state_or_lost(TaskState::TaskDropped))
     }
+}
 
-    fn launch(&mut self, taken: &mut Taken, operation: Operation, launched: &mut Vec<pb::TaskInfo>) {
-        let id = taken.place.framework.clone();
-        if operation.id.is_some() {
-            let message = "Operation LAUNCH must not have an 'id'".to_owned();
-            let verdict = Verdict { state: TaskState::TaskError, reason: Reason::TaskInvalid, message };
-            return self.fail_operation(&id, operation, &verdict);
-        }
-        for task in operation.launch.unwrap_or_default().task_infos {
-            match self.check_task(taken, &task) {
-                Ok(resources) => {
-                    taken.rest.subtract_all(&resources);
-                    taken.converted.subtract_all(&resources);
-                    launched.push(self.enter_launched(&taken.place, task, resources));
-                }
-                Err((reason, message)) => {
-                    let verdict = Verdict { state: TaskState::TaskError, reason, message };
-                    self.refuse_task(&id, &task, &verdict);
-                }
-            }
-        }
-    }
-
-    fn check_task(&self, taken: &Taken, task: &pb::TaskInfo) -> Result<Resources, (Reason, String)> {
-        validate::submitter(task, self.config.root_submissions)
-            .map_err(|message| (Reason::TaskUnauthorized, message))?;
-        let invalid = |message: String| (Reason::TaskInvalid, message);
-        let place = &taken.place;
-        let (Some(framework), Some(agent)) =
-            (self.frameworks.get(&place.framework), self.agents.get(&place.agent))
-        else {
-            return Err(invalid("Framework or agent is gone".to_owned()));
-        };
-        let scene = TaskScene { framework, agent, role: &place.role, offered: &taken.rest };
-        validate::task(&scene, task).map_err(invalid)
-    }
-
-    /// The task is the leader's from now on. Returns it as the agent gets it.
-    fn enter_launched(
-        &mut self,
-        place: &Place,
-        mut task: pb::TaskInfo,
-        resources: Resources,
-    ) -> pb::TaskInfo {
-        task.resources = resources.allocate(&place.role).to_proto(Format::PostRefinement);
-        let framework = self.frameworks.get(&place.framework);
-        let user = task.command.as_ref().and_then(|command| command.user.clone());
-        let user = user.or_else(|| framework.map(|framework| framework.info.user.clone()));
-        let record = pb::Task {
-            name: task.name.clone(),
-            task_id: task.task_id.clone(),
-            framework_id: place.framework.to_proto(),
-            agent_id: place.agent.to_proto(),
-            state: TaskState::TaskStaging.into(),
-            resources: task.resources.clone(),
-            labels: task.labels.clone(),
-            discovery: task.discovery.clone(),
-            container: task.container.clone(),
-            health_check: task.health_check.clone(),
-            kill_policy: task.kill_policy,
-            user,
-            limits: task.limits.clone(),
-            ..pb::Task::default()
-        };
-        let (agent, role) = (place.agent.clone(), place.role.clone());
-        self.enter_task(&place.framework, Entry { task: record, agent, role, resources, holds: false });
-        task
-    }
-
-    fn send_launch(&mut self, place: &Place, tasks: Vec<pb::TaskInfo>, traceparent: &str) {
-        if tasks.is_empty() {
-            return;
-        }
-        let link = self.agents.get(&place.agent).and_then(|agent| agent.link);
-        let framework = self.frameworks.get(&place.framework).map(|framework| framework.info.clone());
-        if let Some(link) = link {
-            let traceparent = traceparent.to_owned();
-            self.command(link, Body::Launch(Launch { framework, tasks, traceparent, group_executor: None }));
-        }
-    }
-
-    fn fail_operations(&mut self, id: &FrameworkId, operations: Vec<Operation>, verdict: &Verdict) {
-        for operation in operations {
-            self.fail_operation(id, operation, verdict);
-        }
-    }
-
-    /// Tasks get the verdict; another operation is dropped, and its framework told if it asked to be.
-    pub(super) fn fail_operation(&mut self, id: &FrameworkId, operation: Operation, verdict: &Verdict) {
-        let tasks = match operation.r#type() {
-            operation::Type::Launch => operation.launch.unwrap_or_default().task_infos,
-            operation::Type::LaunchGroup => {
-                operation.launch_group.map(|group| group.task_group.tasks).unwrap_or_default()
-            }
-            _ => {
-                self.counters.add("master/operations/error", 1);
-                if operation.id.is_some() {
-                    let status = pb::OperationStatus {
-                        operation_id: operation.id,
-                        state: OperationState::OperationError.into(),
-                        message: Some(verdict.message.clone()),
-                        ..pb::OperationStatus::default()
-                    };
-                    self.send(id, events::operation(status));
-                }
-                return;
-            }
-        };
-        for task in &tasks {
-            self.refuse_task(id, task, verdict);
-        }
-    }
-
-    /// A task that was not accepted: no entry in the ledger.
-    fn refuse_task(&mut self, id: &FrameworkId, task: &pb::TaskInfo, verdict: &Verdict) {
-        let agent = AgentId::from(&task.agent_id);
-        let status = events::status(&TaskId::from(&task.task_id), Some(&agent), verdict, self.now);
-        self.counters.status(&status);
-        self.send(id, events::update(status));
-    }
+/// Whether what is left may come back at once: `refuse_seconds` is 0.
+fn asks_for_all(filters: Option<&pb::Filters>) -> bool {
+    filters.and_then(|filters| filters.refuse_seconds) == Some(0.0)
 }

@@ -6,37 +6,53 @@ use meshos_proto::{
     meshos::registry::v1::{self as registry, AgentState},
     mesos::v1::{self as pb, agent_info},
 };
-use meshos_types::{AgentId, FrameworkId, OfferId, Resources, TaskId};
+use meshos_types::{AgentId, FrameworkId, Quantities, Resources, TaskId};
 
-use super::LinkId;
+use super::{LinkId, offers::OfferNo, shared::subtract_unshared};
 
 /// An agent that the registry admitted.
+// In the order of the declaration: what each run touches stands together.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Agent {
+    pub(crate) total: Resources,
+    /// Held by tasks that are not over.
+    pub(crate) used: Resources,
+    /// What is not used.
+    unused: Resources,
+    pub(crate) offered: Resources,
+    pub(crate) offers: Vec<OfferNo>,
+    /// Its open link.
+    pub(crate) link: Option<LinkId>,
+    /// What the registry says of it.
+    pub(crate) state: AgentState,
+    /// Its place among the agents that have something left.
+    pub(crate) available_at: Option<u32>,
+    /// While it is among them: whether it has more than what is nobody's and for everybody.
+    pub(crate) is_odd: bool,
+    /// Whether it has more to offer than before.
+    pub(crate) touched: bool,
+    /// Whether readers do not know yet what is used and offered.
+    pub(crate) usage_changed: bool,
+    /// Whether it has linked to this leader since it was last admitted.
+    pub(crate) heard: bool,
+    /// Whether its tasks were declared unreachable, and have not been reported since.
+    pub(crate) was_unreachable: bool,
+    /// Its part of what is free for guarantees.
+    pub(crate) headroom: Quantities,
     pub(crate) id: AgentId,
     pub(crate) info: pb::AgentInfo,
     pub(crate) version: String,
     /// `host:port` of its HTTP API.
     pub(crate) endpoint: String,
     pub(crate) capabilities: Vec<agent_info::Capability>,
-    /// What the registry says of it.
-    pub(crate) state: AgentState,
     pub(crate) registered_at_ms: u64,
     pub(crate) reregistered_at_ms: u64,
     pub(crate) unreachable_at_ms: u64,
-    /// Its open link.
-    pub(crate) link: Option<LinkId>,
-    /// Whether it has linked to this leader since it was last admitted.
-    pub(crate) heard: bool,
-    /// Whether its tasks were declared unreachable, and have not been reported since.
-    pub(crate) was_unreachable: bool,
-    pub(crate) total: Resources,
-    /// Held by tasks that are not over.
-    pub(crate) used: Resources,
-    pub(crate) offered: Resources,
+    /// When its machine is to be maintained.
+    pub(crate) unavailability: Option<pb::Unavailability>,
     /// Live tasks, also those that are over and not acknowledged.
     pub(crate) tasks: BTreeSet<(FrameworkId, TaskId)>,
-    pub(crate) offers: BTreeSet<OfferId>,
     /// Kills of tasks that have not ended: a link may break with one on its way.
     pub(crate) kills: BTreeMap<(FrameworkId, TaskId), Option<pb::KillPolicy>>,
 }
@@ -55,14 +71,21 @@ impl Agent {
             registered_at_ms: record.registered_at_ms,
             reregistered_at_ms: record.reregistered_at_ms,
             unreachable_at_ms: record.unreachable_at_ms,
+            unavailability: record.unavailability,
             link: None,
             heard: false,
             was_unreachable: state == AgentState::Unreachable,
             total: Resources::new(),
             used: Resources::new(),
+            unused: Resources::new(),
             offered: Resources::new(),
             tasks: BTreeSet::new(),
-            offers: BTreeSet::new(),
+            offers: Vec::new(),
+            available_at: None,
+            is_odd: false,
+            touched: false,
+            usage_changed: false,
+            headroom: Quantities::new(),
             kills: BTreeMap::new(),
         }
     }
@@ -77,12 +100,22 @@ impl Agent {
         self.link.is_some() && self.is_admitted()
     }
 
-    /// Neither used nor offered.
+    /// Neither used nor offered; what is shared stays free.
     pub(crate) fn free(&self) -> Resources {
-        let mut free = self.total.clone();
-        free.subtract_all(&self.used);
-        free.subtract_all(&self.offered);
+        let mut free = self.unused.clone();
+        subtract_unshared(&mut free, &self.offered);
         free
+    }
+
+    /// Something of everything that an offer of it begins with, so that it is fetched from memory.
+    pub(crate) fn fetch(&self) -> usize {
+        usize::from(self.unused.digest().plain) + self.id.as_str().bytes().next().map_or(0, usize::from)
+    }
+
+    /// After a change of what it has or of what is used.
+    pub(crate) fn recount_unused(&mut self) {
+        self.unused.clone_from(&self.total);
+        subtract_unshared(&mut self.unused, &self.used);
     }
 
     pub(crate) fn has_capability(&self, wanted: agent_info::capability::Type) -> bool {
@@ -90,11 +123,11 @@ impl Agent {
     }
 
     /// Host and port of its HTTP API.
-    pub(crate) fn address(&self) -> (String, i32) {
+    pub(crate) fn address(&self) -> (&str, i32) {
         let default_port = self.info.port.unwrap_or(5051);
         match self.endpoint.rsplit_once(':') {
-            Some((host, port)) => (host.to_owned(), port.parse().unwrap_or(default_port)),
-            None => (self.info.hostname.clone(), default_port),
+            Some((host, port)) => (host, port.parse().unwrap_or(default_port)),
+            None => (&self.info.hostname, default_port),
         }
     }
 }

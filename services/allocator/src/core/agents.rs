@@ -1,5 +1,7 @@
 //! Agents as the registry admits, misses and removes them, and the end of their links.
 
+mod unsaved;
+
 use std::collections::BTreeSet;
 
 use meshos_proto::{
@@ -42,6 +44,7 @@ impl Core {
         }
         let Some(agent) = self.agents.get_mut(&id) else { return };
         let before = std::mem::replace(&mut agent.state, state);
+        let planned = std::mem::replace(&mut agent.unavailability, record.unavailability);
         agent.registered_at_ms = record.registered_at_ms;
         agent.reregistered_at_ms = record.reregistered_at_ms;
         if agent.link.is_none() && !agent.heard {
@@ -51,11 +54,17 @@ impl Core {
             agent.capabilities = record.capabilities;
         }
         self.note_free(&id);
+        if planned != record.unavailability {
+            // Offers tell of it: they are made anew.
+            self.rescind_of_agent(&id);
+            self.touch_agent(&id);
+        }
         match state {
             AgentState::Unreachable if before != AgentState::Unreachable => {
                 self.agent_unreachable(&id, record.unreachable_at_ms);
             }
             AgentState::Gone if before != AgentState::Gone => self.agent_gone(&id),
+            AgentState::Disconnected => self.lose_unsaved(&id),
             _ => {}
         }
         self.note_recovered(&id);
@@ -67,6 +76,7 @@ impl Core {
         if self.agents.contains_key(id) {
             self.counters.add("master/slave_removals", 1);
             self.counters.add("master/slave_removals/reason_unregistered", 1);
+            self.counters.add("master/messages_unregister_slave", 1);
             self.lose_agent(id, TaskState::TaskLost, Reason::AgentRemoved, TaskPlace::Completed);
             self.agents.remove(id);
             self.no_longer_awaited(id);
@@ -82,6 +92,10 @@ impl Core {
             agent.was_unreachable = true;
             agent.heard = false;
         }
+        if self.recovered.contains(id) {
+            self.counters.add("master/recovery_slave_removals", 1);
+        }
+        self.counters.add("master/slave_unreachable_scheduled", 1);
         self.counters.add("master/slave_unreachable_completed", 1);
         self.counters.add("master/slave_removals", 1);
         self.counters.add("master/slave_removals/reason_unhealthy", 1);
@@ -120,9 +134,10 @@ impl Core {
                 let time = meshos_proto::mesos::v1::TimeInfo { nanoseconds: unreachable_ns };
                 status.unreachable_time = Some(time);
             }
-            self.judge_task(&framework, &status);
+            self.judge_task(&framework, status);
             self.retire_task(&framework, &task, to);
         }
+        self.end_executors(id, |_, _| true);
         self.lose_operations(
             id,
             match state {
@@ -136,7 +151,7 @@ impl Core {
         let was_member = !agent.total.is_empty() || self.recovered.contains(id);
         self.set_total(id, Resources::new());
         self.note_free(id);
-        self.available.remove(id);
+        self.leave_available(id);
         self.clear_filters_of_agent(id);
         if was_member {
             self.tell_agent_lost(id);
@@ -158,23 +173,15 @@ impl Core {
             agent.link = None;
         }
         self.rescind_of_agent(&id);
-        self.available.remove(&id);
+        self.leave_available(&id);
         self.note_free(&id);
+        self.lose_unsaved(&id);
     }
 
     pub(super) fn rescind_of_agent(&mut self, id: &AgentId) {
         let Some(agent) = self.agents.get(id) else { return };
         for offer in agent.offers.clone() {
             self.rescind(&offer);
-        }
-    }
-
-    pub(super) fn clear_filters_of_agent(&mut self, id: &AgentId) {
-        let frameworks: Vec<_> = self.frameworks.keys().cloned().collect();
-        for framework in frameworks {
-            let Some(known) = self.frameworks.get_mut(&framework) else { continue };
-            let cleared = known.filters.clear_agent(id);
-            self.cancel_filters(&framework, cleared);
         }
     }
 

@@ -45,7 +45,7 @@ impl Core {
     fn dispatch(&mut self, id: &FrameworkId, call: scheduler::Call, trace: &str) -> Result<(), CallError> {
         use call::Type;
         let kind = call.r#type();
-        self.counters.call(kind);
+        self.count_call(id, kind);
         match kind {
             Type::Accept => self.accept(id, call.accept.unwrap_or_default(), trace),
             Type::Decline => self.decline(id, &call.decline.unwrap_or_default()),
@@ -61,10 +61,11 @@ impl Core {
                 self.acknowledge_operation(id, &call.acknowledge_operation_status.unwrap_or_default());
             }
             Type::Teardown => self.remove_framework(id),
-            // No task has an executor of its own, so a message reaches none and a shutdown finds none.
-            Type::Message => self.counters.add("master/invalid_framework_to_executor_messages", 1),
-            // Inverse offers are never sent, so any answer names an unknown one; requests are taken and ignored, as Mesos's own allocator does.
-            Type::Shutdown | Type::AcceptInverseOffers | Type::DeclineInverseOffers | Type::Request => {}
+            Type::Message => self.message_to_executor(id, call.message.unwrap_or_default()),
+            Type::Shutdown => self.shut_down_executor(id, call.shutdown.unwrap_or_default()),
+            // Inverse offers are never sent, so any answer names an unknown one; requests are taken and ignored, as
+            // Mesos's own allocator does.
+            Type::AcceptInverseOffers | Type::DeclineInverseOffers | Type::Request => {}
             Type::UpdateFramework => {
                 return match call.update_framework {
                     Some(update) => self.update_framework(id, update),
@@ -84,8 +85,10 @@ impl Core {
                 continue;
             }
             if let Some(offer) = self.take_offer(&offer) {
-                self.counters.add("master/offers_declined", 1);
-                self.refuse(&offer.place, offer.resources, decline.filters.as_ref());
+                if let Some(framework) = self.frameworks.get_mut(id) {
+                    framework.figures.offers_declined += 1;
+                }
+                self.refuse_offer(offer, decline.filters.as_ref());
             }
         }
     }
@@ -113,17 +116,19 @@ impl Core {
             framework.suppressed.remove(&role);
             let cleared = framework.filters.clear(|of| *of == role);
             self.cancel_filters(id, cleared);
-            self.shares.set_active(&role, id, true);
-            self.touched_frameworks.insert(id.clone());
+            self.set_active(&role, id, true);
+            self.touch_framework(id);
+            self.dirty.frameworks.insert(id.clone());
         }
     }
 
     fn suppress(&mut self, id: &FrameworkId, roles: &[String]) {
         for role in self.named_roles(id, roles) {
-            self.shares.set_active(&role, id, false);
+            self.set_active(&role, id, false);
             if let Some(framework) = self.frameworks.get_mut(id) {
                 framework.suppressed.insert(role);
             }
+            self.dirty.frameworks.insert(id.clone());
         }
     }
 

@@ -4,7 +4,7 @@ use meshos_proto::mesos::v1::{
     self as pb,
     scheduler::{Event, event},
 };
-use meshos_types::{AgentId, FrameworkId, OfferId, TaskId};
+use meshos_types::{AgentId, ExecutorId, FrameworkId, OfferId, TaskId};
 
 use super::timers::HEARTBEAT_MS;
 
@@ -51,6 +51,19 @@ pub(crate) fn operation(status: pb::OperationStatus) -> Event {
 pub(crate) fn agent_lost(agent: &AgentId) -> Event {
     let failure = event::Failure { agent_id: Some(agent.to_proto()), executor_id: None, status: None };
     Event { failure: Some(failure), ..of(event::Type::Failure) }
+}
+
+/// An executor has ended with this raw wait status.
+pub(crate) fn executor_ended(agent: &AgentId, executor: &ExecutorId, status: i32) -> Event {
+    let (agent_id, executor_id) = (Some(agent.to_proto()), Some(executor.to_proto()));
+    let failure = event::Failure { agent_id, executor_id, status: Some(status) };
+    Event { failure: Some(failure), ..of(event::Type::Failure) }
+}
+
+/// A message of an executor.
+pub(crate) fn message(agent: &AgentId, executor_id: pb::ExecutorId, data: bytes::Bytes) -> Event {
+    let message = event::Message { agent_id: agent.to_proto(), executor_id, data };
+    Event { message: Some(message), ..of(event::Type::Message) }
 }
 
 /// What the leader has to say of a task.

@@ -36,15 +36,36 @@ impl Refusal {
 pub(crate) struct Tally {
     pub(crate) offered: u64,
     refusals: [u64; Refusal::ALL.len()],
+    before: Together,
+}
+
+/// How many agents a role was passed over for without a look at its frameworks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Together {
+    /// Its limits left nothing.
+    pub(crate) limit: u64,
+    /// Everything was kept for guarantees.
+    pub(crate) headroom: u64,
 }
 
 impl Tally {
+    /// Counts from now on.
+    pub(crate) fn since(before: Together) -> Self {
+        Self { before, ..Self::default() }
+    }
+
     pub(crate) fn refuse(&mut self, refusal: Refusal) {
         self.refusals[refusal as usize] += 1;
     }
 
-    fn refusals(&self) -> BTreeMap<String, u64> {
-        let counts = Refusal::ALL.iter().map(|(refusal, name)| (*name, self.refusals[*refusal as usize]));
+    fn refusals(&self, now: Together) -> BTreeMap<String, u64> {
+        let together = |refusal: Refusal| match refusal {
+            Refusal::QuotaLimit => now.limit.saturating_sub(self.before.limit),
+            Refusal::QuotaHeadroom => now.headroom.saturating_sub(self.before.headroom),
+            _ => 0,
+        };
+        let count = |refusal: Refusal| self.refusals[refusal as usize] + together(refusal);
+        let counts = Refusal::ALL.iter().map(|(refusal, name)| (*name, count(*refusal)));
         counts.filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), count)).collect()
     }
 }
@@ -77,8 +98,8 @@ impl Core {
             role: role.to_string(),
             suppressed: framework.suppressed.contains(role),
             offered: tally.offered,
-            refusals: tally.refusals(),
-            dominant_share: self.shares.framework_share(role, id),
+            refusals: tally.refusals(self.quotas.together(role)),
+            dominant_share: self.frameworks.key(id).map_or(0.0, |key| self.shares.framework_share(role, key)),
         }
     }
 }

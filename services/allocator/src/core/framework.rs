@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use meshos_proto::{
     meshos::registry::v1 as registry,
-    mesos::v1::{self as pb, framework_info::capability::Type as CapabilityType},
+    mesos::v1::{self as pb, framework_info::capability::Type as CapabilityType, scheduler},
 };
-use meshos_types::{AgentId, Format, OfferId, Quantities, RoleName, TaskId};
+use meshos_types::{AgentId, Format, Quantities, RoleName, TaskId};
 
 use super::{
-    StreamId, constraints::Constraints, explain::Tally, filters::Filters, ledger::Ledger,
-    operations::OperationUuid, remembered::Remembered,
+    StreamId, constraints::Constraints, counters::Figures, explain::Tally, filters::Filters, ledger::Ledger,
+    offers::OfferNo, operations::OperationUuid, remembered::Remembered,
 };
 
 /// How a framework is connected.
@@ -37,15 +37,22 @@ pub(crate) struct Framework {
     /// When it is removed unless it comes back.
     pub(crate) failover_due_ms: Option<u64>,
     pub(crate) ledger: Ledger,
-    pub(crate) offers: BTreeSet<OfferId>,
-    /// Number of live tasks by agent.
+    pub(crate) offers: BTreeSet<OfferNo>,
+    /// Whether it may want what it did not want before.
+    pub(crate) touched: bool,
+    /// Whether readers do not know yet what it uses and is offered.
+    pub(crate) usage_changed: bool,
+    /// Number of live tasks and of executors by agent.
     pub(crate) agents: BTreeMap<AgentId, usize>,
     pub(crate) used: Quantities,
     pub(crate) offered: Quantities,
     pub(crate) filters: Filters,
     pub(crate) constraints: Constraints,
+    /// The same as it was told.
+    pub(crate) asked_constraints: Option<Box<scheduler::OfferConstraints>>,
     /// What it was offered and refused, by role, since it subscribed.
     pub(crate) tallies: BTreeMap<RoleName, Tally>,
+    pub(crate) figures: Box<Figures>,
     /// Operations whose end it wants to know, by its own id.
     pub(crate) operations: BTreeMap<String, OperationUuid>,
     /// Questions about tasks that wait for agents which have not linked to this leader yet.
@@ -63,6 +70,21 @@ impl Framework {
         match &self.connection {
             Connection::Connected(stream) => Some(stream),
             _ => None,
+        }
+    }
+
+    /// One more task or executor on the agent.
+    pub(crate) fn join_agent(&mut self, agent: &AgentId) {
+        *self.agents.entry(agent.clone()).or_default() += 1;
+    }
+
+    /// One task or executor less on the agent.
+    pub(crate) fn leave_agent(&mut self, agent: &AgentId) {
+        if let Some(count) = self.agents.get_mut(agent) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.agents.remove(agent);
+            }
         }
     }
 
@@ -128,6 +150,7 @@ pub(crate) struct Completed {
     pub(crate) reregistered_at_ms: u64,
     pub(crate) unregistered_at_ms: u64,
     pub(crate) tasks: Remembered<TaskId, pb::Task>,
+    pub(crate) figures: Box<Figures>,
 }
 
 pub(crate) fn has_capability(info: &pb::FrameworkInfo, capability: CapabilityType) -> bool {

@@ -1,20 +1,17 @@
 //! The life of frameworks apart from SUBSCRIBE: recovery, disconnection, removal.
 
+mod removal;
+
 use meshos_proto::{
-    meshos::{
-        allocator::v1::{ShutdownFramework, TaskPlace, allocator_message::Body},
-        registry::v1 as registry,
-    },
-    mesos::v1::{self as pb, scheduler, task_status::Reason},
+    meshos::registry::v1 as registry,
+    mesos::v1::{self as pb, scheduler},
 };
-use meshos_types::{FrameworkId, Quantities, TaskId, task_state::is_terminal};
+use meshos_types::{FrameworkId, Quantities};
 
 use super::{
-    CallError, Core, Effect, StreamId,
-    events::{self, Verdict},
-    framework::{Completed, Connection, Framework, roles_of},
-    ledger::{Ledger, add_status},
-    remembered::Remembered,
+    Core, Effect, StreamId,
+    framework::{Connection, Framework, roles_of},
+    ledger::Ledger,
     timers::Timer,
 };
 
@@ -72,12 +69,16 @@ impl Core {
             failover_due_ms: None,
             ledger: Ledger::new(self.config.max_unreachable_tasks, self.config.max_completed_tasks),
             offers: std::collections::BTreeSet::new(),
+            touched: false,
+            usage_changed: false,
             agents: std::collections::BTreeMap::new(),
             used: Quantities::new(),
             offered: Quantities::new(),
             filters: super::filters::Filters::default(),
             constraints: super::constraints::Constraints::default(),
+            asked_constraints: None,
             tallies: std::collections::BTreeMap::new(),
+            figures: Box::default(),
             operations: std::collections::BTreeMap::new(),
             unanswered: super::framework::Unanswered::default(),
             persisted: None,
@@ -106,8 +107,9 @@ impl Core {
         event: scheduler::Event,
         traceparent: String,
     ) {
-        let Some(stream) = self.frameworks.get(framework).and_then(Framework::stream) else { return };
-        let stream = stream.clone();
+        let Some(known) = self.frameworks.get_mut(framework) else { return };
+        let Some(stream) = known.stream().cloned() else { return };
+        known.figures.events.up(event.r#type());
         self.send_on(stream, event, traceparent);
     }
 
@@ -158,7 +160,7 @@ impl Core {
     pub(super) fn deactivate(&mut self, id: &FrameworkId) {
         let Some(framework) = self.frameworks.get(id) else { return };
         for role in framework.roles.clone() {
-            self.shares.set_active(&role, id, false);
+            self.set_active(&role, id, false);
         }
     }
 
@@ -174,90 +176,5 @@ impl Core {
         let Some(framework) = self.frameworks.get_mut(id) else { return };
         let cleared = framework.filters.clear(|_| true);
         self.cancel_filters(id, cleared);
-    }
-
-    /// TEARDOWN by an operator.
-    pub(super) fn operator_teardown(&mut self, id: &FrameworkId) -> Result<(), CallError> {
-        if !self.frameworks.contains_key(id) {
-            return Err(CallError::invalid("No framework found with specified ID"));
-        }
-        self.remove_framework(id);
-        Ok(())
-    }
-
-    /// The framework is over: its agents shut it down, its tasks are completed, its id is never used again.
-    pub(super) fn remove_framework(&mut self, id: &FrameworkId) {
-        self.deactivate(id);
-        self.drop_offers(id);
-        self.clear_filters(id);
-        self.end_operations(id);
-        self.shut_down_on_agents(id);
-        self.complete_tasks(id);
-        let Some(framework) = self.frameworks.remove(id) else { return };
-        if let Connection::Connected(stream) = &framework.connection {
-            self.streams.remove(stream);
-            self.effects.push(Effect::CloseStream { stream: stream.clone() });
-        }
-        if let Some(due) = framework.failover_due_ms {
-            self.timers.cancel(due, Timer::Failover(id.clone()));
-        }
-        self.removed.insert(id.clone());
-        let record = registry::Framework { removed: true, removed_at_ms: self.now, ..framework.record() };
-        self.effects.push(Effect::Persist(Box::new(record)));
-        let completed = Completed {
-            info: framework.info,
-            registered_at_ms: framework.registered_at_ms,
-            reregistered_at_ms: framework.reregistered_at_ms,
-            unregistered_at_ms: self.now,
-            tasks: framework.ledger.completed,
-        };
-        self.dirty.frameworks.insert(id.clone());
-        if let Some((forgotten, _)) = self.completed.insert(id.clone(), completed) {
-            self.dirty.frameworks.insert(forgotten);
-        }
-    }
-
-    fn shut_down_on_agents(&mut self, id: &FrameworkId) {
-        let Some(framework) = self.frameworks.get(id) else { return };
-        let agents = framework.agents.keys().filter_map(|agent| self.agents.get(agent)?.link);
-        for link in agents.collect::<Vec<_>>() {
-            let shutdown = ShutdownFramework { framework_id: Some(id.to_proto()) };
-            self.command(link, Body::ShutdownFramework(shutdown));
-        }
-    }
-
-    /// All tasks of a removed framework are killed in the books; nobody is told (Mesos 3.3).
-    fn complete_tasks(&mut self, id: &FrameworkId) {
-        let Some(framework) = self.frameworks.get_mut(id) else { return };
-        let live: Vec<TaskId> = framework.ledger.live.keys().cloned().collect();
-        let limit = self.config.max_unreachable_tasks;
-        let unreachable = std::mem::replace(&mut framework.ledger.unreachable, Remembered::new(limit));
-        for task in live {
-            let state = self.live_state(id, &task);
-            if !state.is_some_and(is_terminal) {
-                self.kill_in_books(id, &task);
-            }
-            self.retire_task(id, &task, TaskPlace::Completed);
-        }
-        for (task, record) in unreachable.iter() {
-            self.publish_task_removed(id, task, TaskPlace::Unreachable);
-            self.publish_task(record.clone(), TaskPlace::Completed);
-            if let Some(framework) = self.frameworks.get_mut(id) {
-                framework.ledger.completed.insert(task.clone(), record.clone());
-            }
-        }
-    }
-
-    fn kill_in_books(&mut self, id: &FrameworkId, task: &TaskId) {
-        let message = format!("Framework {id} removed");
-        let verdict = Verdict { state: pb::TaskState::TaskKilled, reason: Reason::FrameworkRemoved, message };
-        let status = events::status(task, None, &verdict, self.now);
-        self.change_task(id, task, |task| {
-            let status = pb::TaskStatus { agent_id: Some(task.agent_id.clone()), ..status.clone() };
-            task.state = status.state;
-            task.status_update_state = Some(status.state);
-            add_status(task, &status);
-        });
-        self.counters.status(&status);
     }
 }

@@ -66,10 +66,10 @@ impl Core {
         if let Some(agent) = self.agents.get_mut(&entry.agent) {
             agent.tasks.insert((framework.clone(), task_id.clone()));
         }
-        self.counters.task_entered(entry.task.state());
         self.publish_task(entry.task.clone(), TaskPlace::Live);
         if let Some(known) = self.frameworks.get_mut(framework) {
-            *known.agents.entry(entry.agent.clone()).or_default() += 1;
+            self.counters.task_entered(&mut known.figures, entry.task.state());
+            known.join_agent(&entry.agent);
             known.ledger.live.insert(task_id, entry);
         }
     }
@@ -81,9 +81,8 @@ impl Core {
         task: &TaskId,
         change: impl FnOnce(&mut pb::Task),
     ) {
-        let Some(entry) = self.frameworks.get_mut(framework).and_then(|f| f.ledger.live.get_mut(task)) else {
-            return;
-        };
+        let Some(known) = self.frameworks.get_mut(framework) else { return };
+        let Some(entry) = known.ledger.live.get_mut(task) else { return };
         let before = entry.task.state();
         change(&mut entry.task);
         let after = entry.task.state();
@@ -94,7 +93,10 @@ impl Core {
             (place, entry.resources.clone())
         });
         let task = entry.task.clone();
-        self.counters.task_changed(before, after);
+        if before != after {
+            self.counters.task_left(&mut known.figures, before);
+            self.counters.task_entered(&mut known.figures, after);
+        }
         if let Some((place, resources)) = released {
             self.free_used(&place, &resources);
         }
@@ -120,12 +122,8 @@ impl Core {
     fn take_live(&mut self, framework: &FrameworkId, task: &TaskId) -> Option<Entry> {
         let known = self.frameworks.get_mut(framework)?;
         let entry = known.ledger.live.remove(task)?;
-        if let Some(count) = known.agents.get_mut(&entry.agent) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                known.agents.remove(&entry.agent);
-            }
-        }
+        known.leave_agent(&entry.agent);
+        self.counters.task_left(&mut known.figures, entry.task.state());
         if let Some(agent) = self.agents.get_mut(&entry.agent) {
             let key = (framework.clone(), task.clone());
             agent.tasks.remove(&key);
@@ -136,24 +134,24 @@ impl Core {
             let place = Place { agent: entry.agent.clone(), framework: framework.clone(), role };
             self.free_used(&place, &entry.resources);
         }
-        self.counters.task_left(entry.task.state());
         Some(entry)
     }
 
     /// A status by the leader itself: into the history, and to the framework.
-    pub(super) fn judge_task(&mut self, framework: &FrameworkId, status: &pb::TaskStatus) {
+    pub(super) fn judge_task(&mut self, framework: &FrameworkId, mut status: pb::TaskStatus) {
         let task = TaskId::from(&status.task_id);
         self.change_task(framework, &task, |task| {
+            status.executor_id.clone_from(&task.executor_id);
             // A task that is over keeps how it ended.
             if !is_terminal(task.state()) {
                 task.state = status.state;
                 task.status_update_state = Some(status.state);
                 task.status_update_uuid = None;
-                add_status(task, status);
+                add_status(task, &status);
             }
         });
-        self.counters.status(status);
-        self.send(framework, super::events::update(status.clone()));
+        self.count_status(framework, &status);
+        self.send(framework, super::events::update(status));
     }
 
     /// Forgets that a task is unreachable or completed: its agent still has it. Whether it was either.

@@ -1,131 +1,146 @@
 //! Offers: made, answered, rescinded.
 
-use meshos_proto::mesos::v1::{self as pb, framework_info::capability::Type as CapabilityType};
-use meshos_types::{Format, OfferId, Resources};
+mod message;
+mod outstanding;
 
-use super::{Core, account::Place, agent::Agent, events, framework::Framework, timers::Timer};
+use meshos_proto::mesos::v1 as pb;
+use meshos_types::{FrameworkId, Resources, RoleName};
+
+use super::{
+    AgentKey, Core, FrameworkKey,
+    account::{Place, Spot},
+    events,
+    filters::{Ended, FilterKey},
+    timers::Timer,
+};
+pub(crate) use outstanding::{OfferName, OfferNo, Offers};
 
 /// Resources of one agent that a framework may take, in one role.
 #[derive(Clone, Debug)]
 pub(crate) struct Offer {
-    pub(crate) id: OfferId,
+    pub(crate) number: OfferNo,
     pub(crate) place: Place,
+    agent: AgentKey,
+    framework: FrameworkKey,
     /// Not allocated to a role, as the agent's own.
     pub(crate) resources: Resources,
     /// When it is rescinded.
-    pub(crate) due_ms: Option<u64>,
-}
-
-impl Offer {
-    /// As others of the mesh see it: allocated, reservations as stacks.
-    pub(crate) fn to_internal(&self, agent: &Agent) -> pb::Offer {
-        self.message(agent, Format::PostRefinement, true)
-    }
-
-    /// As its framework sees it.
-    pub(crate) fn to_framework(&self, agent: &Agent, framework: &Framework) -> pb::Offer {
-        self.message(agent, framework.format(), framework.has(CapabilityType::MultiRole))
-    }
-
-    fn message(&self, agent: &Agent, format: Format, allocated: bool) -> pb::Offer {
-        let role = &self.place.role;
-        let resources = if allocated { &self.resources.allocate(role) } else { &self.resources };
-        let (host, port) = agent.address();
-        let address = pb::Address { hostname: Some(agent.info.hostname.clone()), ip: Some(host), port };
-        pb::Offer {
-            id: self.id.to_proto(),
-            framework_id: self.place.framework.to_proto(),
-            agent_id: self.place.agent.to_proto(),
-            hostname: agent.info.hostname.clone(),
-            url: Some(pb::Url {
-                scheme: "http".to_owned(),
-                address,
-                path: Some("/slave(1)".to_owned()),
-                query: Vec::new(),
-                fragment: None,
-            }),
-            domain: agent.info.domain.clone(),
-            resources: resources.to_proto(format),
-            attributes: agent.info.attributes.clone(),
-            executor_ids: Vec::new(),
-            unavailability: None,
-            allocation_info: allocated.then(|| pb::resource::AllocationInfo { role: Some(role.to_string()) }),
-        }
-    }
+    due_ms: Option<u64>,
+    /// Executors of its framework that the agent had when it was made.
+    executor_ids: Vec<pb::ExecutorId>,
 }
 
 impl Core {
-    /// Makes an offer of resources that count as offered, and returns its message for the framework.
-    pub(super) fn make_offer(&mut self, place: Place, resources: Resources) -> Option<pb::Offer> {
-        let id = OfferId::new(format!("{}-O{}", self.config.master.id, self.next_offer));
-        self.next_offer += 1;
-        let due_ms = self.config.offer_timeout_ms.map(|timeout| self.now + timeout);
-        let offer = Offer { id: id.clone(), place, resources, due_ms };
-        let agent = self.agents.get_mut(&offer.place.agent)?;
-        let framework = self.frameworks.get_mut(&offer.place.framework)?;
-        agent.offers.insert(id.clone());
-        framework.offers.insert(id.clone());
-        let message = offer.to_framework(agent, framework);
-        let published = offer.to_internal(agent);
-        self.publish_offer(published);
-        self.counters.add("master/offers_sent", 1);
-        if let Some(due) = due_ms {
-            self.timers.set(due, Timer::Offer(id.clone()));
+    /// Makes an offer of resources that count as offered. Its messages are made later. One that was made for the same
+    /// spot since `first` becomes larger instead: then there is none that is new.
+    pub(super) fn make_offer(&mut self, spot: Spot, resources: Resources, first: OfferNo) -> Option<OfferNo> {
+        let made = self.agents.at(spot.agent)?.offers.iter().rev().copied();
+        for number in made.take_while(|number| *number >= first).collect::<Vec<_>>() {
+            let same_role = |offer: &Offer| self.shares.name(spot.role) == Some(&offer.place.role);
+            if self
+                .offers
+                .get(&number)
+                .is_some_and(|offer| offer.framework == spot.framework && same_role(offer))
+            {
+                self.offers.get_mut(number)?.resources.add_all(&resources);
+                return None;
+            }
         }
-        self.offers.insert(id, offer);
-        Some(message)
+        let place = self.place(spot)?;
+        let executor_ids = self.executors.ids(&place.agent, &place.framework);
+        let number = self.offers.next_number();
+        let due_ms = self.config.offer_timeout_ms.map(|timeout| self.now + timeout);
+        let agent = self.agents.at_mut(spot.agent)?;
+        agent.offers.reserve_exact(1);
+        agent.offers.push(number);
+        let framework = self.frameworks.at_mut(spot.framework)?;
+        framework.offers.insert(number);
+        framework.figures.offers_sent += 1;
+        if let Some(due) = due_ms {
+            self.timers.set(due, Timer::Offer(number));
+        }
+        let (agent, framework) = (spot.agent, spot.framework);
+        self.offers.insert(Offer { number, place, agent, framework, resources, due_ms, executor_ids });
+        Some(number)
     }
 
     /// Takes an offer back; its resources are free.
-    pub(super) fn take_offer(&mut self, id: &OfferId) -> Option<Offer> {
-        let offer = self.offers.remove(id)?;
-        if let Some(agent) = self.agents.get_mut(&offer.place.agent) {
-            agent.offers.remove(id);
+    pub(super) fn take_offer(&mut self, name: &impl OfferName) -> Option<Offer> {
+        let offer = self.offers.remove(name)?;
+        if let Some(agent) = self.agents.at_mut(offer.agent) {
+            agent.offers.retain(|number| *number != offer.number);
         }
-        if let Some(framework) = self.frameworks.get_mut(&offer.place.framework) {
-            framework.offers.remove(id);
+        if let Some(framework) = self.frameworks.at_mut(offer.framework) {
+            framework.offers.remove(&offer.number);
         }
         if let Some(due) = offer.due_ms {
-            self.timers.cancel(due, Timer::Offer(id.clone()));
+            self.timers.cancel(due, Timer::Offer(offer.number));
         }
-        self.free_offered(&offer.place, &offer.resources);
-        self.publish_offer_removed(id);
+        self.free_offered(&offer.place, (offer.agent, offer.framework), &offer.resources);
+        self.publish_offer_removed(offer.number);
         Some(offer)
     }
 
     /// Takes an offer back and tells its framework.
-    pub(super) fn rescind(&mut self, id: &OfferId) {
-        if let Some(offer) = self.take_offer(id) {
-            self.counters.add("master/offers_rescinded", 1);
-            self.send(&offer.place.framework, events::rescind(id));
+    pub(super) fn rescind(&mut self, name: &impl OfferName) {
+        if let Some(offer) = self.take_offer(name) {
+            if let Some(framework) = self.frameworks.at_mut(offer.framework) {
+                framework.figures.offers_rescinded += 1;
+            }
+            let rescind = events::rescind(&self.offers.id(offer.number));
+            self.send(&offer.place.framework, rescind);
         }
     }
 
     /// Hides `refused` from its framework for as long as `filters` says (Mesos 2.6).
     pub(super) fn refuse(&mut self, place: &Place, refused: Resources, filters: Option<&pb::Filters>) {
-        if refused.is_empty() {
-            return;
+        let keys = (self.agents.key(&place.agent), self.frameworks.key(&place.framework));
+        if let (Some(agent), Some(framework)) = keys {
+            self.refuse_at((agent, framework), &place.role, refused, filters);
         }
+    }
+
+    /// The same with a whole offer.
+    pub(super) fn refuse_offer(&mut self, offer: Offer, filters: Option<&pb::Filters>) {
+        self.refuse_at((offer.agent, offer.framework), &offer.place.role, offer.resources, filters);
+    }
+
+    fn refuse_at(
+        &mut self,
+        (agent, framework): (AgentKey, FrameworkKey),
+        role: &RoleName,
+        refused: Resources,
+        filters: Option<&pb::Filters>,
+    ) {
+        let Some(known) = self.frameworks.at_mut(framework).filter(|_| !refused.is_empty()) else { return };
         let due = self.now + refuse_ms(filters).max(self.config.min_filter_ms);
         let number = self.next_filter;
         self.next_filter += 1;
-        let Some(framework) = self.frameworks.get_mut(&place.framework) else { return };
-        let key = (place.agent.clone(), place.role.clone());
-        let covered = framework.filters.add(key, number, due, refused);
-        self.cancel_filters(&place.framework, covered);
-        let (framework, agent, role) = (place.framework.clone(), place.agent.clone(), place.role.clone());
-        self.timers.set(due, Timer::Filter { framework, agent, role, number });
+        for Ended { due_ms, number, .. } in known.filters.add((agent, role), number, due, refused) {
+            self.timers.cancel(due_ms, Timer::Filter(FilterKey { framework, agent, number }));
+        }
+        self.timers.set(due, Timer::Filter(FilterKey { framework, agent, number }));
     }
 
     /// Cancels the timers of refusals that are gone.
-    pub(super) fn cancel_filters(
-        &mut self,
-        framework: &meshos_types::FrameworkId,
-        ended: Vec<super::filters::Ended>,
-    ) {
-        for (due, number, agent, role) in ended {
-            let framework = framework.clone();
-            self.timers.cancel(due, Timer::Filter { framework, agent, role, number });
+    pub(super) fn cancel_filters(&mut self, framework: &FrameworkId, ended: Vec<Ended>) {
+        if ended.is_empty() {
+            return;
+        }
+        let Some(framework) = self.frameworks.key(framework) else { return };
+        for Ended { due_ms, agent, number } in ended {
+            self.timers.cancel(due_ms, Timer::Filter(FilterKey { framework, agent, number }));
+        }
+    }
+
+    /// All refusals on an agent end.
+    pub(super) fn clear_filters_of_agent(&mut self, id: &meshos_types::AgentId) {
+        let Some(agent) = self.agents.key(id) else { return };
+        for key in self.frameworks.all_keys().collect::<Vec<_>>() {
+            let Some(framework) = self.frameworks.at_mut(key) else { continue };
+            for Ended { due_ms, agent, number } in framework.filters.clear_agent(agent) {
+                self.timers.cancel(due_ms, Timer::Filter(FilterKey { framework: key, agent, number }));
+            }
         }
     }
 }

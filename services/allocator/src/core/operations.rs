@@ -1,8 +1,11 @@
 //! Operations on reservations and volumes: applied here at once, carried out by the agent, told to the framework if
 //! it asked to be told (Mesos 1.6, 1.7, 2.8, 7.1).
 
+mod disk;
 mod feedback;
+mod reconcile;
 mod rules;
+mod tracked;
 
 use meshos_proto::{
     meshos::allocator::v1::{ApplyOperation, ApplyRequest, allocator_message::Body},
@@ -16,7 +19,7 @@ use meshos_types::{AgentId, Format, FrameworkId, Resources};
 
 use self::rules::{Asker, Conversion, conversion};
 use super::{CallError, Core, accept::Taken, events::Verdict};
-pub(crate) use feedback::Pending;
+pub(crate) use tracked::Tracked;
 
 /// An operation's id among all operations: 16 bytes.
 pub(crate) type OperationUuid = [u8; 16];
@@ -56,6 +59,9 @@ impl Core {
         else {
             return Err("framework or agent is gone".to_owned());
         };
+        if let Some(id) = operation.id.as_ref().filter(|id| framework.operations.contains_key(&id.value)) {
+            return Err(format!("an operation with the id '{}' has not ended", id.value));
+        }
         if operation.id.is_some() && !agent.has_capability(AgentCapability::AgentOperationFeedback) {
             return Err(format!("agent {} cannot tell what becomes of operations", agent.id));
         }
@@ -82,11 +88,10 @@ impl Core {
             tracing::error!(agent_id = %agent, consumed = %conversion.consumed, "agent does not have what an operation consumes");
             return;
         }
+        self.rescind_holders(agent, &conversion.consumed);
         self.set_total(agent, total);
         let uuid = self.next_operation_uuid();
-        if let (Some(framework), Some(id)) = (framework, &operation.id) {
-            self.await_operation(uuid, framework, agent, id.value.clone());
-        }
+        self.track_operation(uuid, framework, agent, operation.clone());
         let messages = |resources: &Resources| resources.to_proto(Format::PostRefinement);
         let apply = ApplyOperation {
             uuid: uuid.to_vec().into(),
@@ -125,6 +130,7 @@ impl Core {
         let asker = Asker::Operator { source: &source };
         let conversion = conversion(&asker, agent, &operation).map_err(invalid)?;
         self.counters.operation(operation.r#type());
+        self.rescind_holders(&id, &conversion.consumed);
         self.free_for_operator(&id, &conversion.consumed)?;
         self.convert(None, &id, operation, &conversion);
         Ok(())

@@ -5,21 +5,20 @@ use std::collections::BTreeSet;
 use meshos_proto::{
     meshos::{
         allocator::v1::{
-            Agent as AgentView, Change, Framework as FrameworkView, Master, Snapshot, Task, TaskKey,
-            TaskPlace, change::Body,
+            Agent as AgentView, AgentUsage, Change, Executor as ExecutorView, Framework as FrameworkView,
+            FrameworkUsage, Master, Snapshot, Task, TaskKey, TaskPlace, change::Body,
         },
         registry::v1::AgentState,
     },
     mesos::v1 as pb,
 };
-use meshos_types::{
-    AgentId, Format, FrameworkId, OfferId, Quantities, Resource, Resources, RoleName, TaskId,
-};
+use meshos_types::{AgentId, Format, FrameworkId, Quantities, Resource, Resources, RoleName, TaskId};
 
 use super::{
-    Core,
+    AgentKey, Core, FrameworkKey,
     agent::Agent,
     framework::{Completed, Connection, Framework},
+    offers::OfferNo,
 };
 
 /// What has changed since the last time.
@@ -29,8 +28,26 @@ pub(crate) struct Dirty {
     pub(crate) agents: BTreeSet<AgentId>,
     pub(crate) frameworks: BTreeSet<FrameworkId>,
     pub(crate) roles: BTreeSet<RoleName>,
+    /// Of these only what is used and offered.
+    pub(crate) agent_usages: Vec<AgentKey>,
+    pub(crate) framework_usages: Vec<FrameworkKey>,
     /// Tasks and offers, every change, in order.
-    things: Vec<Change>,
+    things: Vec<Thing>,
+}
+
+#[derive(Debug)]
+enum Thing {
+    Change(Box<Change>),
+    /// A new offer, and one that is over. Their messages are made when the changes are taken.
+    Offer(OfferNo),
+    OfferRemoved(OfferNo),
+}
+
+impl Dirty {
+    /// A change of a thing that has its place in the order of all changes.
+    pub(crate) fn push(&mut self, body: Body) {
+        self.things.push(Thing::Change(Box::new(change(body))));
+    }
 }
 
 fn change(body: Body) -> Change {
@@ -40,36 +57,42 @@ fn change(body: Body) -> Change {
 impl Core {
     pub(super) fn publish_task(&mut self, task: pb::Task, place: TaskPlace) {
         let task = Task { task: Some(task), place: place.into() };
-        self.dirty.things.push(change(Body::Task(task)));
+        self.dirty.push(Body::Task(Box::new(task)));
     }
 
     pub(super) fn publish_task_removed(&mut self, framework: &FrameworkId, task: &TaskId, place: TaskPlace) {
         let key =
             TaskKey { framework_id: framework.to_string(), task_id: task.to_string(), place: place.into() };
-        self.dirty.things.push(change(Body::TaskRemoved(key)));
+        self.dirty.push(Body::TaskRemoved(key));
     }
 
-    pub(super) fn publish_offer(&mut self, offer: pb::Offer) {
-        self.dirty.things.push(change(Body::Offer(offer)));
+    pub(super) fn publish_offer(&mut self, offer: OfferNo) {
+        self.dirty.things.push(Thing::Offer(offer));
     }
 
-    pub(super) fn publish_offer_removed(&mut self, offer: &OfferId) {
-        self.dirty.things.push(change(Body::OfferRemoved(offer.to_string())));
+    pub(super) fn publish_offer_removed(&mut self, offer: OfferNo) {
+        self.dirty.things.push(Thing::OfferRemoved(offer));
     }
 
     /// Agents and frameworks come before the tasks and offers that name them, and go after them.
     pub(super) fn take_changes(&mut self) -> Vec<Change> {
-        let Dirty { agents, frameworks, roles, things } = std::mem::take(&mut self.dirty);
-        let mut changes = Vec::with_capacity(agents.len() + frameworks.len() + things.len());
+        let Dirty { agents, frameworks, roles, agent_usages, framework_usages, things } =
+            std::mem::take(&mut self.dirty);
+        let count = agents.len() + frameworks.len() + agent_usages.len() + framework_usages.len();
+        let mut changes = Vec::with_capacity(count + roles.len() + things.len());
         let mut removed = Vec::new();
         for id in agents {
-            match self.agents.get(&id) {
-                Some(agent) => changes.push(change(Body::Agent(agent_view(agent)))),
+            match self.agents.get_mut(&id) {
+                Some(agent) => {
+                    agent.usage_changed = false;
+                    changes.push(change(Body::Agent(agent_view(agent))));
+                }
                 None => removed.push(change(Body::AgentRemoved(id.to_string()))),
             }
         }
         for id in frameworks {
-            if let Some(framework) = self.frameworks.get(&id) {
+            if let Some(framework) = self.frameworks.get_mut(&id) {
+                framework.usage_changed = false;
                 changes.push(change(Body::Framework(framework_view(framework))));
             } else if let Some(completed) = self.completed.get(&id) {
                 changes.push(change(Body::Framework(completed_view(completed))));
@@ -83,8 +106,42 @@ impl Core {
                 None => Body::RoleRemoved(role.to_string()),
             }));
         }
-        changes.extend(things);
+        changes.extend(self.take_usages(&agent_usages, &framework_usages));
+        changes.extend(things.into_iter().filter_map(|thing| match thing {
+            Thing::Change(change) => Some(*change),
+            // One that is over already was never there.
+            Thing::Offer(number) => {
+                self.offers.get(&number).and_then(|offer| self.offer_view(offer)).map(Body::Offer).map(change)
+            }
+            Thing::OfferRemoved(number) => Some(change(Body::OfferRemoved(self.offers.text(number)))),
+        }));
         changes.extend(removed);
+        changes
+    }
+
+    /// What is used and offered of those that are not shown as a whole.
+    fn take_usages(&mut self, agents: &[AgentKey], frameworks: &[FrameworkKey]) -> Vec<Change> {
+        let mut changes = Vec::with_capacity(agents.len() + frameworks.len());
+        for key in agents {
+            if let Some(agent) = self.agents.at_mut(*key)
+                && std::mem::take(&mut agent.usage_changed)
+            {
+                changes.push(change(Body::AgentUsage(AgentUsage {
+                    agent_id: agent.id.to_string(),
+                    used: agent.used.to_proto(Format::PostRefinement),
+                    offered: agent.offered.to_proto(Format::PostRefinement),
+                })));
+            }
+        }
+        for key in frameworks {
+            let id = self.frameworks.id_at(*key).map(ToString::to_string);
+            if let (Some(framework_id), Some(framework)) = (id, self.frameworks.at_mut(*key))
+                && std::mem::take(&mut framework.usage_changed)
+            {
+                let (used, offered) = (sums(&framework.used), sums(&framework.offered));
+                changes.push(change(Body::FrameworkUsage(FrameworkUsage { framework_id, used, offered })));
+            }
+        }
         changes
     }
 
@@ -106,8 +163,7 @@ impl Core {
         for (_, completed) in self.completed.iter() {
             completed.tasks.iter().for_each(|(_, task)| show(task, TaskPlace::Completed));
         }
-        let offers = self.offers.values();
-        let offers = offers.filter_map(|offer| Some(offer.to_internal(self.agents.get(&offer.place.agent)?)));
+        let offers = self.offers.values().filter_map(|offer| self.offer_view(offer));
         Snapshot {
             master: Some(Master {
                 info: Some(self.config.master.clone()),
@@ -119,8 +175,9 @@ impl Core {
             tasks,
             offers: offers.collect(),
             roles: self.role_settings.keys().filter_map(|role| self.role_view(role)).collect(),
-            executors: Vec::new(),
-            operations: Vec::new(),
+            executors: self.executors.iter().map(executor_view).collect(),
+            operations: self.operations.values().map(|operation| operation.view()).collect(),
+            more: false,
         }
     }
 }
@@ -162,9 +219,13 @@ fn framework_view(framework: &Framework) -> FrameworkView {
         completed: false,
         used: sums(&framework.used),
         offered: sums(&framework.offered),
-        offer_constraints: None,
-        suppressed_roles: Vec::new(),
+        offer_constraints: framework.asked_constraints.as_deref().cloned(),
+        suppressed_roles: framework.suppressed.iter().map(ToString::to_string).collect(),
     }
+}
+
+fn executor_view((agent, executor): (&AgentId, &super::executors::Executor)) -> ExecutorView {
+    ExecutorView { info: Some(executor.info.clone()), agent_id: agent.to_string() }
 }
 
 fn completed_view(completed: &Completed) -> FrameworkView {

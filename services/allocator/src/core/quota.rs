@@ -4,13 +4,22 @@
 //! uses, as long as that is not revocable. All sums are kept as resources change hands; the headroom, what is free
 //! on all agents together, only while some role has a guarantee.
 
+mod held;
+mod shrink;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
+use foldhash::fast::RandomState;
 use meshos_proto::mesos::v1::quota::QuotaConfig;
-use meshos_types::{AgentId, Milli, Quantities, Resource, Resources, RoleName};
+use meshos_types::{Milli, Quantities, Resources, RoleName};
+
+pub(crate) use held::{Held, Waiting};
+pub(crate) use shrink::{Cut, Stage};
+
+use super::{AgentKey, shares::Standing};
 
 /// What a role is promised at least, and at most.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,44 +55,49 @@ impl Quota {
     }
 }
 
-/// Which rules made an offer smaller.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Cut {
-    pub(crate) limit: bool,
-    pub(crate) headroom: bool,
-}
-
-/// The two rounds of an allocation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// For roles whose guarantee is not met: up to the guarantee.
-    Guarantees,
-    /// For all: up to the limits, and never what guarantees still need.
-    Everybody,
+/// What is known of one top-level role.
+#[derive(Debug, Default)]
+struct Book {
+    /// None: nothing is promised.
+    quota: Option<Quota>,
+    consumed: Quantities,
+    /// What is missing to its guarantee.
+    unmet: Quantities,
+    standing: Standing,
+    /// Agents that have more than its limits let it have.
+    held: BTreeSet<AgentKey>,
+    /// Number of walks that had left closed roles aside when it was closed, and how many left it aside before.
+    closed_at: u64,
+    left_aside: u64,
+    /// Whether agents were not offered to it for that: all that are available are to be looked at again.
+    passed_over: bool,
+    /// Whether its standing is to be worked out again, and whether it consumes less than before.
+    unsettled: bool,
+    loosened: bool,
 }
 
 /// Quotas and the sums that they are held against. Roles are top-level ones throughout.
 #[derive(Debug, Default)]
 pub(crate) struct Quotas {
-    /// Only those that say something.
-    by_role: BTreeMap<RoleName, Quota>,
-    consumed: BTreeMap<RoleName, Quantities>,
+    books: HashMap<RoleName, Book, RandomState>,
+    /// Roles with a quota, and with a guarantee.
+    set: BTreeSet<RoleName>,
+    guaranteed: usize,
     /// What all guarantees together still need.
     required: Quantities,
     /// Roles whose guarantee is not met.
     unmet: BTreeSet<RoleName>,
-    guaranteed: bool,
     /// Free on all active agents: neither reserved nor revocable. Kept while there are guarantees.
     available: Quantities,
-    free: BTreeMap<AgentId, Quantities>,
-    /// Agents whose part of `available` is to be computed again.
-    stale: BTreeSet<AgentId>,
-    /// Agents that have more than a limit let a role have.
-    held_by_limit: BTreeMap<RoleName, BTreeSet<AgentId>>,
-    /// Agents that have more than guarantees of others let somebody have.
-    held_by_headroom: BTreeSet<AgentId>,
-    /// Roles that consume less than before.
-    loosened: BTreeSet<RoleName>,
+    /// An offer must have one of these sets at least.
+    least: Vec<Quantities>,
+    /// Walks that left closed roles aside, and agents that were kept for guarantees altogether.
+    walks: u64,
+    kept: u64,
+    /// Roles with a quota that consume something else than before, and those that consume less or may consume more.
+    unsettled: Vec<RoleName>,
+    loosened: Vec<RoleName>,
+    held: held::ByHeadroom,
     headroom_changed: bool,
 }
 
@@ -95,24 +109,22 @@ pub(crate) fn top(role: &RoleName) -> RoleName {
     }
 }
 
-fn counts(resource: &Resource) -> bool {
-    resource.is_unreserved() && !resource.revocable
+/// Its name.
+pub(crate) fn top_name(role: &RoleName) -> &str {
+    role.as_str().split_once('/').map_or(role.as_str(), |(top, _)| top)
 }
 
 /// What of the resources counts as consumed by whom they are given to: reservations count already.
-pub(crate) fn consumption(resources: &Resources) -> Quantities {
-    let mut sum = Quantities::new();
-    for resource in resources.iter().filter(|resource| counts(resource)) {
-        if let Some(amount) = resource.amount() {
-            sum.add_one(&resource.name, amount);
-        }
-    }
-    sum
+pub(crate) fn consumption(resources: &Resources) -> &Quantities {
+    &resources.digest().open
 }
 
 /// What is reserved, by top-level role.
 fn reserved(resources: &Resources) -> BTreeMap<RoleName, Quantities> {
     let mut sums: BTreeMap<RoleName, Quantities> = BTreeMap::new();
+    if resources.digest().plain {
+        return sums;
+    }
     for resource in resources {
         if let (Some(role), Some(amount)) = (resource.reserved_role(), resource.amount()) {
             sums.entry(top(role)).or_default().add_one(&resource.name, amount);
@@ -122,122 +134,125 @@ fn reserved(resources: &Resources) -> BTreeMap<RoleName, Quantities> {
 }
 
 impl Quotas {
+    /// `least`: an offer must have one of these sets.
+    pub(crate) fn new(least: Vec<Quantities>) -> Self {
+        Self { least, ..Self::default() }
+    }
+
     /// Sets the quota of a role; the default removes it.
     pub(crate) fn set(&mut self, role: &RoleName, quota: Quota) {
-        let nothing = Quantities::new();
-        let consumed = self.consumed.get(role).unwrap_or(&nothing);
-        if let Some(old) = self.by_role.remove(role) {
-            self.required.subtract(&old.unmet(consumed));
+        let guarantees = |book: &Book| book.quota.as_ref().is_some_and(|quota| !quota.guarantees.is_empty());
+        let book = self.books.entry(role.clone()).or_default();
+        self.guaranteed -= usize::from(guarantees(book));
+        book.quota = (!quota.is_default()).then_some(quota);
+        self.guaranteed += usize::from(guarantees(book));
+        if book.quota.is_some() {
+            self.set.insert(role.clone());
+        } else {
+            self.set.remove(role);
         }
-        let unmet = quota.unmet(consumed);
-        self.required.add(&unmet);
-        self.note_unmet(role, &unmet);
-        if !quota.is_default() {
-            self.by_role.insert(role.clone(), quota);
-        }
-        self.guaranteed = self.by_role.values().any(|quota| !quota.guarantees.is_empty());
-        self.loosened.insert(role.clone());
+        self.change(role.as_str(), |_| {});
+        self.note_loosened(role.as_str());
         self.headroom_changed = true;
     }
 
     /// Whether there is no quota at all.
     pub(crate) fn is_empty(&self) -> bool {
-        self.by_role.is_empty()
+        self.set.is_empty()
     }
 
     pub(crate) fn has_guarantees(&self) -> bool {
-        self.guaranteed
+        self.guaranteed > 0
     }
 
     pub(crate) fn consumed(&self, role: &RoleName) -> Quantities {
-        self.consumed.get(role).cloned().unwrap_or_default()
+        self.books.get(role).map(|book| book.consumed.clone()).unwrap_or_default()
     }
 
     /// The sum of all guarantees, those in `instead` taken for those that are set.
     pub(crate) fn guarantees_with(&self, instead: &BTreeMap<RoleName, Quota>) -> Quantities {
         let mut sum = Quantities::new();
-        self.by_role
-            .iter()
-            .filter(|(role, _)| !instead.contains_key(*role))
-            .chain(instead)
-            .for_each(|(_, quota)| sum.add(&quota.guarantees));
+        let kept = self.set.iter().filter(|role| !instead.contains_key(*role));
+        let kept = kept.filter_map(|role| self.books.get(role)?.quota.as_ref());
+        kept.chain(instead.values()).for_each(|quota| sum.add(&quota.guarantees));
         sum
     }
 
     /// A role consumes more.
-    pub(crate) fn consume(&mut self, role: &RoleName, amount: &Quantities) {
-        self.change(role, |consumed| consumed.add(amount));
+    pub(crate) fn consume(&mut self, role: &str, amount: &Quantities) {
+        if !amount.is_empty() {
+            self.change(role, |consumed| consumed.add(amount));
+        }
     }
 
     /// A role consumes less.
-    pub(crate) fn release(&mut self, role: &RoleName, amount: &Quantities) {
+    pub(crate) fn release(&mut self, role: &str, amount: &Quantities) {
+        if amount.is_empty() {
+            return;
+        }
         self.change(role, |consumed| consumed.subtract(amount));
-        if self.by_role.contains_key(role) {
-            self.loosened.insert(role.clone());
+        if !self.set.is_empty() {
+            self.note_loosened(role);
         }
     }
 
-    fn change(&mut self, role: &RoleName, change: impl FnOnce(&mut Quantities)) {
-        let consumed = match self.consumed.get_mut(role) {
-            Some(consumed) => consumed,
-            None => self.consumed.entry(role.clone()).or_default(),
+    fn change(&mut self, role: &str, change: impl FnOnce(&mut Quantities)) {
+        let book = match self.books.get_mut(role) {
+            Some(book) => book,
+            None => self.books.entry(RoleName::new(role)).or_default(),
         };
-        let quota = self.by_role.get(role).filter(|quota| !quota.guarantees.is_empty());
-        let before = quota.map(|quota| quota.unmet(consumed));
-        change(consumed);
-        if let (Some(quota), Some(before)) = (quota, before) {
-            let after = quota.unmet(consumed);
-            if before != after {
-                self.required.subtract(&before);
-                self.required.add(&after);
-                self.headroom_changed = true;
-                self.note_unmet(role, &after);
+        change(&mut book.consumed);
+        let unmet = book.quota.as_ref().map(|quota| quota.unmet(&book.consumed)).unwrap_or_default();
+        if unmet != book.unmet {
+            self.required.subtract(&book.unmet);
+            self.required.add(&unmet);
+            self.headroom_changed = true;
+            if unmet.is_empty() {
+                self.unmet.remove(role);
+            } else {
+                self.unmet.insert(RoleName::new(role));
             }
+            book.unmet = unmet;
         }
-        if self.consumed.get(role).is_some_and(Quantities::is_empty) {
-            self.consumed.remove(role);
+        if book.quota.is_some() || book.standing != Standing::default() {
+            if !std::mem::replace(&mut book.unsettled, true) {
+                self.unsettled.push(RoleName::new(role));
+            }
+        } else if book.consumed.is_empty() && !book.loosened {
+            self.books.remove(role);
         }
     }
 
-    fn note_unmet(&mut self, role: &RoleName, unmet: &Quantities) {
-        if unmet.is_empty() {
-            self.unmet.remove(role);
-        } else {
-            self.unmet.insert(role.clone());
+    fn note_loosened(&mut self, role: &str) {
+        let waits = |book: &Book| book.quota.is_some() || book.passed_over || !book.held.is_empty();
+        if let Some(book) = self.books.get_mut(role).filter(|book| waits(book))
+            && !std::mem::replace(&mut book.loosened, true)
+        {
+            self.loosened.push(RoleName::new(role));
         }
     }
 
     /// An agent's resources are others than before: what is reserved counts as consumed.
     pub(crate) fn total_changed(&mut self, before: &Resources, after: &Resources) {
         for (role, amount) in reserved(before) {
-            self.release(&role, &amount);
+            self.release(role.as_str(), &amount);
         }
         for (role, amount) in reserved(after) {
-            self.consume(&role, &amount);
+            self.consume(role.as_str(), &amount);
         }
     }
 
-    /// What an agent has free is to be looked at again.
-    pub(crate) fn note_free(&mut self, agent: &AgentId) {
-        if self.guaranteed {
-            self.stale.insert(agent.clone());
-        }
+    /// Nothing is free anywhere, as far as it has been counted.
+    pub(crate) fn forget_free(&mut self) {
+        self.available = Quantities::new();
+        self.headroom_changed = true;
     }
 
-    pub(crate) fn take_stale(&mut self) -> BTreeSet<AgentId> {
-        std::mem::take(&mut self.stale)
-    }
-
-    /// What an agent has free, none if it takes no part.
-    pub(crate) fn set_free(&mut self, agent: &AgentId, free: Quantities) {
-        let old = match free.is_empty() {
-            true => self.free.remove(agent),
-            false => self.free.insert(agent.clone(), free.clone()),
-        };
-        let old = old.unwrap_or_default();
-        if old != free {
-            self.available.subtract(&old);
-            self.available.add(&free);
+    /// What an agent has free changes; nothing if it takes no part.
+    pub(crate) fn change_free(&mut self, before: &Quantities, after: &Quantities) {
+        if before != after {
+            self.available.subtract(before);
+            self.available.add(after);
             self.headroom_changed = true;
         }
     }
@@ -266,78 +281,19 @@ impl Quotas {
         self.unmet.iter()
     }
 
-    pub(crate) fn is_unmet(&self, role: &RoleName) -> bool {
-        self.unmet.contains(role)
-    }
-
-    /// Whether the role may consume more of anything that is limited.
-    pub(crate) fn has_room(&self, role: &RoleName) -> bool {
-        let Some(quota) = self.by_role.get(role) else { return true };
-        let consumed = self.consumed.get(role);
-        let used = |name: &str| consumed.map_or(Milli::ZERO, |consumed| consumed.get(name));
-        quota.limits.is_empty() || quota.limits.iter().any(|(name, limit)| used(name) < *limit)
-    }
-
     /// The limit that a role exceeds.
     pub(crate) fn exceeded(&self, role: &RoleName) -> Option<Arc<str>> {
-        let quota = self.by_role.get(role)?;
-        quota.exceeded(self.consumed.get(role)?).cloned()
-    }
-
-    /// What of the resources the role may have now.
-    pub(crate) fn shrink(&self, role: &RoleName, resources: &Resources, stage: Stage) -> (Resources, Cut) {
-        let role = &top(role);
-        let quota = self.by_role.get(role);
-        let consumed = self.consumed.get(role);
-        let mut left: BTreeMap<&str, (Option<Milli>, Cut)> = BTreeMap::new();
-        let (mut part, mut cut) = (Vec::with_capacity(resources.len()), Cut::default());
-        for resource in resources {
-            let Some(amount) = resource.amount().filter(|_| counts(resource)) else {
-                part.push(resource.clone());
-                continue;
-            };
-            let name = &*resource.name;
-            let (left, reason) = left.entry(name).or_insert_with(|| {
-                let used = consumed.map_or(Milli::ZERO, |consumed| consumed.get(name));
-                self.allowed(quota, used, name, stage)
-            });
-            let Some(left) = left else {
-                part.push(resource.clone());
-                continue;
-            };
-            let given = if amount <= *left {
-                amount
-            } else {
-                (cut.limit, cut.headroom) = (cut.limit || reason.limit, cut.headroom || reason.headroom);
-                if resource.is_divisible() { *left } else { Milli::ZERO }
-            };
-            *left = left.saturating_sub(given);
-            part.push(resource.with_value(meshos_types::ResourceValue::Scalar(given)));
-        }
-        (part.into_iter().collect(), cut)
-    }
-
-    /// How much more of `name` a role may have, none for any amount, and which rule says so.
-    fn allowed(&self, quota: Option<&Quota>, used: Milli, name: &str, stage: Stage) -> (Option<Milli>, Cut) {
-        let limit = quota.and_then(|quota| quota.limits.get(name)).map(|limit| limit.saturating_sub(used));
-        let guarantee = quota.map_or(Milli::ZERO, |quota| quota.guarantees.get(name));
-        if stage == Stage::Guarantees && !guarantee.is_zero() {
-            // The rest is looked at again in the next round, where the reason is told.
-            return (Some(guarantee.saturating_sub(used)), Cut::default());
-        }
-        match (limit, self.slack(name)) {
-            (Some(limit), Some(slack)) if slack < limit => {
-                (Some(slack), Cut { headroom: true, limit: false })
-            }
-            (Some(limit), _) => (Some(limit), Cut { limit: true, headroom: false }),
-            (None, Some(slack)) => (Some(slack), Cut { headroom: true, limit: false }),
-            (None, None) => (None, Cut::default()),
-        }
+        let book = self.books.get(role)?;
+        book.quota.as_ref()?.exceeded(&book.consumed).cloned()
     }
 
     /// Guarantees, limits and what is consumed, under Mesos's names (9.1).
     pub(crate) fn metrics(&self, metrics: &mut BTreeMap<String, f64>) {
-        for (role, quota) in &self.by_role {
+        let quotas = self.set.iter().filter_map(|role| {
+            let book = self.books.get(role)?;
+            Some((role, book.quota.as_ref()?, &book.consumed))
+        });
+        for (role, quota, consumed) in quotas {
             let names: BTreeSet<&Arc<str>> =
                 quota.limits.keys().chain(quota.guarantees.iter().map(|(name, _)| name)).collect();
             for name in names {
@@ -349,46 +305,8 @@ impl Quotas {
                 if let Some(limit) = quota.limits.get(name) {
                     set("limit", *limit);
                 }
-                set("consumed", self.consumed.get(role).map_or(Milli::ZERO, |consumed| consumed.get(name)));
+                set("consumed", consumed.get(name));
             }
         }
-    }
-
-    /// Remembers that an agent has more than a role may have now.
-    pub(crate) fn hold_back(&mut self, role: &RoleName, agent: &AgentId, cut: Cut) {
-        if cut.limit {
-            self.held_by_limit.entry(top(role)).or_default().insert(agent.clone());
-        }
-        if cut.headroom {
-            self.held_by_headroom.insert(agent.clone());
-        }
-    }
-
-    /// Agents that were held back by what has changed since the last time: by limits of roles, and by guarantees.
-    pub(crate) fn take_held(&mut self) -> Held {
-        let loosened = std::mem::take(&mut self.loosened);
-        let limits = loosened.into_iter().filter_map(|role| {
-            let agents = self.held_by_limit.remove(&role)?;
-            Some((role, agents))
-        });
-        let limits = limits.collect();
-        let headroom = match std::mem::take(&mut self.headroom_changed) {
-            true => std::mem::take(&mut self.held_by_headroom),
-            false => BTreeSet::new(),
-        };
-        Held { limits, headroom }
-    }
-}
-
-/// Agents that are worth a look again.
-#[derive(Debug, Default)]
-pub(crate) struct Held {
-    pub(crate) limits: BTreeMap<RoleName, BTreeSet<AgentId>>,
-    pub(crate) headroom: BTreeSet<AgentId>,
-}
-
-impl Held {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.limits.is_empty() && self.headroom.is_empty()
     }
 }

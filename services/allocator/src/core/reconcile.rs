@@ -1,12 +1,12 @@
 //! Reconciliation: what the leader knows of tasks (Mesos 4.4).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use meshos_proto::{
     meshos::registry::v1::AgentState,
-    mesos::v1::{self as pb, OperationState, TaskState, scheduler::call, task_status::Reason},
+    mesos::v1::{self as pb, TaskState, scheduler::call, task_status::Reason},
 };
-use meshos_types::{AgentId, FrameworkId, TaskId};
+use meshos_types::{AgentId, FrameworkId, TaskId, task_state::compatible_state};
 
 use super::{
     Core,
@@ -14,22 +14,74 @@ use super::{
     ledger::Entry,
 };
 
+/// Tasks that are answered for in one turn.
+const ANSWERS: usize = 1000;
+/// Questions that may wait; with more, the oldest are answered at once.
+const QUESTIONS: usize = 256;
+
+/// What a framework still wants to know of its tasks.
+#[derive(Debug)]
+pub(super) enum Question {
+    All(VecDeque<TaskId>),
+    Some(VecDeque<(TaskId, Option<AgentId>)>),
+}
+
+impl Question {
+    /// The next task, the agent that it is said to be on, and whether it is one of all.
+    fn next(&mut self) -> Option<(TaskId, Option<AgentId>, bool)> {
+        match self {
+            Self::All(tasks) => tasks.pop_front().map(|task| (task, None, true)),
+            Self::Some(tasks) => tasks.pop_front().map(|(task, agent)| (task, agent, false)),
+        }
+    }
+}
+
 impl Core {
     /// An empty list asks for all tasks: those of agents that are still awaited follow when these link.
     pub(super) fn reconcile(&mut self, id: &FrameworkId, reconcile: &call::Reconcile) {
-        if !reconcile.tasks.is_empty() {
-            for task in &reconcile.tasks {
-                let agent = task.agent_id.as_ref().map(AgentId::from);
-                self.reconcile_one(id, &TaskId::from(&task.task_id), agent.as_ref());
-            }
-            return;
-        }
         let awaiting = !self.recovered.is_empty();
         let Some(framework) = self.frameworks.get_mut(id) else { return };
-        framework.unanswered.all |= awaiting;
-        let live: Vec<TaskId> = framework.ledger.live.keys().cloned().collect();
-        for task in live {
-            self.reconcile_one(id, &task, None);
+        let question = if reconcile.tasks.is_empty() {
+            framework.unanswered.all |= awaiting;
+            Question::All(framework.ledger.live.keys().cloned().collect())
+        } else {
+            let named = |task: &call::reconcile::Task| {
+                (TaskId::from(&task.task_id), task.agent_id.as_ref().map(AgentId::from))
+            };
+            Question::Some(reconcile.tasks.iter().map(named).collect())
+        };
+        if matches!(question, Question::All(_)) {
+            // The newest asks for what the ones before ask for.
+            self.questions.retain(|(of, question)| of != id || !matches!(question, Question::All(_)));
+        }
+        self.questions.push_back((id.clone(), question));
+        while self.questions.len() > QUESTIONS {
+            self.answer_next();
+        }
+        // Behind those that wait already.
+        if self.questions.len() == 1 {
+            self.answer_questions();
+        }
+    }
+
+    /// A turn's part of the answers: a framework with very many tasks holds up nobody.
+    pub(super) fn answer_questions(&mut self) {
+        for _ in 0..ANSWERS {
+            if self.questions.is_empty() {
+                return;
+            }
+            self.answer_next();
+        }
+    }
+
+    fn answer_next(&mut self) {
+        let Some((id, question)) = self.questions.front_mut() else { return };
+        let (id, next) = (id.clone(), question.next());
+        match next {
+            // One that has ended since is no longer among all.
+            Some((task, None, true)) if self.live_state(&id, &task).is_none() => {}
+            Some((task, agent, _)) => self.reconcile_one(&id, &task, agent.as_ref()),
+            None => drop(self.questions.pop_front()),
         }
     }
 
@@ -63,7 +115,8 @@ impl Core {
     pub(super) fn reconcile_one(&mut self, id: &FrameworkId, task: &TaskId, agent: Option<&AgentId>) {
         let Some(framework) = self.frameworks.get(id) else { return };
         if let Some(entry) = framework.ledger.live.get(task) {
-            let status = self.known_status(task, entry);
+            let mut status = self.known_status(task, entry);
+            status.state = compatible_state(status.state(), framework.is_partition_aware()).into();
             return self.answer(id, status);
         }
         let remembered = framework.ledger.unreachable.get(task).map(|task| AgentId::from(&task.agent_id));
@@ -122,41 +175,5 @@ impl Core {
 
     fn answer(&mut self, id: &FrameworkId, status: pb::TaskStatus) {
         self.send(id, events::update(status));
-    }
-
-    /// An empty list asks for all operations. What can be said of unknown ones depends on the agent alone.
-    pub(super) fn reconcile_operations(&mut self, id: &FrameworkId, asked: &call::ReconcileOperations) {
-        if asked.operations.is_empty() {
-            let Some(framework) = self.frameworks.get(id) else { return };
-            for operation in framework.operations.keys().cloned().collect::<Vec<_>>() {
-                if let Some(status) = self.operation_status(id, &operation) {
-                    self.send(id, events::operation(status));
-                }
-            }
-            return;
-        }
-        for operation in &asked.operations {
-            if let Some(status) = self.operation_status(id, &operation.operation_id.value) {
-                self.send(id, events::operation(status));
-                continue;
-            }
-            let agent = operation.agent_id.as_ref().map(AgentId::from);
-            let known = agent.as_ref().and_then(|agent| self.agents.get(agent));
-            let recovering = agent.as_ref().is_some_and(|agent| self.recovered.contains(agent));
-            let state = match known.map(|agent| agent.state) {
-                _ if recovering => OperationState::OperationRecovering,
-                Some(AgentState::Unreachable) => OperationState::OperationUnreachable,
-                Some(AgentState::Gone) => OperationState::OperationGoneByOperator,
-                _ => OperationState::OperationUnknown,
-            };
-            let status = pb::OperationStatus {
-                operation_id: Some(operation.operation_id.clone()),
-                state: state.into(),
-                agent_id: operation.agent_id.clone(),
-                resource_provider_id: operation.resource_provider_id.clone(),
-                ..pb::OperationStatus::default()
-            };
-            self.send(id, events::operation(status));
-        }
     }
 }

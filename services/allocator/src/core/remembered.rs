@@ -42,6 +42,10 @@ impl<K: Ord + Clone, V> Remembered<K, V> {
         self.values.get(key).map(|(_, value)| value)
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.values.len()
+    }
+
     pub(crate) fn contains(&self, key: &K) -> bool {
         self.values.contains_key(key)
     }

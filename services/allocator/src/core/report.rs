@@ -56,13 +56,14 @@ impl Core {
             reported.insert((framework.clone(), TaskId::from(&task.task_id)));
             self.adopt_task(&framework, id, task, returned);
         }
+        self.adopt_executors(id, report.executors);
         self.drop_unreported(id, &reported);
         self.adopt_operations(id, report.operations);
         self.resend_kills(id, link);
         if self.recovered.remove(id) {
             self.answer_late(id, returned);
         }
-        self.touched_agents.insert(id.clone());
+        self.touch_agent(id);
     }
 
     /// Takes over what the agent says of itself; whether its tasks had been declared unreachable.
@@ -105,9 +106,12 @@ impl Core {
         if attributes_changed {
             self.clear_filters_of_agent(id);
         }
-        let event =
-            if report.tasks.is_empty() && first { "slave_registrations" } else { "slave_reregistrations" };
-        self.counters.add(&format!("master/{event}"), 1);
+        let (message, done) = match report.tasks.is_empty() && first {
+            true => ("master/messages_register_slave", "master/slave_registrations"),
+            false => ("master/messages_reregister_slave", "master/slave_reregistrations"),
+        };
+        self.counters.add(message, 1);
+        self.counters.add(done, 1);
         self.note_free(id);
         returned
     }
@@ -148,7 +152,7 @@ impl Core {
             let message = format!("Agent {agent} came back");
             let verdict = Verdict { state, reason: Reason::AgentReregistered, message };
             let status = events::status(&task_id, Some(agent), &verdict, self.now);
-            self.counters.status(&status);
+            self.count_status(framework, &status);
             self.send(framework, events::update(status));
         }
     }
@@ -204,7 +208,7 @@ impl Core {
                 let state = known.state_or_lost(precise);
                 let message = format!("Task is unknown to agent {id}");
                 let verdict = Verdict { state, reason: Reason::Reconciliation, message };
-                self.judge_task(&framework, &events::status(&task, Some(id), &verdict, self.now));
+                self.judge_task(&framework, events::status(&task, Some(id), &verdict, self.now));
             }
             self.retire_task(&framework, &task, TaskPlace::Completed);
         }

@@ -1,5 +1,7 @@
 //! What operators set for roles: weights and quotas (Mesos 2.5).
 
+mod rules;
+
 use std::collections::BTreeMap;
 
 use meshos_proto::{
@@ -9,10 +11,12 @@ use meshos_proto::{
     },
     mesos::v1::{self as pb, quota::QuotaConfig},
 };
-use meshos_types::{OfferId, Quantities, RoleName, role::check_role};
+use meshos_types::{Quantities, RoleName, role::check_role};
 
+use self::rules::check_quota;
 use super::{
     CallError, Core, Effect,
+    offers::OfferNo,
     quota::{Quota, consumption, top},
     timers::Timer,
 };
@@ -28,11 +32,6 @@ pub(crate) struct Settings {
 const RETURNED_PERCENT: usize = 80;
 /// Or until this time has passed.
 const RECOVERY_MS: u64 = 600_000;
-/// Largest amount of memory or disk, in MB: one EB.
-const MOST_MB: f64 = 1_099_511_627_776.0;
-/// Largest amount of anything else.
-const MOST: f64 = 1e12;
-
 impl Core {
     /// What the registry remembers, at the begin of a term, after the agents.
     pub(super) fn load_roles(&mut self, records: Vec<registry::Role>) {
@@ -56,9 +55,7 @@ impl Core {
         let had_guarantees = self.quotas.has_guarantees();
         self.quotas.set(role, quota);
         if self.quotas.has_guarantees() && !had_guarantees {
-            for agent in self.agents.keys() {
-                self.quotas.note_free(agent);
-            }
+            self.count_all_headroom();
         }
     }
 
@@ -118,7 +115,7 @@ impl Core {
         let active = changes.keys().any(|role| self.shares.is_known(role));
         self.change_roles(changes);
         if active {
-            for offer in self.offers.keys().cloned().collect::<Vec<_>>() {
+            for offer in self.offers.keys() {
                 self.rescind(&offer);
             }
         }
@@ -187,7 +184,7 @@ impl Core {
             }
             for offer in self.offers_where(|of| top(of) == *role) {
                 let Some(name) = self.quotas.exceeded(role) else { break };
-                let counted = self.offers.get(&offer).map(|offer| consumption(&offer.resources));
+                let counted = self.offers.get(&offer).map(|offer| consumption(&offer.resources).clone());
                 if counted.is_some_and(|counted| !counted.get(&name).is_zero()) {
                     self.rescind(&offer);
                 }
@@ -200,24 +197,22 @@ impl Core {
         if !self.quotas.has_guarantees() {
             return;
         }
-        self.refresh_headroom();
         let needy: Vec<RoleName> = self.quotas.unmet_roles().cloned().collect();
         for offer in self.offers_where(|of| !needy.contains(&top(of))) {
             let shortage = self.quotas.shortage();
             if shortage.is_empty() {
                 return;
             }
-            let counted = self.offers.get(&offer).map(|offer| consumption(&offer.resources));
+            let counted = self.offers.get(&offer).map(|offer| consumption(&offer.resources).clone());
             let helps = |counted: &Quantities| shortage.iter().any(|(name, _)| !counted.get(name).is_zero());
             if counted.as_ref().is_some_and(helps) {
                 self.rescind(&offer);
-                self.refresh_headroom();
             }
         }
     }
 
-    fn offers_where(&self, of: impl Fn(&RoleName) -> bool) -> Vec<OfferId> {
-        self.offers.values().filter(|offer| of(&offer.place.role)).map(|offer| offer.id.clone()).collect()
+    fn offers_where(&self, of: impl Fn(&RoleName) -> bool) -> Vec<OfferNo> {
+        self.offers.values().filter(|offer| of(&offer.place.role)).map(|offer| offer.number).collect()
     }
 
     /// As readers of Watch see it; none when nothing is set.
@@ -225,39 +220,4 @@ impl Core {
         let Settings { weight, quota } = self.role_settings.get(role)?.clone();
         Some(RoleSettings { role: role.to_string(), weight, quota })
     }
-}
-
-/// The rules of `src/master/quota.cpp`.
-fn check_quota(config: &QuotaConfig) -> Result<(), String> {
-    let role = &config.role;
-    check_role(role).map_err(|error| format!("Invalid 'QuotaConfig.role': {error}"))?;
-    if role.contains('/') {
-        return Err(format!("Updating quota on nested role '{role}' is not supported yet"));
-    }
-    for (kind, values) in [("guarantee", &config.guarantees), ("limit", &config.limits)] {
-        for (name, scalar) in values {
-            let value = scalar.value;
-            amount(name, value).map_err(|problem| {
-                format!("Invalid {kind} configuration {{'{name}': {value}}}: {problem}")
-            })?;
-        }
-    }
-    let quota = Quota::of(config);
-    let above = |(name, guarantee): (&std::sync::Arc<str>, meshos_types::Milli)| {
-        quota.limits.get(name).is_some_and(|limit| guarantee > *limit)
-    };
-    if quota.guarantees.iter().any(above) {
-        let limits: Quantities = quota.limits.iter().map(|(name, limit)| (name.clone(), *limit)).collect();
-        return Err(format!(
-            "'QuotaConfig.guarantees' {{{}}} is not contained within the 'QuotaConfig.limits' {{{limits}}}",
-            quota.guarantees
-        ));
-    }
-    Ok(())
-}
-
-fn amount(name: &str, value: f64) -> Result<(), String> {
-    meshos_types::Milli::from_f64(value).map_err(|error| error.to_string())?;
-    let most = if matches!(name, "mem" | "disk") { MOST_MB } else { MOST };
-    if value > most { Err(format!("values greater than {most} are not supported")) } else { Ok(()) }
 }

@@ -6,26 +6,39 @@
 //! frameworks compete with the roles below it as one more child. Shares are kept sorted as allocations change; only a
 //! change of the cluster's total makes all of them be computed again, once before the next use.
 
+mod labels;
 mod sorter;
 mod tree;
+mod walk;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{cmp::Ordering, collections::BTreeSet};
 
 use meshos_types::{FrameworkId, Quantities, RoleName};
 
 use self::{
-    sorter::{Pool, Rank, Sorter},
+    labels::Labels,
+    sorter::{Pool, Rank},
     tree::Tree,
 };
-pub(crate) use tree::RoleCursor;
+use super::{FrameworkKey, RoleKey};
+pub(crate) use tree::Standing;
+pub(crate) use walk::{RoleCursor, Walk};
+
+/// A framework's place in the order of its role.
+pub(crate) type FrameworkRank = Rank<FrameworkKey>;
 
 /// Shares of roles, and of frameworks within each role.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Shares {
     pool: Pool,
+    /// All places are to be computed again.
     stale: bool,
+    /// And frameworks have other labels.
+    relabelled: bool,
     roles: Tree,
-    frameworks: BTreeMap<RoleName, Sorter<FrameworkId>>,
+    labels: Labels<FrameworkId>,
+    /// Clients with a minimum of their own for what they are offered.
+    picky: BTreeSet<(RoleKey, FrameworkKey)>,
 }
 
 impl Shares {
@@ -34,15 +47,10 @@ impl Shares {
         Self { pool: Pool { total: Quantities::new(), excluded }, ..Self::default() }
     }
 
-    /// Capacity joins the cluster.
-    pub(crate) fn add_total(&mut self, capacity: &Quantities) {
-        self.pool.total.add(capacity);
-        self.stale = true;
-    }
-
-    /// Capacity leaves the cluster.
-    pub(crate) fn remove_total(&mut self, capacity: &Quantities) {
-        self.pool.total.subtract(capacity);
+    /// The capacity of the cluster changes.
+    pub(crate) fn change_total(&mut self, before: &Quantities, after: &Quantities) {
+        self.pool.total.subtract(before);
+        self.pool.total.add(after);
         self.stale = true;
     }
 
@@ -53,11 +61,13 @@ impl Shares {
 
     /// Computes all shares again if the total has changed. Call it before walking the order.
     pub(crate) fn refresh(&mut self) {
-        if std::mem::take(&mut self.stale) {
-            self.roles.recompute(&self.pool);
-            for sorter in self.frameworks.values_mut() {
-                sorter.recompute(&self.pool);
-            }
+        if !std::mem::take(&mut self.stale) {
+            return;
+        }
+        let labels = std::mem::take(&mut self.relabelled).then_some(&self.labels);
+        self.roles.recompute(&self.pool);
+        for node in self.roles.nodes_mut() {
+            node.frameworks.recompute(&self.pool, labels);
         }
     }
 
@@ -66,15 +76,75 @@ impl Shares {
         self.roles.set_weight(role, weight, &self.pool);
     }
 
-    /// Whether the framework wants offers for the role.
-    pub(crate) fn set_active(&mut self, role: &RoleName, framework: &FrameworkId, active: bool) {
-        let sorter = self.frameworks.entry(role.clone()).or_default();
-        sorter.change(framework, &self.pool, |client| client.active = active);
-        let any = sorter.has_active();
-        if sorter.is_empty() {
-            self.frameworks.remove(role);
+    /// What quota makes of a top-level role.
+    pub(crate) fn set_standing(&mut self, role: &RoleName, standing: Standing) {
+        self.roles.set_standing(role, standing);
+    }
+
+    /// The key of a role, which need not be known yet. It is forgotten when nobody uses it any more.
+    pub(crate) fn enter(&mut self, role: &RoleName) -> RoleKey {
+        self.roles.ensure(role, &self.pool)
+    }
+
+    /// The key of a role that is known.
+    pub(crate) fn key(&self, role: &RoleName) -> Option<RoleKey> {
+        self.roles.key(role)
+    }
+
+    pub(crate) fn name(&self, role: RoleKey) -> Option<&RoleName> {
+        self.roles.name(role)
+    }
+
+    /// Whether the framework wants offers for the role; `picky`: and has a minimum of its own for them.
+    pub(crate) fn set_active(
+        &mut self,
+        role: &RoleName,
+        (framework, id): (FrameworkKey, &FrameworkId),
+        active: bool,
+        picky: bool,
+    ) {
+        let role = self.enter(role);
+        if active && picky {
+            self.picky.insert((role, framework));
+        } else {
+            self.picky.remove(&(role, framework));
         }
+        self.admit(role, framework, id);
+        let Some(node) = self.roles.node_mut(role) else { return };
+        node.frameworks.change(framework, &self.pool, |side| side.active = active);
+        let any = node.frameworks.has_active();
         self.roles.set_active(role, any, &self.pool);
+    }
+
+    /// Makes the framework a client of the role.
+    fn admit(&mut self, role: RoleKey, framework: FrameworkKey, id: &FrameworkId) {
+        let Some(node) = self.roles.node_mut(role) else { return };
+        if !node.frameworks.contains(framework) {
+            if self.labels.add(id) {
+                (self.stale, self.relabelled) = (true, true);
+            }
+            node.frameworks.enter(framework, id.clone(), self.labels.get(id).unwrap_or_default());
+        }
+    }
+
+    /// The framework is over, and holds nothing.
+    pub(crate) fn forget(&mut self, id: &FrameworkId) {
+        self.labels.remove(id);
+    }
+
+    /// Whether a client has a minimum of its own for what it is offered.
+    pub(crate) fn has_picky(&self) -> bool {
+        !self.picky.is_empty()
+    }
+
+    /// Whether any role with a guarantee that is not met wants offers.
+    pub(crate) fn has_needy(&self) -> bool {
+        self.roles.has_needy()
+    }
+
+    /// Whether the guarantee of a top-level role is not met.
+    pub(crate) fn is_needy(&self, role: RoleKey) -> bool {
+        self.roles.is_needy(role)
     }
 
     /// Whether any framework wants offers for the role, or for one below it.
@@ -84,41 +154,67 @@ impl Shares {
 
     /// Whether the role or one below it has frameworks or holds anything.
     pub(crate) fn is_known(&self, role: &RoleName) -> bool {
-        self.roles.contains(role)
+        self.roles.key(role).is_some()
     }
 
     /// The framework holds more. `offer`: as a new offer, which counts as one more allocation.
-    pub(crate) fn add(&mut self, role: &RoleName, framework: &FrameworkId, amount: &Quantities, offer: bool) {
-        self.frameworks.entry(role.clone()).or_default().change(framework, &self.pool, |client| {
-            client.allocated.add(amount);
-            client.allocations += u64::from(offer);
+    pub(crate) fn add(
+        &mut self,
+        role: RoleKey,
+        (framework, id): (FrameworkKey, &FrameworkId),
+        amount: &Quantities,
+        offer: bool,
+    ) {
+        self.admit(role, framework, id);
+        let Some(node) = self.roles.node_mut(role) else { return };
+        node.frameworks.change(framework, &self.pool, |side| {
+            side.allocated.add(amount);
+            side.allocations += u64::from(offer);
         });
         self.roles.add(role, amount, offer, &self.pool);
     }
 
     /// The framework holds less.
-    pub(crate) fn remove(&mut self, role: &RoleName, framework: &FrameworkId, amount: &Quantities) {
-        if let Some(sorter) = self.frameworks.get_mut(role) {
-            sorter.change(framework, &self.pool, |client| client.allocated.subtract(amount));
-            if sorter.is_empty() {
-                self.frameworks.remove(role);
-            }
+    pub(crate) fn remove(&mut self, role: RoleKey, framework: FrameworkKey, amount: &Quantities) {
+        if let Some(node) = self.roles.node_mut(role) {
+            node.frameworks.change(framework, &self.pool, |side| side.allocated.subtract(amount));
         }
         self.roles.remove(role, amount, &self.pool);
     }
 
-    /// The role to serve next: the least served first, at each level of the tree.
-    pub(crate) fn next_role(&self, cursor: &mut RoleCursor) -> Option<RoleName> {
+    /// Begins a walk over all roles, the least served first, at each level of the tree.
+    pub(crate) fn begin(&self, cursor: &mut RoleCursor, walk: Walk) {
+        self.roles.begin(cursor, walk);
+    }
+
+    /// Begins a walk over one role and those below it.
+    pub(crate) fn begin_below(&self, cursor: &mut RoleCursor, role: RoleKey) {
+        self.roles.begin_below(cursor, role);
+    }
+
+    /// The role to serve next.
+    pub(crate) fn next_role(&self, cursor: &mut RoleCursor) -> Option<RoleKey> {
         self.roles.next(cursor)
     }
 
     /// The framework of `role` to serve after `rank`, or first.
     pub(crate) fn next_framework(
         &self,
-        role: &RoleName,
-        rank: Option<&Rank<FrameworkId>>,
-    ) -> Option<Rank<FrameworkId>> {
-        self.frameworks.get(role)?.next_after(rank)
+        role: RoleKey,
+        rank: Option<&FrameworkRank>,
+    ) -> Option<FrameworkRank> {
+        self.roles.node(role)?.frameworks.next_after(rank)
+    }
+
+    /// Whether the framework wants offers for the role.
+    pub(crate) fn wants(&self, role: RoleKey, framework: FrameworkKey) -> bool {
+        self.roles.node(role).is_some_and(|node| node.frameworks.rank_of(framework).is_some())
+    }
+
+    /// Which of two frameworks, each in a role, is served first.
+    pub(crate) fn compare(&self, one: (RoleKey, FrameworkKey), other: (RoleKey, FrameworkKey)) -> Ordering {
+        let rank = |(role, framework)| self.roles.node(role)?.frameworks.rank_of(framework);
+        self.roles.path(one.0).cmp(&self.roles.path(other.0)).then_with(|| rank(one).cmp(&rank(other)))
     }
 
     /// Dominant share of each role, before its weight, for metrics.
@@ -127,14 +223,16 @@ impl Shares {
     }
 
     /// Dominant share of a framework in a role.
-    pub(crate) fn framework_share(&self, role: &RoleName, framework: &FrameworkId) -> f64 {
-        self.frameworks.get(role).map_or(0.0, |sorter| sorter.share_of(framework))
+    pub(crate) fn framework_share(&self, role: &RoleName, framework: FrameworkKey) -> f64 {
+        let node = self.roles.key(role).and_then(|role| self.roles.node(role));
+        node.map_or(0.0, |node| node.frameworks.share_of(framework))
     }
 
     /// What a framework holds in a role.
     #[cfg(test)]
-    pub(crate) fn held(&self, role: &RoleName, framework: &FrameworkId) -> Quantities {
-        self.frameworks.get(role).map(|sorter| sorter.held(framework)).unwrap_or_default()
+    pub(crate) fn held(&self, role: &RoleName, framework: FrameworkKey) -> Quantities {
+        let node = self.roles.key(role).and_then(|role| self.roles.node(role));
+        node.map(|node| node.frameworks.held(framework)).unwrap_or_default()
     }
 
     /// What a role and those below it hold.

@@ -2,12 +2,16 @@
 
 mod accept;
 mod agents;
+mod executors;
 mod frameworks;
 mod harness;
+mod hostile;
+mod many;
+mod metrics;
 mod offers;
-mod operations;
+pub(crate) mod operations;
+mod order;
 mod random;
 mod roles;
-mod speed;
 mod tasks;
 mod wishes;

@@ -2,21 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use meshos_types::{AgentId, FrameworkId, OfferId, RoleName};
+use meshos_types::FrameworkId;
 
-use super::{Core, LinkId, StreamId, events};
+use super::{Core, LinkId, StreamId, events, filters::FilterKey, offers::OfferNo};
 
 /// What is due at some time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
-    Filter {
-        framework: FrameworkId,
-        agent: AgentId,
-        role: RoleName,
-        number: u64,
-    },
+    Filter(FilterKey),
     Failover(FrameworkId),
-    Offer(OfferId),
+    Offer(OfferNo),
     /// The status of an operation has not been acknowledged.
     Operation(super::operations::OperationUuid),
     /// Agents have had their time to come back to a new leader.
@@ -56,9 +51,7 @@ impl Core {
     pub(super) fn tick(&mut self) {
         while let Some((due, timer)) = self.timers.pop_due(self.now) {
             match timer {
-                Timer::Filter { framework, agent, role, number } => {
-                    self.filter_expired(&framework, &agent, &role, number);
-                }
+                Timer::Filter(filter) => self.filter_expired(filter),
                 Timer::Failover(framework) => self.failover_expired(&framework, due),
                 Timer::Offer(offer) => self.rescind(&offer),
                 Timer::Operation(uuid) => self.tell_operation(&uuid),
@@ -76,10 +69,10 @@ impl Core {
         }
     }
 
-    fn filter_expired(&mut self, framework: &FrameworkId, agent: &AgentId, role: &RoleName, number: u64) {
-        let Some(known) = self.frameworks.get_mut(framework) else { return };
-        if known.filters.expire(agent, role, number) {
-            self.touched_agents.insert(agent.clone());
+    fn filter_expired(&mut self, filter: FilterKey) {
+        let Some(known) = self.frameworks.at_mut(filter.framework) else { return };
+        if known.filters.expire(filter) {
+            self.touch_agent_at(filter.agent);
         }
     }
 }

@@ -1,12 +1,18 @@
 //! What calls and tasks must look like; the texts are Mesos's (`src/master/validation.cpp`).
 
 mod check;
+mod container;
+mod executor;
+mod group;
+mod resources;
 mod task;
 
 use meshos_proto::mesos::v1::scheduler::{Call, call::Type};
 use meshos_types::scheduler_call::needed_field;
 
-pub(crate) use task::{TaskScene, submitter, task};
+pub(crate) use executor::Given;
+pub(crate) use group::{CheckedGroup, group};
+pub(crate) use task::{Checked, TaskScene, submitter, task};
 
 use super::CallError;
 

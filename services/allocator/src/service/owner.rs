@@ -1,6 +1,8 @@
 //! The one task that owns the core: takes requests in, sends effects out.
 
 mod handle;
+mod outgoing;
+mod parts;
 mod streams;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -13,18 +15,19 @@ use meshos_proto::{
 use meshos_types::FrameworkId;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::sleep,
+    time::{Instant, sleep},
 };
-use tonic::Status;
 use tracing::{debug, error, info_span, warn};
 
-pub(crate) use handle::{OwnerHandle, Request, not_leading};
-pub(crate) use streams::{Guarded, LinkEnd, StreamEnd};
+pub(crate) use handle::{OwnerHandle, Point, Request, not_leading};
+pub(crate) use streams::{Guarded, Outbox};
 
+use self::outgoing::Outgoing;
 use super::registry::RecordWriter;
 use crate::{
     core::{CallError, Core, Effect, Input, LinkId, StreamId},
     metrics::AllocatorMetrics,
+    timings::Timing,
 };
 
 /// Requests taken together before offers are made and effects go out.
@@ -35,7 +38,7 @@ const FEED: usize = 4096;
 const IDLE: Duration = Duration::from_secs(60);
 
 /// Where a call's answer goes, and what it says.
-type Answer = (oneshot::Sender<Result<(), CallError>>, Result<(), CallError>);
+type Answer = (oneshot::Sender<Result<Point, CallError>>, Result<(), CallError>);
 
 /// Owns the core and the sending sides of all streams.
 #[derive(Debug)]
@@ -46,9 +49,16 @@ pub(crate) struct Owner {
     revision: u64,
     writer: RecordWriter,
     metrics: AllocatorMetrics,
+    /// How long runs took, and how long they were waited for.
+    runs: Timing,
+    waits: Timing,
+    /// Requests that were waiting when the turn began.
+    waiting: usize,
     feed: Feed<WatchResponse>,
-    streams: BTreeMap<StreamId, mpsc::Sender<Result<SubscribeResponse, Status>>>,
-    links: BTreeMap<LinkId, mpsc::Sender<Result<AllocatorMessage, Status>>>,
+    streams: BTreeMap<StreamId, Outbox<SubscribeResponse>>,
+    links: BTreeMap<LinkId, Outbox<AllocatorMessage>>,
+    /// Events that wait for the end of the turn.
+    outgoing: Outgoing,
     /// Answers that wait for the end of the turn.
     answers: Vec<Answer>,
     /// Told when the removal of their framework is durable.
@@ -73,9 +83,13 @@ impl Owner {
             revision: 0,
             writer,
             metrics,
+            runs: Timing::default(),
+            waits: Timing::default(),
+            waiting: 0,
             feed: Feed::new(FEED),
             streams: BTreeMap::new(),
             links: BTreeMap::new(),
+            outgoing: Outgoing::default(),
             answers: Vec::new(),
             removals: BTreeMap::new(),
             role_waiters: Vec::new(),
@@ -85,7 +99,7 @@ impl Owner {
 
     /// Runs until nobody can send requests any more.
     pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
-        self.settle();
+        self.settle(Instant::now());
         loop {
             tokio::select! {
                 biased;
@@ -95,6 +109,8 @@ impl Owner {
                 },
                 () = sleep(self.until_due()) => {}
             }
+            let began = Instant::now();
+            self.waiting = requests.len();
             for _ in 1..BATCH {
                 match requests.try_recv() {
                     Ok(request) => self.take(request),
@@ -104,7 +120,7 @@ impl Owner {
             if self.until_due().is_zero() {
                 self.input(Input::Tick);
             }
-            self.settle();
+            self.settle(began);
         }
     }
 
@@ -153,7 +169,7 @@ impl Owner {
             Request::Watch { reply } => self.readers.push(reply),
             Request::Metrics { reply } => {
                 // Whoever asked may have gone.
-                let _ = reply.send(self.core.metrics());
+                let _ = reply.send(self.mesos_metrics());
             }
             Request::Explain { subject, reply } => drop(reply.send(self.core.explain(&subject))),
         }
@@ -171,12 +187,20 @@ impl Owner {
 
     /// Ends a turn: effects, changes and answers go out, in this order. A stream that was cut off meanwhile is an
     /// input of its own, so it may take more than one round.
-    fn settle(&mut self) {
+    fn settle(&mut self, turn_began: Instant) {
         loop {
+            let (runs, begins) = (self.core.allocation_runs(), Instant::now());
             let outcome = self.core.settle(self.env.clock.unix_ms());
+            if self.core.allocation_runs() > runs {
+                self.runs.took(begins.elapsed());
+                self.waits.took(begins.saturating_duration_since(turn_began));
+            }
             let mut cut = Vec::new();
             for effect in outcome.effects {
                 cut.extend(self.apply(effect));
+            }
+            for stream in self.outgoing.streams() {
+                cut.extend(self.send_events(stream));
             }
             if !outcome.changes.is_empty() {
                 self.revision += 1;
@@ -191,11 +215,12 @@ impl Owner {
             }
         }
         for reader in std::mem::take(&mut self.readers) {
-            let snapshot = self.watch_response(watch_response::Body::Snapshot(self.core.snapshot()));
-            let _ = reader.send(self.feed.subscribe(snapshot));
+            let parts = parts::parts(self.core.snapshot()).into_iter().map(watch_response::Body::Snapshot);
+            let snapshot = parts.map(|part| self.watch_response(part)).collect();
+            let _ = reader.send(self.feed.subscribe_parts(snapshot));
         }
         for (reply, result) in std::mem::take(&mut self.answers) {
-            let _ = reply.send(result);
+            let _ = reply.send(result.map(|()| Point { epoch: self.epoch, revision: self.revision }));
         }
         // Sent after the records of this turn: the writer keeps their order. Without a record there was nothing to change.
         let waiters = std::mem::take(&mut self.role_waiters);
@@ -215,24 +240,20 @@ impl Owner {
     fn apply(&mut self, effect: Effect) -> Option<Input> {
         match effect {
             Effect::Events { stream, events, traceparent } => {
-                let sender = self.streams.get(&stream)?;
-                let span = (!traceparent.is_empty()).then(|| {
+                if !traceparent.is_empty() {
                     let span = info_span!("forward status update");
                     trace::set_parent(&span, &traceparent);
-                    span
-                });
-                let _entered = span.as_ref().map(tracing::Span::enter);
-                if sender.try_send(Ok(SubscribeResponse { events })).is_err() {
-                    warn!(stream_id = stream, "framework does not read its events, cutting it off");
-                    self.streams.remove(&stream);
-                    return Some(Input::StreamClosed { stream });
+                    let _entered = span.enter();
                 }
+                self.outgoing.add(stream, events);
             }
             Effect::CloseStream { stream } => {
+                // Cut off or closed, it ends.
+                let _ = self.send_events(stream.clone());
                 self.streams.remove(&stream);
             }
             Effect::Command { link, command } => {
-                let sender = self.links.get(&link)?;
+                let sender = self.links.get_mut(&link)?;
                 let message = AllocatorMessage { epoch: self.epoch, body: Some(*command) };
                 if sender.try_send(Ok(message)).is_err() {
                     warn!(link, "agent does not read its commands, cutting it off");
@@ -250,6 +271,31 @@ impl Owner {
                 self.writer.put(*record, waiters.unwrap_or_default());
             }
             Effect::PersistRoles(roles) => self.writer.put_roles(roles, Vec::new()),
+        }
+        None
+    }
+
+    /// The core's, and what only the shell can tell.
+    fn mesos_metrics(&self) -> BTreeMap<String, f64> {
+        let mut metrics = self.core.metrics();
+        self.runs.show("allocator/mesos/allocation_run", &mut metrics);
+        self.waits.show("allocator/mesos/allocation_run_latency", &mut metrics);
+        let waiting = u32::try_from(self.waiting).unwrap_or(u32::MAX);
+        metrics.insert("master/event_queue_messages".to_owned(), f64::from(waiting));
+        self.writer.show(&mut metrics);
+        metrics
+    }
+
+    /// Hands over the events of one stream.
+    fn send_events(&mut self, stream: StreamId) -> Option<Input> {
+        let messages = self.outgoing.take(&stream);
+        let sender = self.streams.get_mut(&stream)?;
+        for events in messages {
+            if sender.try_send(Ok(SubscribeResponse { events })).is_err() {
+                warn!(stream_id = stream, "framework does not read its events, cutting it off");
+                self.streams.remove(&stream);
+                return Some(Input::StreamClosed { stream });
+            }
         }
         None
     }

@@ -17,13 +17,13 @@ use meshos_proto::meshos::registry::v1::{
 use meshos_types::{AgentId, FrameworkId};
 use tokio::{
     sync::{Notify, oneshot, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tonic::{Code, Status, Streaming};
 use tracing::{error, warn};
 
 use super::owner::{OwnerHandle, Request};
-use crate::core::Input;
+use crate::{core::Input, timings::Timing};
 
 /// How long a replica may take to answer.
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -34,6 +34,14 @@ pub(super) struct Registry {
     env: Env,
     replicas: watch::Receiver<Vec<InstanceInfo>>,
     epoch: u64,
+    figures: Figures,
+}
+
+/// How long reads and writes of the registry take.
+#[derive(Clone, Debug, Default)]
+struct Figures {
+    fetch: Timing,
+    store: Timing,
 }
 
 /// An open Watch and the revision that it stands at.
@@ -44,7 +52,7 @@ pub(super) struct Watching {
 
 impl Registry {
     pub(super) fn new(env: &Env, replicas: watch::Receiver<Vec<InstanceInfo>>, epoch: u64) -> Self {
-        Self { env: env.clone(), replicas, epoch }
+        Self { env: env.clone(), replicas, epoch, figures: Figures::default() }
     }
 
     fn backoff(&self) -> Backoff {
@@ -69,11 +77,14 @@ impl Registry {
 
     /// All framework records; asks until a replica answers.
     pub(super) async fn list_frameworks(&self) -> Vec<Framework> {
-        let mut backoff = self.backoff();
+        let (begun, mut backoff) = (Instant::now(), self.backoff());
         loop {
             let mut client = self.client().await;
             match timeout(DEADLINE, client.list_frameworks(ListFrameworksRequest {})).await {
-                Ok(Ok(response)) => return response.into_inner().frameworks,
+                Ok(Ok(response)) => {
+                    self.figures.fetch.took(begun.elapsed());
+                    return response.into_inner().frameworks;
+                }
                 Ok(Err(status)) => warn!(%status, "registry does not list frameworks, asking again"),
                 Err(_) => warn!("registry does not answer, asking again"),
             }
@@ -155,16 +166,22 @@ impl Registry {
 
     /// Starts the task that makes framework records durable.
     pub(super) fn writer(&self) -> RecordWriter {
-        let writer = RecordWriter { queue: Arc::new(Queue::default()) };
+        let (figures, replicas) = (self.figures.clone(), self.replicas.clone());
+        let writer = RecordWriter { queue: Arc::new(Queue::default()), figures, replicas };
         let (registry, queue) = (self.clone(), Arc::clone(&writer.queue));
         self.env.tasks.spawn("framework-records", async move {
             loop {
                 queue.wake.notified().await;
                 while let Some(work) = queue.next() {
+                    let writes = !matches!(&work, Work::Roles(job) if job.roles.is_empty());
+                    let begun = Instant::now();
                     let written = match work {
                         Work::Roles(job) => registry.put_roles(job).await,
                         Work::Framework(job) => registry.put(job).await,
                     };
+                    if writes {
+                        registry.figures.store.took(begun.elapsed());
+                    }
                     if written.is_err() {
                         queue.fence();
                     }
@@ -302,6 +319,8 @@ impl Queue {
 #[derive(Clone, Debug)]
 pub(super) struct RecordWriter {
     queue: Arc<Queue>,
+    figures: Figures,
+    replicas: watch::Receiver<Vec<InstanceInfo>>,
 }
 
 impl RecordWriter {
@@ -317,6 +336,17 @@ impl RecordWriter {
         job.waiters.extend(waiters);
         drop(pending);
         self.queue.wake.notify_one();
+    }
+
+    /// Mesos's metrics of the registrar; the registry's replicas stand for those of its log.
+    pub(super) fn show(&self, metrics: &mut BTreeMap<String, f64>) {
+        let count = |n: usize| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
+        let queued = self.queue.pending().len() + self.queue.roles().len();
+        metrics.insert("registrar/queued_operations".to_owned(), count(queued));
+        metrics.insert("registrar/log/ensemble_size".to_owned(), count(self.replicas.borrow().len()));
+        metrics.insert("registrar/log/recovered".to_owned(), 1.0);
+        self.figures.fetch.show("registrar/state_fetch", metrics);
+        self.figures.store.show("registrar/state_store", metrics);
     }
 
     /// Queues settings of roles, which become durable together; `waiters` are told when they and all before are.
@@ -335,7 +365,8 @@ mod tests {
     use super::*;
 
     fn writer() -> RecordWriter {
-        RecordWriter { queue: Arc::default() }
+        let (_, replicas) = watch::channel(Vec::new());
+        RecordWriter { queue: Arc::default(), figures: Figures::default(), replicas }
     }
 
     fn record(id: &str) -> Framework {

@@ -91,6 +91,7 @@ fn core_config(env: &Env, config: &Config, now: u64) -> Result<CoreConfig, crate
         filter_gpus: args.filter_gpu_resources,
         excluded_from_shares: args.fair_sharing_excluded_resource_names.iter().cloned().collect(),
         root_submissions: args.root_submissions,
+        framework_metrics: args.publish_per_framework_metrics,
         comeback_ms: ms(args.agent_reregister_timeout),
     })
 }

@@ -52,7 +52,8 @@ impl Core {
             return Err(Refusal::Exists(id));
         }
         let edit = self.edit(&id, &update, None)?;
-        let mut response = self.change(Batch::of(vec![edit], request.force), traceparent)?;
+        let batch = Batch { limits: request.limits, ..Batch::of(vec![edit], request.force) };
+        let mut response = self.change(batch, traceparent)?;
         response.created = true;
         Ok(response)
     }
@@ -83,7 +84,8 @@ impl Core {
             };
             edits.push(edit);
         }
-        let mut response = self.change(Batch::of(edits, request.force), traceparent)?;
+        let batch = Batch { limits: request.limits, ..Batch::of(edits, request.force) };
+        let mut response = self.change(batch, traceparent)?;
         response.created = created;
         Ok(response)
     }
@@ -105,7 +107,8 @@ impl Core {
     ) -> Result<ChangeResponse, Refusal> {
         let spec = self.spec(&request.id)?;
         let edit = Edit { restart: true, ..Edit::put((*spec).clone()) };
-        self.change(Batch::of(vec![edit], request.force), traceparent)
+        let batch = Batch { limits: request.limits, ..Batch::of(vec![edit], request.force) };
+        self.change(batch, traceparent)
     }
 
     pub(super) fn versions(&self, request: &ListVersionsRequest) -> Result<ListVersionsResponse, Refusal> {
@@ -138,7 +141,7 @@ impl Core {
         };
         let record = running.record.clone();
         if request.force {
-            self.stop_deployment(&request.id, true);
+            self.stop_deployment(&request.id, true, "");
             let version_ms = record.version_ms;
             return Ok(ChangeResponse {
                 deployment_id: request.id.clone(),
@@ -146,7 +149,8 @@ impl Core {
                 ..Default::default()
             });
         }
-        self.change(Batch::of(reverting(&record), true), traceparent)
+        let batch = Batch { rolls_back: request.id.clone(), ..Batch::of(reverting(&record), true) };
+        self.change(batch, traceparent)
     }
 
     /// A complete, valid definition from what a user sent.
@@ -205,7 +209,7 @@ fn wanted_id(update: &AppUpdate) -> Result<String, Refusal> {
 }
 
 /// Puts every app that the deployment changed back to what it was.
-fn reverting(record: &Deployment) -> Vec<Edit> {
+pub(super) fn reverting(record: &Deployment) -> Vec<Edit> {
     let originals: BTreeMap<&str, &App> = record.originals.iter().map(|app| (app.id.as_str(), app)).collect();
     let edit = |id: &String| Edit {
         id: id.clone(),

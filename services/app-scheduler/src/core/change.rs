@@ -2,14 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use meshos_proto::meshos::apps::v1::{App, ChangeResponse, Deployment, Group, Step};
+use meshos_proto::meshos::apps::v1::{App, ChangeResponse, Deployment, DeploymentLimits, Group, Step};
 use meshos_types::AppId;
+use prost::Message;
 
 use super::{Core, apps::Edit};
 use crate::{
     deployment::plan::{self, Change, Graph},
     error::Refusal,
 };
+
+/// Bytes that the ids, steps and groups of one change may have: they stand in one record.
+const MAX_PLAN_BYTES: usize = 1024 * 1024;
 
 /// Everything that one request changes.
 #[derive(Debug, Default)]
@@ -20,6 +24,11 @@ pub(super) struct Batch {
     /// The group whose change events tell of.
     pub group: String,
     pub force: bool,
+    pub limits: Option<DeploymentLimits>,
+    /// The id that its deployment gets; none: a new one.
+    pub deployment_id: Option<String>,
+    /// The deployment that it undoes, or empty. That one ends even when there are too many.
+    pub rolls_back: String,
 }
 
 impl Batch {
@@ -30,7 +39,7 @@ impl Batch {
             _ => None,
         };
         let group = group.unwrap_or_else(AppId::root).as_str().to_owned();
-        Self { edits, groups: BTreeMap::new(), group, force }
+        Self { edits, group, force, ..Self::default() }
     }
 }
 
@@ -75,14 +84,23 @@ impl Core {
         batch.groups.retain(|id, group| self.is_group_change(id, group.as_ref()));
         let affected: Vec<String> = batch.edits.iter().map(|edit| edit.id.clone()).collect();
         let most = self.settings.args.max_running_deployments;
-        if !affected.is_empty() && self.deployments.len() >= most {
+        if !affected.is_empty() && self.deployments.len() >= most && batch.rolls_back.is_empty() {
             return Err(Refusal::TooManyDeployments(most));
         }
-        self.free_locks(&affected, batch.force)?;
+        let groups = batch
+            .groups
+            .iter()
+            .flat_map(|(id, group)| [id.len(), group.as_ref().map_or(0, Message::encoded_len)]);
+        let old = batch.groups.keys().filter_map(|id| self.groups.get(id)).map(Message::encoded_len);
+        let steps_bytes: usize = steps.iter().map(Message::encoded_len).sum();
+        let ids: usize = affected.iter().map(|id| id.len() + 4).sum();
+        check_size(steps_bytes + ids + groups.chain(old).sum::<usize>())?;
+        let id = batch.deployment_id.take().unwrap_or_else(|| self.rng.uuid().to_string());
+        self.free_locks(&affected, &batch, &id)?;
         self.last_version = version;
-        let deployment = Deployment {
+        let mut deployment = Deployment {
             format: 1,
-            id: self.rng.uuid().to_string(),
+            id,
             version_ms: version,
             originals: self.definitions(&affected),
             targets: batch.edits.iter().filter_map(|edit| edit.new.clone()).collect(),
@@ -90,7 +108,10 @@ impl Core {
             steps,
             current_step: 0,
             traceparent: traceparent.to_owned(),
+            rolls_back: batch.rolls_back.clone(),
+            ..Default::default()
         };
+        self.limit(&mut deployment, batch.limits.as_ref());
         let response = ChangeResponse {
             deployment_id: deployment.id.clone(),
             version_ms: version,
@@ -122,14 +143,15 @@ impl Core {
     }
 
     /// Apps that a deployment works on are locked; with force those deployments are stopped.
-    fn free_locks(&mut self, affected: &[String], force: bool) -> Result<(), Refusal> {
+    fn free_locks(&mut self, affected: &[String], batch: &Batch, id: &str) -> Result<(), Refusal> {
         let locks = affected.iter().filter_map(|id| self.apps.get(id)?.deployment.clone());
         let locks: BTreeSet<String> = locks.collect();
-        if !locks.is_empty() && !force {
+        if !locks.is_empty() && !batch.force {
             return Err(Refusal::Locked(locks.into_iter().collect()));
         }
-        for id in locks {
-            self.stop_deployment(&id, false);
+        for lock in locks {
+            let by = if lock == batch.rolls_back { id } else { "" };
+            self.stop_deployment(&lock, false, by);
         }
         Ok(())
     }
@@ -230,6 +252,18 @@ fn stamp(app: &mut App, old: Option<&App>, version: u64, restart: bool) {
     if !config && !restart {
         app.last_config_change_at_ms = old.last_config_change_at_ms;
     }
+}
+
+/// Refuses a plan that is too large to be stored.
+fn check_size(bytes: usize) -> Result<(), Refusal> {
+    if bytes <= MAX_PLAN_BYTES {
+        return Ok(());
+    }
+    let text = format!(
+        "The change touches too many apps and groups for one deployment: its plan has {bytes} bytes, which is over \
+         the limit of {MAX_PLAN_BYTES}. Send it in several requests."
+    );
+    Err(Refusal::IllegalArgument(text))
 }
 
 fn clash(id: &str) -> Refusal {

@@ -1,11 +1,11 @@
 //! Carrying deployments out. Each action is a function of what is there now, so a new leader just goes on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use meshos_proto::meshos::apps::v1::{ActionKind, Deployment, DeploymentPhase as Phase, Instance};
 use tracing::info;
 
-use super::{Core, members::Class, timers::Timer};
+use super::{Core, finished, members::Class, timers::Timer};
 use crate::deployment::{
     kill_selection::{self, Rule},
     upgrade::{self, Counts, Limits},
@@ -16,29 +16,24 @@ use crate::deployment::{
 pub(super) struct Running {
     pub record: Deployment,
     /// Apps whose action of the current step is not done.
-    pub pending: BTreeSet<String>,
+    pub pending: BTreeMap<String, ActionKind>,
 }
 
 impl Running {
     /// The actions of the current step.
-    fn step_apps(record: &Deployment) -> BTreeSet<String> {
+    fn step_actions(record: &Deployment) -> BTreeMap<String, ActionKind> {
         let at = (record.current_step as usize).checked_sub(1);
-        let step = at.and_then(|at| record.steps.get(at));
-        step.into_iter().flat_map(|step| &step.actions).map(|action| action.app_id.clone()).collect()
+        let actions = at.and_then(|at| record.steps.get(at)).into_iter().flat_map(|step| &step.actions);
+        actions.map(|action| (action.app_id.clone(), action.kind())).collect()
     }
 
     /// As it was stored.
     pub(super) fn restored(record: Deployment) -> Self {
-        Self { pending: Self::step_apps(&record), record }
+        Self { pending: Self::step_actions(&record), record }
     }
 
     fn action(&self, app_id: &str) -> Option<ActionKind> {
-        if !self.pending.contains(app_id) {
-            return None;
-        }
-        let at = (self.record.current_step as usize).checked_sub(1)?;
-        let actions = &self.record.steps.get(at)?.actions;
-        actions.iter().find(|action| action.app_id == app_id).map(|action| action.kind())
+        self.pending.get(app_id).copied()
     }
 }
 
@@ -47,6 +42,7 @@ impl Core {
         let id = record.id.clone();
         if record.steps.is_empty() {
             self.tell_deployment(&record, Phase::Success, "");
+            self.keep_finished(&record, Phase::Success, "", "");
             self.out.delta.deployments.push(record);
             self.out.delta.removed_deployments.push(id);
             return;
@@ -55,7 +51,10 @@ impl Core {
             self.apps.entry(app_id.clone()).or_default().deployment = Some(id.clone());
         }
         info!(deployment_id = id, steps = record.steps.len(), "deployment started");
-        self.deployments.insert(id.clone(), Running { record, pending: BTreeSet::new() });
+        self.watch_deadline(&record);
+        let affected = record.affected_apps.clone();
+        self.deployments.insert(id.clone(), Running { record, pending: BTreeMap::new() });
+        affected.iter().for_each(|app_id| self.watch_readiness_of(app_id));
         self.next_step(&id);
     }
 
@@ -66,39 +65,57 @@ impl Core {
             info!(deployment_id = id, "deployment done");
             let record = running.record.clone();
             self.tell_deployment(&record, Phase::Success, "");
+            self.keep_finished(&record, Phase::Success, "", "");
             self.end_deployment(id);
             return;
         }
         running.record.current_step += 1;
-        running.pending = Running::step_apps(&running.record);
-        self.dirty.extend(running.pending.iter().cloned());
+        finished::note(&mut running.record, self.now, Phase::Info, "");
+        running.pending = Running::step_actions(&running.record);
+        let pending: Vec<String> = running.pending.keys().cloned().collect();
         let record = running.record.clone();
-        self.out.put_deployment(&record);
+        if record.current_step == 1 {
+            self.out.put_deployment(&record);
+        } else {
+            self.out.update_deployment(&record);
+        }
         self.tell_deployment(&record, Phase::Info, "");
+        pending.iter().for_each(|app_id| self.tell_checks(app_id));
+        self.dirty.extend(pending);
     }
 
-    /// Ends a deployment early; tasks and definitions stay as they are. With `hold` surplus tasks stay a while.
-    pub(super) fn stop_deployment(&mut self, id: &str, hold: bool) {
+    /// Ends a deployment early; tasks and definitions stay as they are. With `hold` surplus tasks stay a while. `by`
+    /// is the deployment that undoes it, or empty.
+    pub(super) fn stop_deployment(&mut self, id: &str, hold: bool, by: &str) {
         let Some(running) = self.deployments.get(id) else { return };
         info!(deployment_id = id, "deployment stopped");
-        let record = running.record.clone();
-        self.tell_deployment(&record, Phase::Failed, "The upgrade has been cancelled");
+        let affected = running.record.affected_apps.clone();
+        self.fail_deployment(id, "The upgrade has been cancelled", by);
         let until = self.now.saturating_add(self.settings.args.scale_apps_interval_ms);
-        for app_id in record.affected_apps.iter().filter(|_| hold) {
+        for app_id in affected.iter().filter(|_| hold) {
             if let Some(state) = self.apps.get_mut(app_id) {
                 state.hold_surplus_until_ms = until;
             }
         }
+    }
+
+    /// Ends a deployment that did not succeed.
+    pub(super) fn fail_deployment(&mut self, id: &str, reason: &str, by: &str) {
+        let Some(running) = self.deployments.get(id) else { return };
+        let record = running.record.clone();
+        self.tell_deployment(&record, Phase::Failed, reason);
+        self.keep_finished(&record, Phase::Failed, reason, by);
         self.end_deployment(id);
     }
 
     fn end_deployment(&mut self, id: &str) {
         let Some(running) = self.deployments.remove(id) else { return };
-        self.out.remove_deployment(id);
+        self.out.remove_deployment(&running.record);
         for app_id in running.record.affected_apps {
             if let Some(state) = self.apps.get_mut(&app_id) {
                 state.deployment.take_if(|lock| lock == id);
             }
+            self.end_readiness_of(&app_id);
             self.dirty.insert(app_id);
         }
     }
@@ -136,9 +153,11 @@ impl Core {
     }
 
     fn action_done(&mut self, id: &str, app_id: &str) {
+        self.tell_checks_gone(app_id);
         if let Some(running) = self.deployments.get_mut(id) {
             running.pending.remove(app_id);
             if running.pending.is_empty() {
+                finished::note(&mut running.record, self.now, Phase::StepSuccess, "");
                 let record = running.record.clone();
                 self.tell_deployment(&record, Phase::StepSuccess, "");
                 self.next_step(id);

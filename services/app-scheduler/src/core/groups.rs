@@ -19,6 +19,8 @@ use crate::{
     validate::{self, Rules},
 };
 
+/// Groups that one group may depend on.
+const MAX_DEPENDENCIES: usize = 1000;
 const ALONE: &str = "not allowed in conjunction with other properties.";
 
 impl Core {
@@ -45,6 +47,7 @@ impl Core {
         }
         let mut batch = self.group_batch(&id, &update)?;
         batch.force = request.force;
+        batch.limits = request.limits;
         if request.dry_run {
             return Ok(ChangeResponse { steps: self.dry_run(batch)?, ..Default::default() });
         }
@@ -205,6 +208,9 @@ impl Core {
         let mut group = self.group_record(id.as_str());
         if let Some(dependencies) = &update.dependencies {
             group.dependencies = resolved(id, &dependencies.items);
+            if group.dependencies.len() > MAX_DEPENDENCIES {
+                return Err(Refusal::invalid(&format!("{at}/dependencies"), "error.maxLength"));
+            }
         }
         if let Some(enforce) = update.enforce_role {
             if enforce && id.segments().count() != 1 {

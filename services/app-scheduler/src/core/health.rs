@@ -1,12 +1,16 @@
-//! Health checks that the scheduler runs: when to probe, and what results do to instances.
+//! Health checks: when to make those that the scheduler runs, and what results do to instances. Those that agents
+//! run come with the states of tasks.
 
 use meshos_proto::meshos::apps::v1::{
-    App, Condition, FailedHealthCheck, HealthCheck, HealthStatusChanged, Instance, InstanceHealth,
-    TaskFailure, UnhealthyInstanceKill, occurrence::What,
+    App, Condition, FailedHealthCheck, HealthCheck, HealthCheckAdded, HealthStatusChanged, Instance,
+    InstanceHealth, TaskFailure, UnhealthyInstanceKill, occurrence::What,
 };
 
+use meshos_proto::mesos::v1::{self as pb, task_status::Reason};
+use meshos_types::task_state;
+
 use super::{Core, timers::Timer};
-use crate::health::{self, CheckState, Outcome};
+use crate::health::{self, CheckState, Outcome, Verdict};
 
 /// The first probe comes after the interval, or after this if that is less.
 const FIRST_MS: u64 = 5000;
@@ -32,7 +36,12 @@ pub(super) struct Watched {
     checks: Vec<CheckState>,
 }
 
-/// Whether the scheduler watches the health of the app's tasks.
+/// The message of a failure by a health check.
+pub(super) fn killed(cause: &str) -> String {
+    format!("Task was killed since health check failed. Reason: {cause}")
+}
+
+/// Whether the health of the app's tasks is checked, by whomever.
 pub(super) fn is_checked(app: Option<&App>) -> bool {
     app.is_some_and(|app| !app.health_checks.is_empty())
 }
@@ -43,6 +52,32 @@ impl Core {
         definition.map(|app| app.health_checks.clone()).unwrap_or_default()
     }
 
+    /// A step that touches the app begins: readers hear of its checks once, and that a removed app has none.
+    pub(super) fn tell_checks(&mut self, app_id: &str) {
+        let Some(state) = self.apps.get_mut(app_id) else { return };
+        let Some(spec) = state.spec.clone() else { return self.tell_checks_gone(app_id) };
+        let config_ms = spec.last_config_change_at_ms;
+        if spec.health_checks.is_empty()
+            || std::mem::replace(&mut state.told_checks_ms, config_ms) == config_ms
+        {
+            return;
+        }
+        for check in &spec.health_checks {
+            let (app_id, check) = (app_id.to_owned(), Some(check.clone()));
+            let added = HealthCheckAdded { app_id, check, version_ms: spec.version_ms };
+            self.occurred(What::HealthCheckAdded(added));
+        }
+    }
+
+    /// The app has no checks any more.
+    pub(super) fn tell_checks_gone(&mut self, app_id: &str) {
+        let Some(state) = self.apps.get_mut(app_id) else { return };
+        let checked = state.spec.as_ref().is_some_and(|spec| !spec.health_checks.is_empty());
+        if !checked && std::mem::take(&mut state.told_checks_ms) > 0 {
+            self.occurred(What::HealthChecksRemoved(app_id.to_owned()));
+        }
+    }
+
     /// A task runs: its checks begin.
     pub(super) fn watch_health(&mut self, id: &str) {
         let Some(instance) = self.instances.get(id) else { return };
@@ -50,7 +85,7 @@ impl Core {
         if checks.is_empty() || self.health.get(id).is_some_and(|known| known.incarnation == incarnation) {
             return;
         }
-        for (index, check) in checks.iter().enumerate() {
+        for (index, check) in checks.iter().enumerate().filter(|(_, check)| !health::is_agent_run(check)) {
             let first = self.now.saturating_add(interval_ms(check).min(FIRST_MS));
             self.timers.set(first, Timer::Probe(id.to_owned(), incarnation, index));
         }
@@ -106,15 +141,47 @@ impl Core {
             return;
         }
         let verdict = state.take(&probe.check, outcome, instance.started_at_ms, now);
-        if !verdict.changed {
+        self.judged(&instance, &probe.check, verdict);
+        if verdict.kill
+            && let Outcome::Failed(cause) = outcome
+        {
+            self.kill_unhealthy(&instance, cause);
+        }
+    }
+
+    /// What the agent's check found, as the task's status says. The agent itself ends what fails too often.
+    pub(super) fn agent_judged(&mut self, id: &str, status: &pb::TaskStatus) {
+        let (now, Some(healthy)) = (self.now, status.healthy) else { return };
+        let Some(instance) = self.instances.get(id).filter(|i| i.condition() == Condition::Running).cloned()
+        else {
+            return;
+        };
+        let checks = self.checks_of(&instance);
+        let Some(index) = checks.iter().position(health::is_agent_run) else { return };
+        let Some(state) = self.health.get_mut(id).and_then(|watched| watched.checks.get_mut(index)) else {
+            return;
+        };
+        let again = task_state::reason_of(status) == Some(Reason::Reconciliation);
+        if again && state.result().is_some_and(|known| known.alive == healthy) {
             return;
         }
+        // Its grace period is over when the agent says so.
+        let check = HealthCheck { grace_period_s: 0, max_consecutive_failures: 0, ..checks[index].clone() };
+        let cause = status.message.clone().unwrap_or_default();
+        let outcome = if healthy { Outcome::Alive } else { Outcome::Failed(cause) };
+        let verdict = state.take(&check, &outcome, instance.started_at_ms, now);
+        self.judged(&instance, &checks[index], verdict);
+    }
+
+    /// Tells readers of a result, and lets the instance follow from it.
+    fn judged(&mut self, instance: &Instance, check: &HealthCheck, verdict: Verdict) {
+        let id = instance.id.as_str();
+        let Some(watched) = self.health.get(id).filter(|_| verdict.changed) else { return };
         let results = watched.checks.iter().filter_map(CheckState::result).collect();
         let healthy = health::aggregate(&watched.checks).or(instance.healthy);
         self.out.delta.health.push(InstanceHealth { instance_id: id.to_owned(), results });
         if verdict.failed {
-            let failed =
-                FailedHealthCheck { instance: Some(instance.clone()), check: Some(probe.check.clone()) };
+            let failed = FailedHealthCheck { instance: Some(instance.clone()), check: Some(check.clone()) };
             self.occurred(What::FailedHealthCheck(failed));
         }
         if let Some(alive) = verdict.flipped {
@@ -125,11 +192,6 @@ impl Core {
             self.update_instance(id, |instance| instance.healthy = healthy);
             let seen = Instance { healthy, ..instance.clone() };
             self.occurred(What::InstanceHealth(seen));
-        }
-        if verdict.kill
-            && let Outcome::Failed(cause) = outcome
-        {
-            self.kill_unhealthy(&instance, cause);
         }
     }
 
@@ -146,7 +208,7 @@ impl Core {
         let failure = TaskFailure {
             app_id: instance.app_id.clone(),
             host: instance.host.clone(),
-            message: format!("Task was killed since health check failed. Reason: {cause}"),
+            message: killed(cause),
             agent_id: instance.agent_id.clone(),
             state: "TASK_KILLED".to_owned(),
             task_id: instance.task_id.clone(),
@@ -159,6 +221,7 @@ impl Core {
         }
         self.forget_health(&instance.id);
         self.kill(&instance.id);
+        self.count_failure(&instance.app_id);
     }
 }
 

@@ -9,7 +9,7 @@ use meshos_proto::meshos::apps::v1::{
 use meshos_types::Timestamp;
 
 use super::{Core, change::Batch};
-use crate::{error::Refusal, store};
+use crate::error::Refusal;
 
 /// A part of the tree as it was.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -60,12 +60,13 @@ impl Core {
             app_ids,
             groups_before: group_ids.iter().filter_map(|id| self.groups.get(id).cloned()).collect(),
             group_ids,
+            definition_records: 0,
         };
         self.out.put_root(&change);
         self.roots.insert(version_ms, change);
         while self.roots.len() > self.settings.args.max_versions.max(1) {
-            if let Some((version, _)) = self.roots.pop_first() {
-                self.out.remove(store::root_key(version));
+            if let Some((_, oldest)) = self.roots.pop_first() {
+                self.out.remove_root(&oldest);
             }
         }
     }

@@ -61,7 +61,7 @@ impl Core {
         let app_id = instance.app_id.clone();
         let state = self.apps.entry(app_id.clone()).or_default();
         let checked = is_checked(state.definition(instance).as_deref());
-        let slot = Slot::of(instance, state.is_current(instance), checked);
+        let slot = Slot::of(instance, state.is_current(instance), checked, state.deployment.is_some());
         state.members.place(id, slot);
         self.refresh_launchable(&app_id);
     }
@@ -80,6 +80,7 @@ impl Core {
         let Some(instance) = self.instances.remove(id) else { return };
         self.kills.remove(id);
         self.forget_health(id);
+        self.forget_readiness(id);
         self.out.remove_instance(id);
         if let Some(state) = self.apps.get_mut(&instance.app_id) {
             state.members.remove(id);

@@ -19,6 +19,10 @@ impl Core {
             return;
         }
         let (task_id, agent_id) = (instance.task_id.clone(), instance.agent_id.clone());
+        if instance.started_at_ms != 0 {
+            // Load balancers let go of it first.
+            self.out.delta.leaving_instances.push(id.to_owned());
+        }
         self.kills.insert(id.to_owned());
         let again = self.now.saturating_add(self.settings.args.kill_retry_timeout_ms);
         self.timers.set(again, Timer::Kill(id.to_owned()));

@@ -35,7 +35,7 @@ impl Core {
             ..Default::default()
         };
         call.accept = Some(call::Accept {
-            offer_ids: vec![offer.id],
+            offer_ids: vec![offer.id.clone()],
             operations: vec![launch],
             // A longer one could hide the rest from an instance that begins to wait before this call arrives.
             filters: Some(pb::Filters { refuse_seconds: Some(0.0) }),

@@ -11,7 +11,7 @@ pub(super) enum Class {
     Waiting,
     /// Placed and not running.
     Launched,
-    /// Running, and healthy where that is checked.
+    /// Running, and healthy and ready where that is checked.
     Ready,
     Unreachable,
     /// Unreachable for so long that it has a replacement.
@@ -28,9 +28,11 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// `checked`: nothing is known to be healthy before its checks say so.
-    pub(super) fn of(instance: &Instance, current: bool, checked: bool) -> Self {
-        let ready = if checked { instance.healthy == Some(true) } else { instance.healthy != Some(false) };
+    /// `checked`: nothing is known to be healthy before its checks say so. `deploying`: what has to become ready
+    /// does not count before.
+    pub(super) fn of(instance: &Instance, current: bool, checked: bool, deploying: bool) -> Self {
+        let healthy = if checked { instance.healthy == Some(true) } else { instance.healthy != Some(false) };
+        let ready = healthy && !(deploying && instance.ready == Some(false));
         let class = match (instance.goal(), instance.condition()) {
             (Goal::Stopped | Goal::Decommissioned, _) => Class::Dying,
             (_, Condition::Scheduled) => Class::Waiting,

@@ -1,12 +1,15 @@
 //! Asking for offers, and what to do with those that come.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use meshos_proto::mesos::v1::{self as pb, scheduler::call};
+use meshos_proto::{
+    meshos::apps::v1::{ListUnusedOffersResponse, UnusedOffer},
+    mesos::v1::{self as pb, scheduler::call},
+};
 
 use super::{Core, members::Class, timers::Timer};
 use crate::matcher::{
-    self, Offered, Reason, Refusals, Request,
+    self, Offered, Reason, Refusals, Request, Terms,
     constraints::{self, Placed},
 };
 
@@ -50,30 +53,52 @@ impl Asking {
 
 /// Agents whose last refusal is kept for an app that waits.
 const AGENTS_KEPT: usize = 10_000;
+/// Agents whose last unused offer is kept for an app that waits, to be shown.
+const OFFERS_KEPT: usize = 100;
+/// How long GROUP_BY without a number waits for groups that have no room.
+const GROUPS_WAIT_MS: u64 = 10_000;
 
 /// What became of the offers that an app was looked at for, since it began to wait.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Tally {
     pub processed: u64,
     pub unused: u64,
     pub by_reason: BTreeMap<Reason, u64>,
     /// Why the last offer of an agent was not used, or not for all that waited.
     pub by_agent: BTreeMap<String, Reason>,
+    /// By agent.
+    offers: BTreeMap<String, Unused>,
     pub last_used_ms: u64,
     pub last_unused_ms: u64,
 }
 
+/// An offer that was not used.
+#[derive(Clone, Debug, PartialEq)]
+struct Unused {
+    offer: Arc<pb::Offer>,
+    reasons: Vec<&'static str>,
+    at_ms: u64,
+}
+
 impl Tally {
-    fn add(&mut self, refusals: &Refusals, now_ms: u64) {
+    fn add(&mut self, refusals: &Refusals, offers: &[Offered], now_ms: u64) {
         let (unused, used) = (refusals.unused as u64, refusals.used as u64);
         self.processed += unused + used;
         self.unused += unused;
         for (reason, count) in &refusals.by_reason {
             *self.by_reason.entry(*reason).or_default() += *count as u64;
         }
-        for (agent, reason) in &refusals.by_agent {
+        for (at, agent, reasons) in &refusals.by_offer {
+            let Some(first) = reasons.first() else { continue };
             if self.by_agent.len() < AGENTS_KEPT || self.by_agent.contains_key(agent) {
-                self.by_agent.insert(agent.clone(), *reason);
+                self.by_agent.insert(agent.clone(), *first);
+            }
+            if (self.offers.len() < OFFERS_KEPT || self.offers.contains_key(agent))
+                && let Some(offered) = offers.get(*at)
+            {
+                let reasons = reasons.iter().map(|reason| reason.name()).collect();
+                let unused = Unused { offer: Arc::clone(&offered.offer), reasons, at_ms: now_ms };
+                self.offers.insert(agent.clone(), unused);
             }
         }
         if used > 0 {
@@ -144,7 +169,7 @@ impl Core {
         self.place_waiting(&mut offered);
         let mut unused = Vec::new();
         for one in offered {
-            if one.launches.is_empty() { unused.push(one.offer.id) } else { self.accept(one) }
+            if one.launches.is_empty() { unused.push(one.offer.id.clone()) } else { self.accept(one) }
         }
         if unused.is_empty() {
             return;
@@ -161,37 +186,83 @@ impl Core {
         let per_offer = self.settings.args.max_instances_per_offer.max(1);
         // More than that cannot be placed, however many wait.
         let room = offered.len().saturating_mul(per_offer);
+        let terms = self.terms(per_offer);
         let mut owners = Vec::new();
         let mut definitions = Vec::new();
         let mut parts = Vec::new();
         for app_id in &self.launchable {
             for (definition, waiting) in self.waiting_by_definition(app_id, room) {
                 owners.push(app_id.clone());
+                parts.push((waiting, self.placed(app_id), self.is_relaxed(app_id, &definition)));
                 definitions.push(definition);
-                parts.push((waiting, self.placed(app_id)));
             }
         }
         let mut patterns = std::mem::take(&mut self.patterns);
         let requests: Vec<Request<'_>> = definitions
             .iter()
             .zip(parts)
-            .map(|(app, (waiting, placed))| Request {
+            .map(|(app, (waiting, placed, relaxed))| Request {
                 app,
                 waiting,
                 placed,
                 accepted_roles: self.accepted_roles(app),
                 patterns: patterns.of(app),
+                relaxed,
             })
             .collect();
         self.patterns = patterns;
-        let refusals = matcher::place(&requests, offered, per_offer);
+        let refusals = matcher::place(&requests, offered, &terms);
         for (app_id, refusals) in owners.into_iter().zip(refusals) {
             if let Some(state) = self.apps.get_mut(&app_id) {
-                state.tally.add(&refusals, self.now);
+                state.tally.add(&refusals, offered, self.now);
+                let spread = state.spec.iter().flat_map(|spread| &spread.constraints);
+                let relax_ms = state.waiting_since_ms.saturating_add(GROUPS_WAIT_MS);
+                let held = refusals.by_reason.contains_key(&Reason::UnfulfilledConstraint);
+                if held && relax_ms > self.now && spread.into_iter().any(constraints::is_open_group_by) {
+                    self.timers.set(relax_ms, Timer::Relax(app_id.clone()));
+                }
                 state.refusals = refusals;
             }
             self.queue_dirty.insert(app_id);
         }
+    }
+
+    fn terms(&self, per_offer: usize) -> Terms {
+        let args = &self.settings.args;
+        Terms {
+            per_offer,
+            now_ms: self.now,
+            draining_ms: (!args.disable_maintenance_mode.0)
+                .then(|| args.draining_seconds.saturating_mul(1000)),
+            gpus_are_kept: args.gpu_scheduling_behavior == "restricted",
+            port_seed: self.rng.u64(),
+            home_region: self.home_region.clone(),
+        }
+    }
+
+    /// Whether the app has waited long enough for groups that have no room.
+    fn is_relaxed(&self, app_id: &str, definition: &super::App) -> bool {
+        let since = self.apps.get(app_id).map_or(0, |state| state.waiting_since_ms);
+        definition.constraints.iter().any(constraints::is_open_group_by)
+            && self.now.saturating_sub(since) >= GROUPS_WAIT_MS
+    }
+
+    /// It no longer waits for them: offers that were declined may do.
+    pub(super) fn relax(&mut self, app_id: &str) {
+        self.asking.fresh |= self.launchable.contains(app_id);
+    }
+
+    pub(super) fn unused_offers(&self) -> ListUnusedOffersResponse {
+        let waiting = self.queue.keys().filter_map(|app_id| Some((app_id, self.apps.get(app_id)?)));
+        let offers = waiting.flat_map(|(app_id, state)| {
+            state.tally.offers.values().map(|unused| UnusedOffer {
+                app_id: app_id.clone(),
+                offer: Some((*unused.offer).clone()),
+                reasons: unused.reasons.iter().map(|reason| (*reason).to_owned()).collect(),
+                timestamp_ms: unused.at_ms,
+            })
+        });
+        ListUnusedOffersResponse { offers: offers.collect() }
     }
 
     /// The app's waiting instances, by the definition that they are to run: up to `most` with the wanted configuration

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use meshos_proto::{
-    meshos::apps::v1::{App, Delta, Deployment, Group, Instance, RootChange, TaskFailure},
+    meshos::apps::v1::{
+        App, Delta, Deployment, FinishedDeployment, Group, Instance, RootChange, TaskFailure,
+    },
     mesos::v1::scheduler::{Call, call},
 };
 use meshos_store::Op;
 use prost::Message;
 
-use super::{Core, Probe, Reply};
+use super::{Core, Probe, ReadinessProbe, Reply};
 use crate::{error::Refusal, store};
 
 /// Something that must not happen before the records are stored.
@@ -51,6 +53,8 @@ pub struct Output {
     pub came_up: Vec<CameUp>,
     /// Health checks to make at once.
     pub probes: Vec<Probe>,
+    /// Readiness checks to make at once.
+    pub readiness_probes: Vec<ReadinessProbe>,
     writes: BTreeMap<String, Option<Bytes>>,
 }
 
@@ -82,6 +86,7 @@ impl Output {
     pub(super) fn remove_app(&mut self, app_id: &str) {
         self.remove(store::app_key(app_id));
         self.delta.apps.retain(|app| app.id != app_id);
+        self.delta.failures.retain(|failure| failure.app_id != app_id);
         self.delta.removed_apps.push(app_id.to_owned());
     }
 
@@ -100,14 +105,45 @@ impl Output {
         self.delta.removed_instances.push(id.to_owned());
     }
 
+    /// A deployment that begins.
     pub(super) fn put_deployment(&mut self, deployment: &Deployment) {
-        self.put(store::deployment_key(&deployment.id), deployment);
-        self.delta.deployments.push(deployment.clone());
+        let records = store::deployment_records(deployment);
+        self.writes.extend(records.into_iter().map(|(key, record)| (key, Some(record))));
+        self.show_deployment(deployment);
     }
 
-    pub(super) fn remove_deployment(&mut self, id: &str) {
-        self.remove(store::deployment_key(id));
+    /// One that goes on: its definitions are stored already.
+    pub(super) fn update_deployment(&mut self, deployment: &Deployment) {
+        let main = store::deployment_records(deployment).into_iter().next();
+        self.writes.extend(main.map(|(key, record)| (key, Some(record))));
+        self.show_deployment(deployment);
+    }
+
+    /// Readers need no definitions.
+    fn show_deployment(&mut self, deployment: &Deployment) {
+        let shown = Deployment { originals: Vec::new(), targets: Vec::new(), ..deployment.clone() };
+        self.delta.deployments.push(shown);
+    }
+
+    pub(super) fn remove_deployment(&mut self, deployment: &Deployment) {
+        let id = &deployment.id;
+        for (key, _) in store::deployment_records(deployment) {
+            self.remove(key);
+        }
         self.delta.removed_deployments.push(id.to_owned());
+    }
+
+    pub(super) fn put_finished(&mut self, finished: &FinishedDeployment) {
+        let id = finished.deployment.as_ref().map(|one| one.id.as_str()).unwrap_or_default();
+        self.put(store::finished_key(id), finished);
+        self.delta.finished.push(finished.clone());
+    }
+
+    pub(super) fn remove_finished(&mut self, id: &str) {
+        self.remove(store::finished_key(id));
+        let is = |one: &FinishedDeployment| one.deployment.as_ref().is_some_and(|one| one.id == id);
+        self.delta.finished.retain(|one| !is(one));
+        self.delta.removed_finished.push(id.to_owned());
     }
 
     pub(super) fn put_group(&mut self, group: &Group) {
@@ -122,7 +158,14 @@ impl Output {
     }
 
     pub(super) fn put_root(&mut self, change: &RootChange) {
-        self.put(store::root_key(change.version_ms), change);
+        let records = store::root_records(change);
+        self.writes.extend(records.into_iter().map(|(key, record)| (key, Some(record))));
+    }
+
+    pub(super) fn remove_root(&mut self, change: &RootChange) {
+        for (key, _) in store::root_records(change) {
+            self.remove(key);
+        }
     }
 
     pub(super) fn put_failure(&mut self, failure: &TaskFailure) {

@@ -24,11 +24,14 @@ impl Core {
             apps: BTreeMap::new(),
             instances: BTreeMap::new(),
             deployments: BTreeMap::new(),
+            finished: super::Finished::default(),
             groups: BTreeMap::new(),
             roots: BTreeMap::new(),
             roles,
             health: BTreeMap::new(),
+            readiness: BTreeSet::new(),
             framework_id: records.framework_id.clone(),
+            home_region: None,
             connected: false,
             service_ports: BTreeMap::new(),
             last_version: 0,
@@ -44,6 +47,8 @@ impl Core {
         };
         core.restore_groups(&records);
         core.restore_apps(&records);
+        records.torn.iter().for_each(|key| core.out.remove(key.clone()));
+        records.finished.iter().for_each(|finished| core.finished.insert(finished.clone()));
         core.restore_deployments(&records);
         core.restore_instances(records);
         core.dirty.extend(core.apps.keys().cloned());
@@ -94,6 +99,7 @@ impl Core {
                 }
             }
             self.deployments.insert(record.id.clone(), Running::restored(record.clone()));
+            self.watch_deadline(record);
             if record.current_step == 0 {
                 self.next_step(&record.id);
             }
@@ -132,6 +138,7 @@ impl Core {
             self.place(&id);
             if running {
                 self.watch_health(&id);
+                self.watch_readiness(&id);
             }
         }
     }

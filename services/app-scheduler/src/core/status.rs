@@ -13,7 +13,13 @@ use meshos_proto::{
 };
 use meshos_types::{TaskId, TaskName, task_state};
 
-use super::{After, Core, health::is_checked, output::CameUp, store_framework, timers::Timer};
+use super::{
+    After, Core,
+    health::{self, is_checked},
+    output::CameUp,
+    store_framework,
+    timers::Timer,
+};
 
 /// Longest message of a failure that is kept.
 const LONGEST_MESSAGE: usize = 10_000;
@@ -94,6 +100,7 @@ impl Core {
             self.became_unreachable(&id, status);
         } else {
             self.progressed(&id, status, condition);
+            self.agent_judged(&id, status);
         }
     }
 
@@ -140,6 +147,12 @@ impl Core {
             if after.started_at_ms == 0 {
                 after.started_at_ms = now;
             }
+            if before.condition() != Condition::Running
+                && after.ready.is_none()
+                && state.is_some_and(|state| state.readiness_check(before).is_some())
+            {
+                after.ready = Some(false);
+            }
         }
         let addresses = addresses(status);
         if !addresses.is_empty() {
@@ -166,6 +179,7 @@ impl Core {
         self.update_instance(id, |instance| *instance = after);
         if came_up {
             self.watch_health(id);
+            self.watch_readiness(id);
         }
         if changed && let Some(state) = self.apps.get_mut(&app_id) {
             let policy = state.policy();
@@ -179,6 +193,7 @@ impl Core {
         let now = self.now;
         self.kills.remove(id);
         self.forget_health(id);
+        self.forget_readiness(id);
         let Some(instance) = self.instances.get_mut(id) else { return };
         instance.set_condition(condition);
         state_name(status).clone_into(&mut instance.mesos_state);
@@ -187,14 +202,15 @@ impl Core {
         self.tell_instance(seen.clone());
         self.out.show_instance(&seen);
         self.record_failure(&seen, status, condition);
+        if counts_as_failed(condition) && seen.goal() == Goal::Running {
+            self.count_failure(&seen.app_id);
+        }
+        let Some(seen) = self.instances.get(id).cloned() else { return };
         if seen.goal() != Goal::Running {
             self.forget_instance(id);
             return;
         }
-        let counted = matches!(
-            condition,
-            Condition::Failed | Condition::Error | Condition::Dropped | Condition::Gone | Condition::Finished
-        );
+        let counted = counts_as_failed(condition) || condition == Condition::Finished;
         if let Some(state) = self.apps.get_mut(&seen.app_id)
             && counted
             && state.is_current(&seen)
@@ -223,18 +239,27 @@ impl Core {
     }
 
     fn record_failure(&mut self, instance: &Instance, status: &pb::TaskStatus, condition: Condition) {
-        let counted = matches!(
-            condition,
-            Condition::Failed | Condition::Error | Condition::Dropped | Condition::Gone | Condition::Unknown
-        );
+        // The agent ends what its checks find unhealthy.
+        let unhealthy = condition == Condition::Killed && status.healthy == Some(false);
+        let counted = unhealthy
+            || matches!(
+                condition,
+                Condition::Failed
+                    | Condition::Error
+                    | Condition::Dropped
+                    | Condition::Gone
+                    | Condition::Unknown
+            );
         let Some(state) = self.apps.get_mut(&instance.app_id).filter(|state| counted && state.spec.is_some())
         else {
             return;
         };
+        let said = status.message.as_deref().unwrap_or_default();
+        let message = if unhealthy { health::killed(said) } else { said.to_owned() };
         let failure = TaskFailure {
             app_id: instance.app_id.clone(),
             host: instance.host.clone(),
-            message: status.message.as_deref().unwrap_or_default().chars().take(LONGEST_MESSAGE).collect(),
+            message: message.chars().take(LONGEST_MESSAGE).collect(),
             agent_id: instance.agent_id.clone(),
             state: instance.mesos_state.clone(),
             task_id: instance.task_id.clone(),
@@ -331,6 +356,11 @@ fn condition(state: TaskState, reason: Option<Reason>) -> Option<Condition> {
 fn app_of(instance_id: &str) -> String {
     let path = instance_id.rsplit_once(".instance-").map_or(instance_id, |(path, _)| path);
     format!("/{}", path.replace('_', "/"))
+}
+
+/// Whether a task that ended so failed.
+fn counts_as_failed(condition: Condition) -> bool {
+    matches!(condition, Condition::Failed | Condition::Error | Condition::Dropped | Condition::Gone)
 }
 
 pub(super) fn is_terminal(condition: Condition) -> bool {

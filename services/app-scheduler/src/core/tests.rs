@@ -2,5 +2,7 @@
 
 mod cluster;
 mod conformance;
+mod courses;
+mod judged;
 mod more;
 mod random;

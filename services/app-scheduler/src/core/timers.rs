@@ -17,8 +17,14 @@ pub(super) enum Timer {
     Unreachable(String),
     /// A health check of a task. Holds the incarnation and which check.
     Probe(String, u32, usize),
+    /// A readiness check of a task. Holds the incarnation.
+    Ready(String, u32),
     /// An app's launch delay ends, or its surplus may go.
     App(String),
+    /// A deployment's time is up.
+    Deadline(String),
+    /// An app no longer waits for groups that have no room.
+    Relax(String),
     /// It is time to ask for offers again.
     Ask,
     Reconcile,
@@ -66,6 +72,9 @@ impl Core {
                 self.dirty.insert(app_id);
             }
             Timer::Probe(id, incarnation, index) => self.probe_due(&id, incarnation, index),
+            Timer::Ready(id, incarnation) => self.readiness_due(&id, incarnation),
+            Timer::Deadline(id) => self.deadline_passed(&id),
+            Timer::Relax(app_id) => self.relax(&app_id),
             Timer::Ask => {}
             Timer::Reconcile => self.reconcile_tasks(),
         }

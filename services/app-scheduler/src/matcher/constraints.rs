@@ -108,17 +108,60 @@ pub struct Spread<'a> {
     first: Vec<Option<String>>,
     /// From [`Patterns::of`].
     patterns: &'a [Option<Arc<Regex>>],
+    /// For each GROUP_BY without a number: how many offers each value has that may still be used.
+    open: Vec<BTreeMap<String, usize>>,
+    /// Groups without room are not waited for.
+    relaxed: bool,
 }
 
 impl<'a> Spread<'a> {
     /// `placed` in the order in which they were placed.
     pub fn new(app: &'a App, placed: &[Placed], patterns: &'a [Option<Arc<Regex>>]) -> Self {
         let len = app.constraints.len();
-        let mut spread = Self { app, counts: vec![BTreeMap::new(); len], first: vec![None; len], patterns };
+        let mut spread = Self {
+            app,
+            counts: vec![BTreeMap::new(); len],
+            first: vec![None; len],
+            patterns,
+            open: vec![BTreeMap::new(); len],
+            relaxed: false,
+        };
         for values in placed {
             spread.count(|field| values.get(field).cloned());
         }
         spread
+    }
+
+    /// Learns which groups there are from the offers at hand.
+    pub fn meet<'o>(&mut self, offers: impl Iterator<Item = &'o pb::Offer>, relaxed: bool) {
+        self.relaxed = relaxed;
+        if !self.app.constraints.iter().any(is_open_group_by) {
+            return;
+        }
+        for offer in offers {
+            for (index, constraint) in self.app.constraints.iter().enumerate() {
+                if is_open_group_by(constraint)
+                    && let Some(value) = field_value(offer, &constraint.field)
+                {
+                    *self.open[index].entry(value).or_default() += 1;
+                }
+            }
+        }
+    }
+
+    /// The offer has no room. True: others may be allowed now.
+    pub fn close(&mut self, offer: &pb::Offer) -> bool {
+        let mut changed = false;
+        for (index, constraint) in self.app.constraints.iter().enumerate() {
+            if is_open_group_by(constraint)
+                && let Some(value) = field_value(offer, &constraint.field)
+                && let Some(count) = self.open[index].get_mut(&value)
+            {
+                *count = count.saturating_sub(1);
+                changed |= *count == 0 && self.relaxed;
+            }
+        }
+        changed
     }
 
     /// One more instance on that agent.
@@ -171,14 +214,17 @@ impl<'a> Spread<'a> {
         self.patterns.get(index)?.as_deref()
     }
 
-    /// With a number of groups each has its quota, the remainder spread one each, and no further group begins;
-    /// without one a new value is always taken and a used one only when it has fewest.
+    /// With a number of groups each has its quota, the remainder spread one each, and no further group begins.
+    /// Without one the groups that have fewest come first: of all that have instances or an offer at hand, and when
+    /// waiting for the others has taken too long, of those that have room.
     fn group_by(&self, index: usize, value: &str, groups: Option<usize>) -> bool {
         let counts = &self.counts[index];
         let count = counts.get(value).copied().unwrap_or(0);
         let Some(groups) = groups.filter(|groups| *groups > 0) else {
-            let fewest = counts.values().copied().min().unwrap_or(0);
-            return count == 0 || count == fewest;
+            let met = self.open[index].iter().filter(|(_, offers)| **offers > 0 || !self.relaxed);
+            let met = met.map(|(value, _)| counts.get(value).copied().unwrap_or(0));
+            let used = counts.values().copied().filter(|_| !self.relaxed);
+            return met.chain(used).min().is_none_or(|fewest| count <= fewest);
         };
         if count == 0 {
             return counts.len() < groups;
@@ -188,6 +234,12 @@ impl<'a> Spread<'a> {
         let at_larger = counts.values().filter(|count| **count > quota).count();
         count < quota || (count == quota && at_larger < larger)
     }
+}
+
+/// GROUP_BY without a number of groups.
+pub fn is_open_group_by(constraint: &Constraint) -> bool {
+    let number = constraint.value.as_deref().and_then(|text| text.parse::<usize>().ok());
+    constraint.operator == "GROUP_BY" && number.is_none_or(|groups| groups == 0)
 }
 
 /// Equal as text, or as numbers in normal form.

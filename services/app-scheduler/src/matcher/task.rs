@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 
 use meshos_proto::{
-    meshos::apps::v1::{App, Fetch},
-    mesos::v1 as pb,
+    meshos::apps::v1::{App, Fetch, HealthCheck, HealthProtocol},
+    mesos::v1::{self as pb, network_info::Protocol},
 };
 use meshos_types::{AppId, Format, Timestamp};
 
 use super::Launch;
+use crate::health::is_agent_run;
 
+/// A check that the agent makes begins after so long, unless it says otherwise.
+const DELAY_S: u64 = 15;
 /// Labels longer than this are not exported as variables.
 const LONGEST_LABEL: usize = 512;
 
@@ -28,7 +31,12 @@ pub struct TaskContext<'a> {
 /// The message that launches the instance.
 pub fn task_info(app: &App, launch: &Launch, context: TaskContext<'_>) -> pb::TaskInfo {
     let name = AppId::parse(&app.id).map(|id| id.task_name()).unwrap_or_default();
-    let command = command(app, environment(app, &launch.ports, context));
+    let mut command = command(app, environment(app, &launch.ports, context));
+    if let Some(environment) = &mut command.environment {
+        environment
+            .variables
+            .extend(app.env_secrets.iter().map(|(name, secret)| by_secret(app, name, secret)));
+    }
     let mut task = pb::TaskInfo {
         name: name.clone(),
         task_id: pb::TaskId { value: context.task_id.to_owned() },
@@ -37,6 +45,11 @@ pub fn task_info(app: &App, launch: &Launch, context: TaskContext<'_>) -> pb::Ta
         labels: Some(labels(&app.labels)),
         discovery: Some(discovery(app, &launch.ports, name)),
         kill_policy: kill_policy(app),
+        health_check: app
+            .health_checks
+            .iter()
+            .find(|check| is_agent_run(check))
+            .and_then(|check| health_check(check, &launch.ports)),
         ..Default::default()
     };
     let executor = if app.executor.is_empty() { context.executor } else { &app.executor };
@@ -46,6 +59,45 @@ pub fn task_info(app: &App, launch: &Launch, context: TaskContext<'_>) -> pb::Ta
         task.executor = Some(custom_executor(executor, command, context.task_id));
     }
     task
+}
+
+/// The check as the agent makes it; none when it has no port.
+fn health_check(check: &HealthCheck, ports: &[u32]) -> Option<pb::HealthCheck> {
+    use pb::health_check::{HttpCheckInfo, TcpCheckInfo, Type};
+    let seconds = |seconds: u64| Some(seconds as f64);
+    let mut made = pb::HealthCheck {
+        delay_seconds: seconds(check.delay_s.unwrap_or(DELAY_S)),
+        interval_seconds: seconds(check.interval_s),
+        timeout_seconds: seconds(check.timeout_s),
+        grace_period_seconds: seconds(check.grace_period_s),
+        consecutive_failures: Some(check.max_consecutive_failures),
+        ..Default::default()
+    };
+    let port = || check.port.or_else(|| ports.get(check.port_index? as usize).copied());
+    let protocol = if check.ipv6 { Protocol::IPv6 } else { Protocol::IPv4 };
+    match check.protocol() {
+        HealthProtocol::Command => {
+            made.r#type = Some(Type::Command.into());
+            let value = check.command.clone();
+            made.command = Some(pb::CommandInfo { shell: Some(true), value, ..Default::default() });
+        }
+        HealthProtocol::MesosTcp => {
+            made.r#type = Some(Type::Tcp.into());
+            made.tcp = Some(TcpCheckInfo { port: port()?, protocol: Some(protocol.into()) });
+        }
+        kind => {
+            let scheme = if kind == HealthProtocol::MesosHttps { "https" } else { "http" };
+            made.r#type = Some(Type::Http.into());
+            made.http = Some(HttpCheckInfo {
+                protocol: Some(protocol.into()),
+                scheme: Some(scheme.to_owned()),
+                port: port()?,
+                path: Some(check.path.clone().unwrap_or_else(|| "/".to_owned())),
+                ..Default::default()
+            });
+        }
+    }
+    Some(made)
 }
 
 /// How long the task has between TERM and KILL; none: the agent's default.
@@ -79,6 +131,21 @@ fn command(app: &App, variables: BTreeMap<String, String>) -> pb::CommandInfo {
         }
     }
     command
+}
+
+/// A variable that gets its value only when the task is launched.
+fn by_secret(app: &App, name: &str, secret: &str) -> pb::environment::Variable {
+    let source = app.secrets.get(secret).cloned().unwrap_or_default();
+    pb::environment::Variable {
+        name: name.to_owned(),
+        r#type: Some(pb::environment::variable::Type::Secret.into()),
+        secret: Some(pb::Secret {
+            r#type: Some(pb::secret::Type::Reference.into()),
+            reference: Some(pb::secret::Reference { name: source, key: None }),
+            value: None,
+        }),
+        ..Default::default()
+    }
 }
 
 fn uri(fetch: &Fetch) -> pb::command_info::Uri {
@@ -147,6 +214,8 @@ pub fn environment(app: &App, ports: &[u32], context: TaskContext<'_>) -> BTreeM
     variables.extend(fixed.map(|(name, value)| (name.to_owned(), value)));
     variables.extend(label_variables(&app.labels));
     variables.extend(app.env.clone());
+    // Those that the user set win, whatever their value comes from.
+    variables.retain(|name, _| !app.env_secrets.contains_key(name));
     variables
 }
 

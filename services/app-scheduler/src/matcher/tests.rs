@@ -1,7 +1,9 @@
 use meshos_proto::{
-    meshos::apps::v1::{Constraint, PortDefinition},
+    meshos::apps::v1::{Constraint, HealthCheck, HealthProtocol, PortDefinition},
     mesos::v1::value,
 };
+
+use meshos_types::Milli;
 
 use super::{
     task::{TaskContext, environment, task_info},
@@ -46,7 +48,12 @@ fn request(app: &App, count: usize) -> Request<'_> {
         placed: Vec::new(),
         accepted_roles: vec!["*".into()],
         patterns: constraints::Patterns::default().of(app),
+        relaxed: false,
     }
+}
+
+fn terms(per_offer: usize) -> Terms {
+    Terms { per_offer, ..Terms::default() }
 }
 
 fn constrained(operator: &str, value: Option<&str>, instances: u32) -> App {
@@ -59,7 +66,7 @@ fn constrained(operator: &str, value: Option<&str>, instances: u32) -> App {
 fn spread(app: &App, count: usize) -> (Vec<usize>, Refusals) {
     let mut offers: Vec<_> =
         ["h1", "h2", "h3"].map(|host| Offered::new(offer(host, host, 10.0, (1, 100)))).into();
-    let refusals = place(&[request(app, count)], &mut offers, 1000).remove(0);
+    let refusals = place(&[request(app, count)], &mut offers, &terms(1000)).remove(0);
     (offers.iter().map(|offered| offered.launches.len()).collect(), refusals)
 }
 
@@ -67,18 +74,18 @@ fn spread(app: &App, count: usize) -> (Vec<usize>, Refusals) {
 fn the_hardest_is_placed_first() {
     let (small, large) = (app("/small", 1.0), app("/large", 4.0));
     let mut offers = vec![Offered::new(offer("o", "h", 4.0, (1, 9)))];
-    let refusals = place(&[request(&small, 4), request(&large, 1)], &mut offers, 1000);
+    let refusals = place(&[request(&small, 4), request(&large, 1)], &mut offers, &terms(1000));
     let ids: Vec<_> = offers[0].launches.iter().map(|launch| launch.instance_id.as_str()).collect();
     assert_eq!(ids, ["/large-0"]);
     assert_eq!(refusals[0].by_reason, BTreeMap::from([(Reason::InsufficientCpus, 1)]));
-    assert_eq!(refusals[1], Refusals { used: 1, ..Refusals::default() });
+    assert_eq!((refusals[1].used, refusals[1].looked_at), (1, 0));
 }
 
 #[test]
 fn a_thousand_instances_go_on_one_offer() {
     let tiny = app("/t", 0.001);
     let mut offers = vec![Offered::new(offer("o", "h", 4.0, (1, 9)))];
-    place(&[request(&tiny, 1000)], &mut offers, 1000);
+    place(&[request(&tiny, 1000)], &mut offers, &terms(1000));
     assert_eq!(offers[0].launches.len(), 1000);
     let total: Milli = offers[0].launches.iter().map(|launch| launch.resources.cpus()).sum();
     assert_eq!(total, Milli::ONE);
@@ -119,6 +126,174 @@ fn marathon_c74_group_by() {
     assert_eq!(sizes, [2, 2, 3]);
 }
 
+/// An offer of a rack.
+fn racked(host: &str, rack: &str, cpus: f64) -> pb::Offer {
+    let attribute = pb::Attribute {
+        name: "rack".into(),
+        r#type: value::Type::Text.into(),
+        text: Some(value::Text { value: rack.into() }),
+        ..Default::default()
+    };
+    pb::Offer { attributes: vec![attribute], ..offer(host, host, cpus, (1, 100)) }
+}
+
+fn by_rack(value: Option<&str>, instances: u32) -> App {
+    let mut app = constrained("GROUP_BY", value, instances);
+    app.constraints[0].field = "rack".into();
+    app
+}
+
+#[test]
+fn group_by_without_a_number_spreads_over_all_groups_at_hand() {
+    // Two agents of one rack come before that of the other.
+    let mut offers: Vec<_> =
+        [racked("h1", "a", 9.0), racked("h2", "a", 8.0), racked("h3", "b", 1.0)].map(Offered::new).into();
+    place(&[request(&by_rack(None, 2), 2)], &mut offers, &terms(1000));
+    assert_eq!(offers.iter().map(|one| one.launches.len()).collect::<Vec<_>>(), [1, 0, 1]);
+}
+
+#[test]
+fn group_by_without_a_number_does_not_wait_for_full_groups_for_ever() {
+    let app = App { cpus: 1.0, ..by_rack(None, 6) };
+    for (relaxed, wanted) in [(false, [3, 2]), (true, [4, 2])] {
+        let mut offers: Vec<_> = [racked("h1", "a", 9.0), racked("h2", "b", 2.0)].map(Offered::new).into();
+        let one = Request { relaxed, ..request(&app, 6) };
+        let refusals = place(&[one], &mut offers, &terms(1000)).remove(0);
+        assert_eq!(offers.iter().map(|one| one.launches.len()).collect::<Vec<_>>(), wanted);
+        assert_eq!(refusals.left_over, 6 - wanted.iter().sum::<usize>());
+        let held = refusals.by_reason.contains_key(&Reason::UnfulfilledConstraint);
+        assert_eq!(held, !relaxed);
+    }
+}
+
+#[test]
+fn both_orders_of_the_queue_and_of_the_offers_place_what_fits_together() {
+    let mem = |offer: pb::Offer, mem: f64| {
+        let mut offer = offer;
+        offer.resources[1] = scalar("mem", mem);
+        offer
+    };
+    let a = App { cpus: 2.0, mem: 1024.0, ..app("/a", 2.0) };
+    let b = App { cpus: 1.0, mem: 2048.0, ..app("/b", 1.0) };
+    let wide = mem(offer("wide", "h1", 1.5, (1, 9)), 5120.0);
+    let even = mem(offer("even", "h2", 2.0, (1, 9)), 2048.0);
+    for requests in [[request(&a, 1), request(&b, 1)], [request(&b, 1), request(&a, 1)]] {
+        for offers in [[wide.clone(), even.clone()], [even.clone(), wide.clone()]] {
+            let mut offers: Vec<_> = offers.map(Offered::new).into();
+            let refusals = place(&requests, &mut offers, &terms(1000));
+            assert!(refusals.iter().all(|one| one.left_over == 0), "{refusals:?}");
+            for offered in offers {
+                let on = if offered.offer.id.value == "wide" { "/b-0" } else { "/a-0" };
+                assert_eq!(offered.launches[0].instance_id, on);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_reason_is_told_and_the_first_is_counted() {
+    let app = App { cpus: 99.0, mem: 9999.0, ..constrained("LIKE", Some("x"), 1) };
+    let mut offers = vec![Offered::new(offer("o", "h", 1.0, (1, 9)))];
+    let refusals = place(&[request(&app, 3)], &mut offers, &terms(1000)).remove(0);
+    assert_eq!(refusals.by_reason, BTreeMap::from([(Reason::UnfulfilledConstraint, 1)]));
+    let all = [Reason::UnfulfilledConstraint, Reason::InsufficientCpus, Reason::InsufficientMemory];
+    assert_eq!(refusals.by_offer, [(0, "agent-h".to_owned(), BTreeSet::from(all))]);
+    assert_eq!(refusals.left_over, 3);
+}
+
+#[test]
+fn agents_with_gpus_are_kept_unless_the_app_says_otherwise() {
+    let mut with_gpus = offer("o", "h", 9.0, (1, 9));
+    with_gpus.resources.push(scalar("gpus", 2.0));
+    let plain = app("/a", 1.0);
+    let labelled = |value: &str| App {
+        labels: BTreeMap::from([("GPU_SCHEDULING_BEHAVIOR".into(), value.into())]),
+        ..app("/a", 1.0)
+    };
+    let asking = App { gpus: 1, ..app("/a", 1.0) };
+    for (app, kept, placed) in [
+        (&plain, true, false),
+        (&plain, false, true),
+        (&asking, true, true),
+        (&labelled("unrestricted"), true, true),
+        (&labelled("restricted"), false, false),
+    ] {
+        let mut offers = vec![Offered::new(with_gpus.clone())];
+        let terms = Terms { gpus_are_kept: kept, ..terms(1000) };
+        let refusals = place(&[request(app, 1)], &mut offers, &terms).remove(0);
+        assert_eq!(refusals.left_over == 0, placed, "{app:?}");
+        assert_eq!(refusals.by_reason.contains_key(&Reason::DeclinedScarceResources), !placed);
+    }
+}
+
+#[test]
+fn agents_before_and_in_their_maintenance_get_nothing() {
+    let mut down = offer("o", "h", 9.0, (1, 9));
+    down.unavailability = Some(pb::Unavailability {
+        start: pb::TimeInfo { nanoseconds: 100_000_000_000 },
+        duration: Some(pb::DurationInfo { nanoseconds: 50_000_000_000 }),
+    });
+    for (now_ms, draining_ms, placed) in [
+        (99_999, Some(0), true),
+        (100_000, Some(0), false),
+        (149_999, Some(0), false),
+        (150_000, Some(0), true),
+        (90_000, Some(10_000), false),
+        (100_000, None, true),
+    ] {
+        let mut offers = vec![Offered::new(down.clone())];
+        let terms = Terms { now_ms, draining_ms, ..terms(1000) };
+        let refusals = place(&[request(&app("/a", 1.0), 1)], &mut offers, &terms).remove(0);
+        assert_eq!(refusals.left_over == 0, placed, "{now_ms} {draining_ms:?}");
+        let told = refusals.by_offer.first().is_some_and(|one| one.2.contains(&Reason::AgentMaintenance));
+        assert_eq!(told, !placed);
+    }
+}
+
+#[test]
+fn other_regions_take_only_what_names_a_region_or_a_zone() {
+    let domain = |region: &str| pb::DomainInfo {
+        fault_domain: Some(pb::domain_info::FaultDomain {
+            region: pb::domain_info::fault_domain::RegionInfo { name: region.into() },
+            zone: pb::domain_info::fault_domain::ZoneInfo { name: "z".into() },
+        }),
+    };
+    let far = pb::Offer { domain: Some(domain("far")), ..offer("o", "h", 9.0, (1, 9)) };
+    let plain = app("/a", 1.0);
+    let mut named = constrained("IS", Some("far"), 1);
+    named.constraints[0].field = "@region".into();
+    for (app, home, placed) in [(&plain, "home", false), (&named, "home", true), (&plain, "far", true)] {
+        let mut offers = vec![Offered::new(far.clone())];
+        let terms = Terms { home_region: Some(home.into()), ..terms(1000) };
+        place(&[request(app, 1)], &mut offers, &terms);
+        assert_eq!(offers[0].launches.len() == 1, placed, "{home}");
+    }
+}
+
+#[test]
+fn reservations_of_stateful_instances_are_left_alone() {
+    let mut kept = offer("o", "h", 9.0, (1, 9));
+    for resource in &mut kept.resources {
+        resource.reservations = vec![pb::resource::ReservationInfo {
+            r#type: Some(pb::resource::reservation_info::Type::Dynamic.into()),
+            role: Some("*".into()),
+            principal: None,
+            labels: Some(pb::Labels {
+                labels: vec![pb::Label { key: "marathon_task_id".into(), value: Some("x".into()) }],
+            }),
+        }];
+        if let Some(one) = resource.reservations.first_mut() {
+            one.role = Some("web".into());
+        }
+    }
+    kept.allocation_info = Some(pb::resource::AllocationInfo { role: Some("web".into()) });
+    let web = App { role: "web".into(), ..app("/w", 0.5) };
+    let one = Request { accepted_roles: vec!["*".into(), "web".into()], ..request(&web, 1) };
+    let mut offers = vec![Offered::new(kept)];
+    let refusals = place(&[one], &mut offers, &terms(1000)).remove(0);
+    assert_eq!((offers[0].launches.len(), refusals.left_over), (0, 1));
+}
+
 #[test]
 fn what_is_placed_already_counts() {
     let unique = constrained("UNIQUE", None, 2);
@@ -126,7 +301,7 @@ fn what_is_placed_already_counts() {
     request.placed = vec![Placed::from([("hostname".into(), "h1".into())])];
     let mut offers =
         vec![Offered::new(offer("o1", "h1", 9.0, (1, 9))), Offered::new(offer("o2", "h2", 9.0, (1, 9)))];
-    place(&[request], &mut offers, 1000);
+    place(&[request], &mut offers, &terms(1000));
     assert_eq!(offers.iter().map(|o| o.launches.len()).collect::<Vec<_>>(), [0, 1]);
 }
 
@@ -137,15 +312,32 @@ fn marathon_c76_c77_required_ports_are_exact_and_others_dynamic() {
     exact.port_definitions = vec![port(8888), port(0)];
     exact.require_ports = true;
     let mut offers = vec![Offered::new(offer("o", "h", 9.0, (8000, 9000)))];
-    let refusals = place(&[request(&exact, 2)], &mut offers, 1000);
+    let refusals = place(&[request(&exact, 2)], &mut offers, &terms(1000));
     assert_eq!(offers[0].launches.len(), 1);
     assert_eq!(offers[0].launches[0].ports[0], 8888);
     assert_eq!(refusals[0].by_reason, BTreeMap::from([(Reason::InsufficientPorts, 1)]));
     let dynamic = App { require_ports: false, ..exact };
     let mut offers = vec![Offered::new(offer("o", "h", 9.0, (31000, 31009)))];
-    place(&[request(&dynamic, 2)], &mut offers, 1000);
+    place(&[request(&dynamic, 2)], &mut offers, &terms(1000));
     let ports: Vec<_> = offers[0].launches.iter().flat_map(|launch| launch.ports.clone()).collect();
     assert_eq!(ports, [31000, 31001, 31002, 31003]);
+}
+
+#[test]
+fn a_seed_says_where_the_search_for_ports_begins() {
+    let port = |port| PortDefinition { port, protocol: "tcp".into(), ..Default::default() };
+    let app = App { port_definitions: vec![port(0), port(0)], ..app("/p", 0.1) };
+    for (seed, wanted) in [
+        (0, vec![31000, 31001, 31002, 31003, 31004, 31005]),
+        (0x8000, vec![31004, 31005, 31006, 31007, 31008, 31009]),
+        // What is left below is a range of its own.
+        (0xc000, vec![31006, 31007, 31008, 31009, 31003, 31004]),
+    ] {
+        let mut offers = vec![Offered::new(offer("o", "h", 9.0, (31000, 31009)))];
+        place(&[request(&app, 3)], &mut offers, &Terms { port_seed: seed, ..terms(1000) });
+        let ports: Vec<_> = offers[0].launches.iter().flat_map(|launch| launch.ports.clone()).collect();
+        assert_eq!(ports, wanted, "{seed}");
+    }
 }
 
 #[test]
@@ -164,12 +356,12 @@ fn only_accepted_roles_are_used() {
         let mut one = request(&web, 1);
         one.accepted_roles = accepted.into_iter().map(str::to_owned).collect();
         let mut offers = vec![Offered::new(reserved.clone())];
-        place(&[one], &mut offers, 1000);
+        place(&[one], &mut offers, &terms(1000));
         assert_eq!(offers[0].launches.len() == 1, fits);
     }
     let star = app("/s", 0.5);
     let mut offers = vec![Offered::new(reserved)];
-    let refusals = place(&[request(&star, 1)], &mut offers, 1000);
+    let refusals = place(&[request(&star, 1)], &mut offers, &terms(1000));
     assert_eq!(refusals[0].by_reason, BTreeMap::from([(Reason::UnfulfilledRole, 1)]));
 }
 
@@ -216,14 +408,39 @@ fn a_task_has_its_command_resources_and_grace_period() {
     app.cmd = Some("sleep 1".into());
     app.kill_grace_period_s = Some(3);
     let mut offers = vec![Offered::new(offer("o", "h", 9.0, (1, 9)))];
-    place(&[request(&app, 1)], &mut offers, 1000);
+    place(&[request(&app, 1)], &mut offers, &terms(1000));
     let task = task_info(&app, &offers[0].launches[0], CONTEXT);
+    assert!(task.health_check.is_none());
     assert_eq!(task.name, "b.a");
     let command = task.command.unwrap();
     assert_eq!((command.value.as_deref(), command.shell), (Some("sleep 1"), Some(true)));
     assert_eq!(task.kill_policy.unwrap().grace_period.unwrap().nanoseconds, 3_000_000_000);
     let cpus = task.resources.iter().find(|r| r.name == "cpus").unwrap();
     assert_eq!(cpus.scalar.as_ref().unwrap().value, 0.5);
+    app.health_checks = vec![HealthCheck {
+        protocol: HealthProtocol::MesosHttps.into(),
+        path: Some("/up".into()),
+        port_index: Some(0),
+        interval_s: 7,
+        timeout_s: 3,
+        grace_period_s: 11,
+        max_consecutive_failures: 2,
+        ..Default::default()
+    }];
+    app.port_definitions = vec![PortDefinition::default()];
+    let mut offers = vec![Offered::new(offer("o", "h", 9.0, (1, 9)))];
+    place(&[request(&app, 1)], &mut offers, &terms(1000));
+    let check = task_info(&app, &offers[0].launches[0], CONTEXT).health_check.unwrap();
+    let http = check.http.as_ref().unwrap();
+    assert_eq!((http.port, http.path.as_deref(), http.scheme()), (1, Some("/up"), "https"));
+    assert_eq!((check.interval_seconds, check.delay_seconds), (Some(7.0), Some(15.0)));
+    assert_eq!((check.grace_period_seconds, check.consecutive_failures), (Some(11.0), Some(2)));
+    app.health_checks[0].protocol = HealthProtocol::Command.into();
+    app.health_checks[0].command = Some("test -e up".into());
+    let check = task_info(&app, &offers[0].launches[0], CONTEXT).health_check.unwrap();
+    assert_eq!(check.command.unwrap().value.as_deref(), Some("test -e up"));
+    app.health_checks[0].protocol = HealthProtocol::Http.into();
+    assert!(task_info(&app, &offers[0].launches[0], CONTEXT).health_check.is_none());
     app.cmd = None;
     app.args = vec!["/bin/echo".into(), "x".into()];
     let command = task_info(&app, &offers[0].launches[0], CONTEXT).command.unwrap();

@@ -8,18 +8,20 @@ use meshos_proto::{
     mesos::v1::scheduler::{Call, call},
 };
 use meshos_store::{Error as StoreError, Listing, Revision};
+use meshos_types::{TaskId, TaskName};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tonic::Status;
 use tracing::Span;
 
 use super::{
     Replica,
+    farewells::Farewells,
     link::{self, Calls, FromLink, Sent},
     probe, spans,
     writer::{self, Committed, Unit},
 };
 use crate::{
-    core::{After, Core, Input, Output, Probe, Reply, Settings},
+    core::{After, Core, Input, Output, Probe, ReadinessProbe, Reply, Settings},
     error::Refusal,
     grpc::{Answer, Command},
     metrics::Metrics,
@@ -81,6 +83,7 @@ pub(super) struct Leading {
     checks: Arc<Semaphore>,
     /// Where tasks are reached.
     network: SharedTransport,
+    farewells: Farewells,
 }
 
 impl Leading {
@@ -119,13 +122,15 @@ impl Leading {
             probed: mpsc::channel(PROBED),
             checks: Arc::new(Semaphore::new(replica.config.marathon.max_concurrent_health_checks.max(1))),
             network: replica.config.network.clone(),
+            farewells: Farewells::new(replica.config.marathon.lb_drain_timeout_ms),
         }
     }
 
     pub(super) async fn run(mut self, replica: &mut Replica) -> End {
         self.handle(Input::Tick);
         loop {
-            let deadline = self.core.next_deadline();
+            let deadlines = [self.core.next_deadline(), self.farewells.next()];
+            let deadline = deadlines.into_iter().flatten().min();
             let tick = tick(&self.env, deadline);
             tokio::select! {
                 biased;
@@ -145,7 +150,11 @@ impl Leading {
                     None => return End::Lost,
                 },
                 Some(result) = self.probed.1.recv() => self.handle(result),
-                () = tick => self.handle(Input::Tick),
+                () = tick => {
+                    let due = self.farewells.due(self.env.clock.unix_ms());
+                    self.send_all(due);
+                    self.handle(Input::Tick);
+                }
             }
             if self.abdicated {
                 return End::Abdicated;
@@ -182,6 +191,19 @@ impl Leading {
                 // A caller that has gone needs no answer.
                 let _ = answer.send(Ok(()));
             }
+            Command::ControllerJoined(id, answer) => {
+                self.farewells.joined(id);
+                // A controller that has gone meanwhile says so itself.
+                let _ = answer.send(Ok(()));
+            }
+            Command::ControllerConfirmed(id, instances) => {
+                let free = self.farewells.confirmed(id, &instances);
+                self.send_all(free);
+            }
+            Command::ControllerLeft(id) => {
+                let free = self.farewells.left(id);
+                self.send_all(free);
+            }
         }
     }
 
@@ -216,6 +238,9 @@ impl Leading {
         for probe in output.probes {
             self.probe(probe);
         }
+        for probe in output.readiness_probes {
+            self.readiness_probe(probe);
+        }
         let writes = !output.ops.is_empty();
         if writes {
             self.sequence += 1;
@@ -243,6 +268,18 @@ impl Leading {
         });
     }
 
+    /// As [`Self::probe`], for a readiness check.
+    fn readiness_probe(&self, probe: ReadinessProbe) {
+        let (results, checks) = (self.probed.0.clone(), Arc::clone(&self.checks));
+        let network = self.network.clone();
+        self.env.tasks.spawn("app-scheduler-readiness-check", async move {
+            let Ok(_room) = checks.acquire_owned().await else { return };
+            let response = probe::readiness(network, &probe).await;
+            // Nobody listens once the lead is lost.
+            let _ = results.send(Input::ReadinessProbed { probe: Box::new(probe), response }).await;
+        });
+    }
+
     /// Publishes what is stored, as one change, then does what waited for it.
     fn committed(&mut self, committed: &Committed) {
         let before = self.revision;
@@ -253,6 +290,8 @@ impl Leading {
             view::merge(&mut delta, pending.delta);
             after.extend(pending.after);
         }
+        let now = self.env.clock.unix_ms();
+        delta.leaving_instances.iter().for_each(|id| self.farewells.told(id, now));
         if let Some(first) = view::last_sights(&mut delta) {
             // Under the older revision: the new one is reached only with the whole change.
             self.publish(first, before);
@@ -284,7 +323,13 @@ impl Leading {
 
     fn perform(&mut self, after: After) {
         match after {
-            After::Call(call) => self.send(call, Vec::new()),
+            After::Call(call) => {
+                let now = match leaving(&call) {
+                    Some(instance) => self.farewells.hold(&instance, call),
+                    None => Some(call),
+                };
+                self.send_all(now);
+            }
             After::Launch { call, tasks } => self.send(call, spans::launch(&tasks)),
             After::Reply { token, reply } => {
                 if let Some(answer) = self.answers.remove(&token) {
@@ -305,9 +350,18 @@ impl Leading {
                     deployment.revision = self.revision;
                 }
             }
-            Reply::Versions(_) | Reply::GroupVersions(_) | Reply::GroupVersion(_) => {}
+            Reply::Versions(_)
+            | Reply::GroupVersions(_)
+            | Reply::GroupVersion(_)
+            | Reply::UnusedOffers(_) => {}
         }
         Ok(reply)
+    }
+
+    fn send_all(&mut self, calls: impl IntoIterator<Item = Call>) {
+        for call in calls {
+            self.send(call, Vec::new());
+        }
     }
 
     /// Hands a call to the link. Without one it is left out: after the next subscription the core asks for the
@@ -322,6 +376,13 @@ impl Leading {
             self.handle(Input::Disconnected);
         }
     }
+}
+
+/// The instance whose task the call kills.
+fn leaving(call: &Call) -> Option<String> {
+    let kill = call.kill.as_ref()?;
+    let name = TaskName::of(&TaskId::new(kill.task_id.value.as_str()))?;
+    Some(name.instance.as_str().to_owned())
 }
 
 async fn tick(env: &Env, deadline: Option<u64>) {

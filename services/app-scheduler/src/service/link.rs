@@ -1,12 +1,15 @@
 //! The link to the leading allocator: one event stream, and calls in order.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use futures::StreamExt;
 use meshos_mesh::{Backoff, Env, LeaderInfo, MAX_MESSAGE_BYTES, MeshChannel, connect, follow_leader};
 use meshos_proto::{
-    meshos::allocator::v1::{
-        CallRequest, SubscribeRequest, SubscribeResponse, scheduler_client::SchedulerClient,
+    meshos::{
+        allocator::v1::{
+            CallRequest, SubscribeRequest, SubscribeResponse, scheduler_client::SchedulerClient,
+        },
+        apps::v1::FrameworkMessage,
     },
     mesos::v1::scheduler::{Call, Event, call, event},
 };
@@ -20,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 use tracing::{Instrument, Span, error, info, warn};
 
+use super::secrets;
 use crate::{config::MarathonArgs, core::Input, framework};
 
 /// Calls that wait; more means that the allocator does not keep up.
@@ -131,7 +135,14 @@ impl Link {
         let broken = CancellationToken::new();
         // Everything of this stream ends with it.
         let scope = self.env.child();
-        let calls = start_callers(&scope, &client, &stream_id, &broken, &self.events);
+        let caller = Caller {
+            client: client.clone(),
+            stream_id,
+            broken,
+            events: self.events.clone(),
+            secrets_dir: self.args.secrets_dir.clone(),
+        };
+        let calls = start_callers(&scope, caller);
         let stream = response.into_inner();
         let result = self.read(stream, calls, leader.epoch).await;
         scope.tasks.stop();
@@ -175,9 +186,7 @@ fn inputs(events: Vec<Event>) -> (Vec<Input>, Option<String>) {
     let mut inputs = Vec::new();
     for event in events {
         match event.r#type() {
-            event::Type::Subscribed => inputs.extend(
-                event.subscribed.map(|event| Input::Subscribed { framework_id: event.framework_id.value }),
-            ),
+            event::Type::Subscribed => inputs.extend(event.subscribed.into_iter().flat_map(subscribed)),
             event::Type::Offers => {
                 let offers = event.offers.unwrap_or_default().offers;
                 match inputs.last_mut() {
@@ -188,6 +197,13 @@ fn inputs(events: Vec<Event>) -> (Vec<Input>, Option<String>) {
             event::Type::Update => {
                 inputs.extend(event.update.map(|event| Input::Status(Box::new(event.status))))
             }
+            event::Type::Message => inputs.extend(event.message.map(|message| {
+                Input::Message(Box::new(FrameworkMessage {
+                    agent_id: message.agent_id.value,
+                    executor_id: message.executor_id.value,
+                    message: message.data,
+                }))
+            })),
             event::Type::Error => {
                 let message = event.error.map(|event| event.message).unwrap_or_default();
                 error!(message, "the allocator ended the subscription");
@@ -203,27 +219,23 @@ fn inputs(events: Vec<Event>) -> (Vec<Input>, Option<String>) {
     (inputs, None)
 }
 
-fn start_callers(
-    scope: &Env,
-    client: &SchedulerClient<MeshChannel>,
-    stream_id: &str,
-    broken: &CancellationToken,
-    events: &mpsc::Sender<FromLink>,
-) -> Calls {
+fn subscribed(event: event::Subscribed) -> Vec<Input> {
+    let domain = event.master_info.and_then(|info| info.domain?.fault_domain);
+    let mut inputs = vec![Input::Subscribed { framework_id: event.framework_id.value }];
+    inputs.extend(domain.map(|domain| Input::HomeRegion(domain.region.name)));
+    inputs
+}
+
+fn start_callers(scope: &Env, caller: Caller) -> Calls {
     let (ordered, ordered_receiver) = mpsc::channel(CALLS);
     let (acknowledgements, acknowledgement_receiver) = mpsc::channel(CALLS);
-    let caller = Caller {
-        client: client.clone(),
-        stream_id: stream_id.to_owned(),
-        broken: broken.clone(),
-        events: events.clone(),
-    };
     scope.tasks.spawn(
         "app-scheduler-acknowledgements",
         caller.clone().run(acknowledgement_receiver, ACKNOWLEDGEMENTS),
     );
+    let broken = caller.broken.clone();
     scope.tasks.spawn("app-scheduler-calls", caller.run(ordered_receiver, 1));
-    Calls { ordered, acknowledgements, broken: broken.clone() }
+    Calls { ordered, acknowledgements, broken }
 }
 
 #[derive(Clone)]
@@ -232,6 +244,7 @@ struct Caller {
     stream_id: String,
     broken: CancellationToken,
     events: mpsc::Sender<FromLink>,
+    secrets_dir: Option<PathBuf>,
 }
 
 impl Caller {
@@ -241,7 +254,12 @@ impl Caller {
         ReceiverStream::new(calls).for_each_concurrent(at_once, |sent| caller.make(sent)).await;
     }
 
-    async fn make(&self, sent: Sent) {
+    async fn make(&self, mut sent: Sent) {
+        let missing = secrets::resolve(self.secrets_dir.as_deref(), &mut sent.call).await;
+        for one in missing {
+            warn!(task_id = one.task_id, message = one.message, "task is not launched");
+            self.not_launched(vec![one.task_id], one.message).await;
+        }
         let span = sent.spans.first().cloned().unwrap_or_else(Span::none);
         let request = CallRequest { stream_id: self.stream_id.clone(), call: Some(sent.call.clone()) };
         let mut client = self.client.clone();
@@ -274,7 +292,11 @@ impl Caller {
             .filter_map(|operation| operation.launch.as_ref())
             .flat_map(|launch| &launch.task_infos);
         let task_ids = tasks.map(|task| task.task_id.value.clone()).collect();
-        let input = Input::LaunchRefused { task_ids, message: status.message().to_owned() };
+        self.not_launched(task_ids, status.message().to_owned()).await;
+    }
+
+    async fn not_launched(&self, task_ids: Vec<String>, message: String) {
+        let input = Input::LaunchRefused { task_ids, message };
         // Nobody listens once the lead is lost.
         let _ = self.events.send(FromLink::Inputs(vec![input])).await;
     }

@@ -1,7 +1,7 @@
 //! Query strings and form bodies.
 
 /// Decoded pairs, in the order in which they were sent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {

@@ -50,6 +50,11 @@ impl Reply {
         Self::bytes(status, "text/plain; charset=utf-8", text.into())
     }
 
+    /// JSON that is written already, with status 200.
+    pub(crate) fn json_text(text: impl Into<Bytes>) -> Self {
+        Self::bytes(StatusCode::OK, "application/json", text)
+    }
+
     /// JSON with status 200.
     pub(crate) fn json(value: &Value) -> Self {
         Self::json_with(StatusCode::OK, value)

@@ -1,6 +1,6 @@
 //! A request as the APIs see it: read to its end, within limits.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::{Stream, StreamExt};
@@ -31,6 +31,8 @@ pub(crate) struct Request {
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Result<Bytes, BodyError>,
+    /// Who opened the connection, where that is known.
+    pub(crate) peer: Option<IpAddr>,
 }
 
 impl Request {
@@ -56,6 +58,7 @@ impl Request {
             query: Query::parse(query),
             headers: HeaderMap::new(),
             body: Ok(Bytes::copy_from_slice(body.as_bytes())),
+            peer: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Accepts connections and hands each request to an API.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{net::IpAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt};
@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{Instrument, Span, debug, error, info_span};
 use warp::Filter;
 
-use super::{Query, Reply, Request, request, stall::StallGuard};
+use super::{Query, Reply, Request, gzip, request, stall::StallGuard};
 use crate::metrics::HttpMetrics;
 
 /// A request's head must be complete within this time, and an idle connection is closed after it.
@@ -41,8 +41,14 @@ pub(crate) trait Api: Send + Sync + 'static {
 }
 
 /// Serves `api` on `listener` until the environment's tasks stop. Bodies over `body_limit` bytes are refused.
-pub(crate) fn serve(env: &Env, name: &'static str, listener: Listener, api: Arc<dyn Api>, body_limit: usize) {
-    let metrics = HttpMetrics::new(&env.metrics, name);
+pub(crate) fn serve(
+    env: &Env,
+    listener: Listener,
+    api: Arc<dyn Api>,
+    body_limit: usize,
+    metrics: HttpMetrics,
+) {
+    let name = metrics.api();
     let server = Server { env: env.clone(), name, api, body_limit, metrics };
     env.tasks.spawn(name, server.accept(listener));
 }
@@ -76,8 +82,9 @@ impl Server {
 
     async fn connection(self, io: Io, _slot: OwnedSemaphorePermit) {
         let stop = self.env.tasks.stopping();
+        let peer = io.peer();
         let io = TokioIo::new(StallGuard::new(io, WRITE_PATIENCE));
-        let service = TowerToHyperService::new(warp::service(self.filter()));
+        let service = TowerToHyperService::new(warp::service(self.filter(peer)));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIME)
@@ -99,6 +106,7 @@ impl Server {
 
     fn filter(
         self,
+        peer: Option<IpAddr>,
     ) -> impl Filter<Extract = (warp::reply::Response,), Error = warp::Rejection> + Clone + Send + Sync + 'static
     {
         let raw_query = warp::query::raw().or(warp::any().map(String::new)).unify();
@@ -115,9 +123,14 @@ impl Server {
                         let announced =
                             headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
                         let body = request::collect(body, announced, server.body_limit).await;
+                        let body = body.and_then(|body| gzip::unpack(&headers, body, server.body_limit));
+                        let packed = gzip::accepted(&headers);
                         let path = path.as_str().to_owned();
                         let query = Query::parse(&query);
-                        server.answer(Request { method, path, query, headers, body }).await.into_response()
+                        let request = Request { method, path, query, headers, body, peer };
+                        let reply = server.answer(request).await;
+                        let reply = if packed { gzip::pack(reply) } else { reply };
+                        reply.into_response()
                     }
                 },
             )

@@ -10,8 +10,11 @@ use serde_json::{Value, json};
 
 use super::{
     Answer, DEPLOYMENT_ID, Marathon, client, deployment_result,
+    deployments::limits,
     error::ApiError,
-    json_body, method_not_allowed, read,
+    json_body, method_not_allowed,
+    page::Page,
+    read,
     render::{self, embed::Embeds, timestamp},
     routes::Route,
     selector::Selector,
@@ -43,12 +46,14 @@ impl Marathon {
             (Route::GroupApps(group), "GET") => {
                 let embeds = Embeds::of_one(&request.query).at(self.env.clock.unix_ms());
                 self.read(request, |apps| {
-                    let found = below(apps, group).map(|app| render::app::info(apps, app, embeds));
+                    let page = Page::of(&request.query)?;
+                    let found = page.of_items(below(apps, group));
+                    let found = found.map(|app| render::app::info(apps, app, embeds));
                     Ok(json!({"*": found.collect::<Value>()}))
                 })
             }
             (Route::Restart(id), "POST") => self.restart(id, request).await,
-            (Route::Versions(id), "GET") => self.versions(id).await,
+            (Route::Versions(id), "GET") => self.versions(id, &request.query).await,
             (Route::Version { app, version }, "GET") => self.version(app, version).await,
             _ => Err(method_not_allowed()),
         }
@@ -62,7 +67,8 @@ impl Marathon {
         }
         // Only an update may name a version.
         update.version_ms = None;
-        let call = CreateAppRequest { app: Some(update), force: request.query.flag("force") };
+        let (force, limits) = (request.query.flag("force"), limits(&request.query)?);
+        let call = CreateAppRequest { app: Some(update), force, limits };
         let called = self.leader.call(Repeat::Unsafe, |channel| {
             let call = call.clone();
             async move { client(channel).create_app(call).await }
@@ -101,7 +107,8 @@ impl Marathon {
         let patch = request.method == Method::PATCH;
         let partial = patch || request.query.get("partialUpdate").is_none_or(|value| value == "true");
         let force = request.query.flag("force");
-        let call = UpdateAppsRequest { apps, force, partial, create: !patch };
+        let limits = limits(&request.query)?;
+        let call = UpdateAppsRequest { apps, force, partial, create: !patch, limits };
         let called = self.leader.call(Repeat::Unsafe, |channel| {
             let call = call.clone();
             async move { client(channel).update_apps(call).await }
@@ -125,7 +132,8 @@ impl Marathon {
     }
 
     async fn restart(&self, id: &str, request: &Request) -> Answer {
-        let call = RestartAppRequest { id: id.to_owned(), force: request.query.flag("force") };
+        let (force, limits) = (request.query.flag("force"), limits(&request.query)?);
+        let call = RestartAppRequest { id: id.to_owned(), force, limits };
         let called = self.leader.call(Repeat::Unsafe, |channel| {
             let call = call.clone();
             async move { client(channel).restart_app(call).await }
@@ -135,9 +143,10 @@ impl Marathon {
         Ok(deployment_result(StatusCode::OK, &change))
     }
 
-    async fn versions(&self, id: &str) -> Answer {
+    async fn versions(&self, id: &str, query: &Query) -> Answer {
+        let page = Page::of(query)?;
         let versions = self.stored_versions(id).await?;
-        let times: Value = versions.iter().map(|app| timestamp(app.version_ms)).collect();
+        let times: Value = page.of_items(versions.iter()).map(|app| timestamp(app.version_ms)).collect();
         Ok(Reply::json(&json!({"versions": times})))
     }
 
@@ -178,7 +187,9 @@ fn list(apps: &Apps, query: &Query, embeds: Embeds) -> Result<Value, ApiError> {
             && (cmd.is_none() || app.cmd.as_ref().is_some_and(|text| of(&cmd, text)))
             && selector.as_ref().is_none_or(|selector| selector.matches(&app.labels))
     };
-    let found = apps.apps.values().filter(wanted).map(|app| render::app::info(apps, app, embeds));
+    let page = Page::of(query)?;
+    let found = page.of_items(apps.apps.values().filter(wanted));
+    let found = found.map(|app| render::app::info(apps, app, embeds));
     Ok(json!({"apps": found.collect::<Value>()}))
 }
 
@@ -214,6 +225,8 @@ mod tests {
     #[test]
     fn marathon_c46_c47_filters() {
         assert_eq!(ids("").unwrap(), ["/a", "/c", "/g/b"]);
+        assert_eq!(ids("offset=1&limit=1").unwrap(), ["/c"]);
+        assert_eq!(ids("limit=x").unwrap_err().status.as_u16(), 422);
         assert_eq!(ids("id=B").unwrap(), ["/g/b"]);
         assert_eq!(ids("cmd=SLEEP&id=a").unwrap(), ["/a"]);
         assert_eq!(ids("cmd=nosuch").unwrap(), [""; 0]);

@@ -232,10 +232,12 @@ impl Marathon {
     }
 }
 
-/// As a proxy in front names it.
+/// As a proxy in front names it, else as the connection does.
 fn remote_address(request: &Request) -> String {
     let forwarded = request.header("x-forwarded-for").and_then(|list| list.split(',').next());
-    forwarded.map_or("unknown", str::trim).to_owned()
+    let forwarded = forwarded.map(|address| address.trim().to_owned());
+    let peer = || request.peer.map(|peer| peer.to_string());
+    forwarded.or_else(peer).unwrap_or_else(|| "unknown".to_owned())
 }
 
 /// The number of an id that this window gave.

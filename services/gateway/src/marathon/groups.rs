@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     Answer, Marathon, client, deployment_result,
+    deployments::limits,
     error::ApiError,
     json_value, method_not_allowed, read,
     render::{self, deployment::steps, group::GroupEmbeds, timestamp},
@@ -60,6 +61,7 @@ impl Marathon {
             force: request.query.flag("force"),
             create_only: true,
             dry_run: false,
+            limits: limits(&request.query)?,
         };
         let change = self.update_group(call).await?;
         let reply = deployment_result(StatusCode::CREATED, &change);
@@ -75,6 +77,7 @@ impl Marathon {
             force: request.query.flag("force"),
             create_only: false,
             dry_run,
+            limits: limits(&request.query)?,
         };
         let change = self.update_group(call).await?;
         if dry_run {

@@ -25,7 +25,7 @@ impl Marathon {
             "version": VERSION,
             "buildref": "meshos",
             "elected": true,
-            "leader": self.identity.authority(),
+            "leader": self.leading_address(),
             "frameworkId": apps.framework_id,
             "marathon_config": self.config(),
             "zookeeper_config": {},
@@ -55,13 +55,13 @@ impl Marathon {
         })
     }
 
-    /// `GET /v2/leader`: any gateway answers as the leader would, so each names itself.
+    /// `GET /v2/leader`: any gateway answers as the leader would; all of them name the same one.
     pub(super) fn show_leader(&self, request: &Request) -> Answer {
         if request.verb() != Method::GET {
             return Err(method_not_allowed());
         }
         match self.apps.read(|_| ()) {
-            Some(()) => Ok(Reply::json(&json!({"leader": self.identity.authority()}))),
+            Some(()) => Ok(Reply::json(&json!({"leader": self.leading_address()}))),
             None => Err(ApiError::not_found("There is no leader")),
         }
     }

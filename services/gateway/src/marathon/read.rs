@@ -9,6 +9,7 @@ mod group;
 mod health;
 mod legacy;
 mod parts;
+mod readiness;
 mod unsupported;
 
 use meshos_proto::meshos::apps::v1::{AppUpdate, StringList};
@@ -90,6 +91,7 @@ fn read_resources(update: &mut AppUpdate, (object, base): At<'_>, faults: &mut F
     update.instances = get("instances").and_then(|instances| faults.integer(&instances, u32::MAX));
     update.port_definitions = get("portDefinitions").and_then(|ports| parts::ports(&ports, faults));
     update.health_checks = get("healthChecks").and_then(|checks| health::checks(&checks, faults));
+    update.readiness_checks = get("readinessChecks").and_then(|checks| readiness::checks(&checks, faults));
     update.require_ports = get("requirePorts").and_then(|required| faults.boolean(&required));
     let roles = get("acceptedResourceRoles").and_then(|roles| {
         let list = faults.string_list(&roles)?;
@@ -118,7 +120,10 @@ fn read_launching(update: &mut AppUpdate, (object, base): At<'_>, faults: &mut F
 
 fn read_settings(update: &mut AppUpdate, (object, base): At<'_>, faults: &mut Faults) {
     let get = |name: &str| field(object, base, name);
-    update.env = get("env").and_then(|env| parts::environment(&env, faults));
+    if let Some((env, secrets)) = get("env").and_then(|env| parts::environment(&env, faults)) {
+        (update.env, update.env_secrets) = (Some(env), Some(secrets));
+    }
+    update.secrets = get("secrets").and_then(|secrets| parts::secrets(&secrets, faults));
     update.labels = get("labels").and_then(|labels| parts::labels(&labels, faults));
     update.fetch = get("fetch").and_then(|fetch| parts::fetch(&fetch, faults));
     update.dependencies = get("dependencies").and_then(|list| {

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use super::{
     Answer, Marathon, apps, client, deployment_result,
     error::ApiError,
-    json_body, method_not_allowed, read,
+    json_body, method_not_allowed,
+    page::Page,
+    read,
     render::task::{is_placed, state, task, with_service_ports},
     routes::Route,
 };
@@ -27,17 +29,22 @@ impl Marathon {
             (Route::AppTasks(id), "GET") if wants_text(request) => {
                 self.read_text(|apps| plain(apps, apps.apps.get(id).into_iter()))
             }
-            (Route::Tasks, "GET") => self.read(request, |apps| Ok(all(apps, &request.query))),
+            (Route::Tasks, "GET") => {
+                let page = Page::of(&request.query)?;
+                self.read(request, |apps| Ok(all(apps, &request.query, page)))
+            }
             (Route::TasksDelete, "POST") => self.delete_tasks(request).await,
             (Route::AppTasks(id), "GET") => self.read(request, |apps| {
                 if !apps.apps.contains_key(id) {
                     return Err(ApiError::no_app(id));
                 }
-                Ok(json!({"tasks": tasks_of(apps, id).collect::<Value>()}))
+                let page = Page::of(&request.query)?;
+                Ok(json!({"tasks": page.of_items(tasks_of(apps, id)).collect::<Value>()}))
             }),
             (Route::GroupTasks(group), "GET") => self.read(request, |found| {
                 let tasks = apps::below(found, group).flat_map(|app| tasks_of(found, &app.id));
-                Ok(json!({"tasks": tasks.collect::<Value>()}))
+                let page = Page::of(&request.query)?;
+                Ok(json!({"tasks": page.of_items(tasks).collect::<Value>()}))
             }),
             (Route::AppTasks(id), "DELETE") => self.kill_app(id, request).await,
             (Route::AppTask { app, task }, "DELETE") => self.kill_one(app, task, request).await,
@@ -149,7 +156,7 @@ fn tasks_of<'a>(apps: &'a Apps, id: &str) -> impl Iterator<Item = Value> + use<'
 }
 
 /// All tasks, of one state when the query names some.
-fn all(apps: &Apps, query: &Query) -> Value {
+fn all(apps: &Apps, query: &Query, page: Page) -> Value {
     let wanted: Vec<String> = query
         .all("status")
         .chain(query.all("status[]"))
@@ -157,7 +164,7 @@ fn all(apps: &Apps, query: &Query) -> Value {
         .collect();
     let fits = |instance: &&Instance| wanted.is_empty() || wanted.iter().any(|name| name == state(instance));
     let tasks = apps.instances().filter(|found| is_placed(found)).filter(fits);
-    let tasks = tasks.map(|instance| with_service_ports(apps, instance));
+    let tasks = page.of_items(tasks).map(|instance| with_service_ports(apps, instance));
     json!({"tasks": tasks.collect::<Value>()})
 }
 
@@ -192,7 +199,8 @@ mod tests {
         let mut apps = Apps::default();
         apps.apply(WatchResponse { revision: 1, body: Some(Body::Delta(delta)) });
         let states = |query: &str| -> Vec<String> {
-            let found = all(&apps, &Query::parse(query));
+            let query = Query::parse(query);
+            let found = all(&apps, &query, Page::of(&query).unwrap());
             let list = found["tasks"].as_array().unwrap();
             assert!(list.iter().all(|task| task["servicePorts"] == json!([10_000])));
             list.iter().map(|task| task["state"].as_str().unwrap().to_owned()).collect()

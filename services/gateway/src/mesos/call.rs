@@ -1,98 +1,34 @@
-//! Bodies of v1 calls: content types and decoding. Check order and texts are those of Mesos.
+//! Bodies of v1 calls. Check order and texts are those of Mesos.
 
-use bytes::Bytes;
-use http::{Method, StatusCode};
-use meshos_proto::json;
+use http::{Method, StatusCode, header};
+use meshos_proto::call::{self, Refusal};
 use prost::{Message, Name};
 
 use super::{bad_body, method_not_allowed};
 use crate::http::{Reply, Request};
 
-/// How messages travel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Encoding {
-    Json,
-    Protobuf,
-}
-
-impl Encoding {
-    pub(super) fn content_type(self) -> &'static str {
-        match self {
-            Self::Json => "application/json",
-            Self::Protobuf => "application/x-protobuf",
-        }
-    }
-
-    /// The encoded message.
-    pub(super) fn encode<M: Message + Name>(self, message: &M) -> Vec<u8> {
-        match self {
-            Self::Json => json::to_json_string(message).into_bytes(),
-            Self::Protobuf => message.encode_to_vec(),
-        }
-    }
-}
+pub(super) use meshos_proto::call::Encoding;
 
 /// Reads a v1 call: method, content type, body. Refusals are boxed: a reply is large.
 pub(super) fn read<M: Message + Name + Default>(request: &Request) -> Result<M, Box<Reply>> {
     if request.method != Method::POST {
         return Err(Box::new(method_not_allowed(&["POST"], &request.method)));
     }
-    let encoding = content_type(request)?;
+    let content_type = request.headers.get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
+    let encoding = call::content_type(content_type).map_err(refused)?;
     let body = request.body.as_ref().map_err(|error| Box::new(bad_body(*error)))?;
-    decode(encoding, body).map_err(refuse)
-}
-
-fn content_type(request: &Request) -> Result<Encoding, Box<Reply>> {
-    match request.headers.get(http::header::CONTENT_TYPE).map(http::HeaderValue::as_bytes) {
-        None => Err(refuse("Expecting 'Content-Type' to be present".to_owned())),
-        Some(b"application/json") => Ok(Encoding::Json),
-        Some(b"application/x-protobuf") => Ok(Encoding::Protobuf),
-        Some(_) => Err(Box::new(Reply::text(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "Expecting 'Content-Type' of application/json or application/x-protobuf",
-        ))),
-    }
-}
-
-fn decode<M: Message + Name + Default>(encoding: Encoding, body: &Bytes) -> Result<M, String> {
-    match encoding {
-        Encoding::Protobuf => {
-            meshos_proto::decode(body).map_err(|_| format!("Failed to parse body into {} protobuf", M::NAME))
-        }
-        Encoding::Json => {
-            let value =
-                json::parse(body).map_err(|error| format!("Failed to parse body into JSON: {error}"))?;
-            json::from_json(&value)
-                .map_err(|error| format!("Failed to convert JSON into {} protobuf: {error}", M::NAME))
-        }
-    }
+    encoding.decode(body).map_err(refused)
 }
 
 /// What the client wants to read; JSON is preferred.
 pub(super) fn accept(request: &Request) -> Result<Encoding, Box<Reply>> {
-    let mut ranges = Vec::new();
-    for value in request.headers.get_all(http::header::ACCEPT) {
-        ranges.extend(value.to_str().unwrap_or_default().split(',').filter_map(media_range));
-    }
-    let allows = |wanted: &str| {
-        ranges.iter().any(|range| matches!(*range, "*/*" | "application/*") || *range == wanted)
-    };
-    match () {
-        () if ranges.is_empty() || allows("application/json") => Ok(Encoding::Json),
-        () if allows("application/x-protobuf") => Ok(Encoding::Protobuf),
-        () => Err(Box::new(Reply::text(
-            StatusCode::NOT_ACCEPTABLE,
-            "Expecting 'Accept' to allow 'application/x-protobuf' or 'application/json'",
-        ))),
-    }
+    let values = request.headers.get_all(header::ACCEPT);
+    call::accept(values.iter().map(|value| value.to_str().unwrap_or_default())).map_err(refused)
 }
 
-/// The media range of an element of `Accept`; none when its weight is 0.
-fn media_range(element: &str) -> Option<&str> {
-    let mut parts = element.split(';').map(str::trim);
-    let range = parts.next().filter(|range| !range.is_empty())?;
-    let refused = parts.any(|part| part.strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0)));
-    (!refused).then_some(range)
+fn refused(refusal: Refusal) -> Box<Reply> {
+    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
+    Box::new(Reply::text(status, refusal.text))
 }
 
 /// Status 400 with this text.
@@ -174,5 +110,26 @@ mod tests {
         assert_eq!(with("application/x-protobuf, application/json;q=0.5"), Ok(Encoding::Json));
         assert_eq!(with("application/json;q=0, application/x-protobuf"), Ok(Encoding::Protobuf));
         assert_eq!(with("text/html"), Err(golden!("err_accept_bad").to_owned()));
+    }
+
+    proptest::proptest! {
+        /// Whatever is sent, there is a call or a refusal of the client.
+        #[test]
+        fn any_request_is_read_or_refused(
+            body: Vec<u8>,
+            kind in proptest::sample::select(vec!["application/json", "application/x-protobuf", "x/y", ""]),
+            wanted in "[ -~]{0,40}",
+        ) {
+            let mut request = Request::test("POST", "/api/v1/scheduler", "");
+            request.headers.insert("content-type", kind.parse().unwrap());
+            request.headers.insert("accept", wanted.parse().unwrap());
+            request.body = Ok(body.into());
+            if let Err(reply) = read::<Call>(&request) {
+                proptest::prop_assert!(reply.status.is_client_error());
+            }
+            if let Err(reply) = accept(&request) {
+                proptest::prop_assert_eq!(reply.status.as_u16(), 406);
+            }
+        }
     }
 }

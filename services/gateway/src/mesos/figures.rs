@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use http::StatusCode;
+use meshos_mesh::config::parse_duration;
 use meshos_proto::meshos::allocator::v1::{MetricsRequest, operator_client::OperatorClient};
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
@@ -15,12 +17,15 @@ use super::{
     snapshot::{self, Metrics},
     system,
 };
-use crate::{client::Repeat, http::Reply};
+use crate::{
+    client::Repeat,
+    http::{Query, Reply},
+};
 
 /// The leader is asked at most twice a second, as Mesos answers at most twice a second.
 const KEPT: Duration = Duration::from_millis(500);
 /// Metrics are answered without the leader's when it takes longer.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The leader's metrics, and since when they are known.
 #[derive(Debug, Default)]
@@ -38,44 +43,57 @@ impl Kept {
 }
 
 impl Mesos {
-    /// All metrics; those of the cluster only once it is known.
-    pub(super) async fn metrics(&self) -> Value {
+    /// `GET /metrics/snapshot`
+    pub(super) async fn metrics_snapshot(&self, query: &Query) -> Reply {
+        match query.get("timeout").map(|text| (text, parse_duration(text))) {
+            Some((text, Err(why))) => {
+                Reply::text(StatusCode::BAD_REQUEST, format!("Invalid timeout '{text}': {why}.\n"))
+            }
+            Some((_, Ok(timeout))) => Reply::json(&self.metrics(timeout.min(PATIENCE)).await),
+            None => Reply::json(&self.metrics(PATIENCE).await),
+        }
+    }
+
+    /// All metrics; those of the cluster only once it is known, those of the leader only if they come within
+    /// `patience`.
+    pub(super) async fn metrics(&self, patience: Duration) -> Value {
         let uptime = (self.env.clock.unix_ms().saturating_sub(self.started_ms)) as f64 / 1000.0;
         let mut cluster = self.cluster.read(snapshot::of_cluster);
         if let Some(metrics) = &mut cluster {
-            let leader = self.leader_metrics().await;
+            let leader = self.leader_metrics(patience).await;
             snapshot::merge(metrics, &leader);
-            let streams = self.subscribers.count() as f64;
-            metrics.insert("master/operator_event_stream_subscribers".to_owned(), streams);
+            let mut own = |name: &str, value: f64| metrics.insert(format!("master/{name}"), value);
+            own("operator_event_stream_subscribers", self.subscribers.count() as f64);
+            own("http_cache_hits", self.documents.hits() as f64);
+            own("event_queue_http_requests", self.requests.get() as f64);
         }
         snapshot::snapshot(cluster, uptime, &system::stats())
     }
 
-    async fn leader_metrics(&self) -> Arc<Metrics> {
+    async fn leader_metrics(&self, patience: Duration) -> Arc<Metrics> {
         if let Some(kept) = self.leader_metrics.fresh() {
             return kept;
         }
         let called = self.allocator.call(Repeat::Safe, |channel| async move {
             OperatorClient::new(channel).metrics(MetricsRequest {}).await
         });
-        let values = match timeout(PATIENCE, called).await {
-            Ok(Ok(answer)) => answer.into_inner().values,
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "metrics without the leader's");
-                BTreeMap::new()
+        match timeout(patience, called).await {
+            Ok(Ok(answer)) => {
+                let values = Arc::new(answer.into_inner().values);
+                self.leader_metrics.keep(Arc::clone(&values));
+                return values;
             }
-            Err(_) => BTreeMap::new(),
-        };
-        let values = Arc::new(values);
-        self.leader_metrics.keep(Arc::clone(&values));
-        values
+            Ok(Err(error)) => tracing::debug!(%error, "metrics without the leader's"),
+            Err(_) => tracing::debug!("metrics without the leader's: it was silent"),
+        }
+        Arc::default()
     }
 
     /// `GET /metrics`
     pub(super) async fn prometheus(&self) -> Reply {
         let mut text = self.env.metrics.render();
-        text.push_str(&exposition(&self.metrics().await));
-        Reply::bytes(http::StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
+        text.push_str(&exposition(&self.metrics(PATIENCE).await));
+        Reply::bytes(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
     }
 }
 

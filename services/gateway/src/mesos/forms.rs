@@ -149,4 +149,36 @@ mod tests {
         assert!(weights(br#"{"role":"a"}"#).unwrap_err().starts_with("Failed to parse update weights"));
         assert!(weights(br#"[{"role":"a"}]"#).unwrap_err().starts_with("Failed to convert weights"));
     }
+
+    proptest::proptest! {
+        /// Whatever a form or body holds, it is read or refused.
+        #[test]
+        fn any_form_is_read_or_refused(text: String, bytes: Vec<u8>) {
+            let whole = format!("slaveId=a&resources={text}");
+            for form in [form(&text), form(&whole)] {
+                if let Err(reply) = form.resources("resources", "Error parsing") {
+                    proptest::prop_assert_eq!(reply.status.as_u16(), 400);
+                }
+            }
+            let _ = (weights(&bytes), weights(text.as_bytes()), quota_request(&bytes));
+        }
+
+        #[test]
+        fn what_is_encoded_is_decoded(pairs: Vec<(String, String)>) {
+            let encode = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
+            let pairs: Vec<_> = pairs.into_iter().filter(|(name, _)| !name.is_empty()).collect();
+            let text: Vec<_> = pairs.iter().map(|(a, b)| format!("{}={}", encode(a), encode(b))).collect();
+            let query = Query::parse(&text.join("&"));
+            for (name, _) in &pairs {
+                let wanted: Vec<_> = pairs.iter().filter(|(other, _)| other == name).map(|(_, v)| v.as_str()).collect();
+                proptest::prop_assert_eq!(query.all(name).collect::<Vec<_>>(), wanted);
+            }
+        }
+
+        #[test]
+        fn any_path_has_a_route_or_none(path in "[ -~]{0,60}") {
+            let _ = (Route::of(&path), Route::quota_role(&path).map(percent_decode), Route::help_topic(&path));
+            let _ = crate::mesos::help::help(&path, &Query::parse(&path));
+        }
+    }
 }

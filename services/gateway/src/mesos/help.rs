@@ -1,5 +1,7 @@
 //! `GET /help`: what there is, as Markdown or JSON.
 
+mod texts;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use http::StatusCode;
@@ -24,29 +26,38 @@ pub(super) fn help(path: &str, query: &Query) -> Reply {
             markdown(list(process, &names))
         };
     }
-    if !names.contains(name) {
-        return not_found();
+    match names.get(name) {
+        Some(route) => markdown(usage(&format!("/{process}/{name}"), *route)),
+        None => not_found(),
     }
-    markdown(format!("### USAGE ###\n> /{process}/{name}\n"))
+}
+
+fn usage(path: &str, route: Route) -> String {
+    let (summary, description) = texts::of(route);
+    format!(
+        "### USAGE ###\n>        {path}\n\n### TL;DR; ###\n{summary}\n\n### DESCRIPTION ###\n{description}\n\n\
+         ### AUTHENTICATION ###\nThis endpoint does not require authentication.\n"
+    )
 }
 
 fn markdown(text: String) -> Reply {
     Reply::bytes(StatusCode::OK, "text/x-markdown", text)
 }
 
-/// Each process with the names of its endpoints, both in order.
-fn processes() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
-    const OTHERS: [&str; 4] = ["files", "logging", "metrics", "system"];
-    let mut found: BTreeMap<_, BTreeSet<_>> = OTHERS.map(|process| (process, BTreeSet::new())).into();
-    found.insert("version", BTreeSet::new());
-    for path in Route::paths().filter_map(|path| path.strip_prefix('/')) {
+/// Each process with its endpoints by name, both in order.
+type Processes = BTreeMap<&'static str, BTreeMap<&'static str, Route>>;
+
+fn processes() -> Processes {
+    const OTHERS: [&str; 6] = ["allocator", "files", "logging", "metrics", "registrar(1)", "system"];
+    let mut found = Processes::new();
+    for (path, route) in Route::all() {
+        let path = path.trim_start_matches('/');
         let (first, rest) = path.split_once('/').unwrap_or((path, ""));
         match first {
-            "help" | "version" => {}
-            other if OTHERS.contains(&other) => {
-                found.entry(other).or_default().extend((!rest.is_empty()).then_some(rest));
-            }
-            _ => drop(found.entry("master").or_default().insert(path)),
+            "help" => {}
+            "version" => drop(found.entry("version").or_default().insert("", route)),
+            other if OTHERS.contains(&other) => drop(found.entry(other).or_default().insert(rest, route)),
+            _ => drop(found.entry("master").or_default().insert(path, route)),
         }
     }
     found
@@ -65,13 +76,14 @@ fn index() -> String {
     text
 }
 
-fn list(process: &str, names: &BTreeSet<&str>) -> String {
+fn list(process: &str, endpoints: &BTreeMap<&str, Route>) -> String {
+    let names: BTreeSet<&str> = endpoints.keys().copied().filter(|name| !name.is_empty()).collect();
     let mut text = format!("## `/{process}` ##\n");
-    for name in names {
+    for name in &names {
         text.push_str(&format!("> [/{process}/{name}][{process}/{name}]\n"));
     }
     text.push('\n');
-    for name in names {
+    for name in &names {
         text.push_str(&format!("[{process}/{name}]: {process}/{name}\n"));
     }
     text
@@ -81,8 +93,12 @@ fn all() -> Value {
     json!({"processes": processes().iter().map(|(process, names)| described(process, names)).collect::<Value>()})
 }
 
-fn described(process: &str, names: &BTreeSet<&str>) -> Value {
-    let endpoints: Value = names.iter().map(|name| json!({"name": format!("/{name}"), "text": ""})).collect();
+fn described(process: &str, endpoints: &BTreeMap<&str, Route>) -> Value {
+    let one = |(name, route): (&&str, &Route)| {
+        let path = format!("/{process}/{name}");
+        json!({"name": format!("/{name}"), "text": usage(path.trim_end_matches('/'), *route)})
+    };
+    let endpoints: Value = endpoints.iter().map(one).collect();
     json!({"id": process, "endpoints": endpoints})
 }
 
@@ -99,17 +115,23 @@ mod tests {
     fn help_lists_processes_and_their_endpoints() {
         let (status, index) = text("");
         assert_eq!(status, 200);
-        assert!(index.starts_with("## HELP\n> [/files][files]\n"), "{index}");
+        assert!(index.starts_with("## HELP\n> [/allocator][allocator]\n"), "{index}");
         assert!(index.contains("[master]: help/master\n"));
         let master = text("/master").1;
         assert!(master.starts_with("## `/master` ##\n> [/master/"), "{master}");
         for name in ["api/v1", "create-volumes", "maintenance/schedule", "state-summary", "teardown"] {
             assert!(master.contains(&format!("> [/master/{name}][master/{name}]\n")), "{name} in {master}");
         }
-        assert!(text("/master/state").1.contains("/master/state"));
+        let state = text("/master/state").1;
+        assert!(state.starts_with("### USAGE ###\n>        /master/state\n\n### TL;DR; ###\n"), "{state}");
+        assert!(text("/registrar(1)/registry").1.contains("Registry"));
         assert!(text("/logging").1.contains("/logging/toggle"));
         assert_eq!((text("/nosuch").0, text("/master/nosuch").0), (404, 404));
         let json = help("", &Query::parse("format=json")).body_text();
-        assert!(json.contains(r#"{"name":"/state","text":""}"#), "{json}");
+        let json: Value = serde_json::from_str(&json).unwrap();
+        let master = json["processes"].as_array().unwrap().iter().find(|found| found["id"] == "master");
+        let endpoints = master.unwrap()["endpoints"].as_array().unwrap();
+        let state = endpoints.iter().find(|found| found["name"] == "/state").unwrap();
+        assert!(state["text"].as_str().unwrap().contains("/master/state"), "{state}");
     }
 }

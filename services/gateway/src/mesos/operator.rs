@@ -7,23 +7,24 @@ mod subscribe;
 use std::time::Duration;
 
 use http::StatusCode;
-use meshos_proto::{
-    json::to_json,
-    mesos::v1::{
-        AgentId,
-        master::{Call, Response, call::Type},
-        offer::operation::{GrowVolume, ShrinkVolume},
-    },
+use meshos_proto::mesos::v1::{
+    AgentId,
+    master::{Call, Response, call::Type},
+    offer::operation::{GrowVolume, ShrinkVolume},
 };
-use prost::Message;
 
 use super::{
     Mesos,
     call::{self, Encoding, refuse},
+    documents::Asked,
+    figures::PATIENCE,
     no_leader,
     writes::Change,
 };
-use crate::http::{Reply, Request};
+use crate::{
+    http::{Reply, Request},
+    views::Cluster,
+};
 pub(super) use subscribe::Subscribers;
 
 impl Mesos {
@@ -47,19 +48,29 @@ impl Mesos {
             Type::Subscribe => return Ok(self.subscribe_operator(encoding)),
             Type::ListFiles | Type::ReadFile => return Err(Box::new(Reply::text(StatusCode::NOT_FOUND, ""))),
             Type::SetLoggingLevel => return Ok(self.set_logging_level(&call)),
-            Type::GetMetrics => Some(respond::metrics(&self.metrics().await)),
+            Type::GetMetrics => Some(respond::metrics(&self.metrics(patience(&call)).await)),
             Type::Unknown => return Err(not_implemented("501 Not Implemented.")),
-            _ => match self.read(kind) {
-                Some(response) => response,
-                None => {
-                    let name = kind.as_str_name();
-                    return Err(not_implemented(&format!(
-                        "{name} is not supported by this version of meshos"
-                    )));
-                }
+            _ => match render(kind) {
+                Some(render) => return Ok(self.shown(kind, encoding, render).await),
+                None => match self.read(kind) {
+                    Some(response) => response,
+                    None => {
+                        let name = kind.as_str_name();
+                        return Err(not_implemented(&format!(
+                            "{name} is not supported by this version of meshos"
+                        )));
+                    }
+                },
             },
         };
         Ok(response.map_or_else(no_leader, |response| reply(encoding, &response)))
+    }
+
+    /// The answer to a call that shows much of the cluster.
+    async fn shown(&self, kind: Type, encoding: Encoding, render: Render) -> Reply {
+        let encoded = |cluster: &Cluster| encoding.encode(&render(cluster));
+        let body = self.documents.get(&self.cluster, Asked::Call(kind, encoding), encoded).await;
+        body.map_or_else(no_leader, |body| Reply::bytes(StatusCode::OK, encoding.content_type(), body))
     }
 
     /// The response of a call that only reads; none inside while nobody leads, none at all for other calls.
@@ -70,13 +81,6 @@ impl Mesos {
             Type::GetVersion => Some(respond::version()),
             Type::GetFlags => Some(respond::flags(&self.about)),
             Type::GetLoggingLevel => Some(respond::logging_level(self.logging.level())),
-            Type::GetState => view.read(respond::state),
-            Type::GetAgents => view.read(respond::agents),
-            Type::GetFrameworks => view.read(respond::frameworks),
-            Type::GetTasks => view.read(respond::tasks),
-            Type::GetExecutors => view.read(|_| respond::executors()),
-            Type::GetOperations => view.read(|_| respond::operations()),
-            Type::GetRoles => view.read(respond::roles),
             Type::GetWeights => view.read(respond::weights),
             Type::GetQuota => view.read(respond::quota),
             Type::GetMaintenanceStatus => view.read(|_| respond::maintenance_status()),
@@ -127,6 +131,13 @@ impl Mesos {
     }
 }
 
+/// How long the metrics that others keep are waited for.
+fn patience(call: &Call) -> Duration {
+    let asked = call.get_metrics.as_ref().and_then(|get| get.timeout);
+    let asked = asked.map(|timeout| Duration::from_nanos(u64::try_from(timeout.nanoseconds).unwrap_or(0)));
+    asked.map_or(PATIENCE, |asked| asked.min(PATIENCE))
+}
+
 /// What became of a call.
 enum Done {
     Reply(Box<Reply>),
@@ -171,14 +182,24 @@ fn not_implemented(text: &str) -> Box<Reply> {
 }
 
 fn reply(encoding: Encoding, response: &Response) -> Reply {
-    match encoding {
-        Encoding::Protobuf => Reply::bytes(StatusCode::OK, encoding.content_type(), response.encode_to_vec()),
-        Encoding::Json => {
-            let mut value = to_json(response);
-            respond::fill_lists(&mut value);
-            Reply::json(&value)
-        }
-    }
+    Reply::bytes(StatusCode::OK, encoding.content_type(), encoding.encode(response))
+}
+
+/// What makes a response of the cluster.
+type Render = fn(&Cluster) -> Response;
+
+/// For the calls that show much of the cluster.
+fn render(kind: Type) -> Option<Render> {
+    Some(match kind {
+        Type::GetState => respond::state,
+        Type::GetAgents => respond::agents,
+        Type::GetFrameworks => respond::frameworks,
+        Type::GetTasks => respond::tasks,
+        Type::GetExecutors => respond::executors,
+        Type::GetOperations => respond::operations,
+        Type::GetRoles => respond::roles,
+        _ => return None,
+    })
 }
 
 /// Why a call is refused; the text after `Failed to validate master::Call: `.

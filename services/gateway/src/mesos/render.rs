@@ -1,10 +1,12 @@
 //! The view as the JSON of the unversioned endpoints. Pure.
 
 mod agent;
+mod executor;
 mod framework;
 #[cfg(test)]
 pub(crate) mod shape;
 mod task;
+pub(super) mod writer;
 
 use meshos_proto::{
     meshos::allocator::v1::Agent,
@@ -18,86 +20,98 @@ use crate::views::{Cluster, cluster::Counts};
 
 pub(super) use agent::pid;
 pub(super) use task::task;
+use writer::Object;
 
 /// `GET /state`
-pub(super) fn state(cluster: &Cluster, about: &About) -> Value {
+pub(super) fn state(cluster: &Cluster, about: &About) -> Vec<u8> {
     let info = cluster.master.info.clone().unwrap_or_default();
     let count =
         |wanted: fn(&Agent) -> bool| cluster.agents.values().filter(|agent| wanted(agent)).count() as f64;
-    let mut state = Map::new();
-    let mut put = |key: &str, value: Value| state.insert(key.to_owned(), value);
+    let mut out = Vec::new();
+    let mut state = Object::begin(&mut out);
     let version = about.version();
     for key in ["version", "build_date", "build_time", "build_user"] {
-        put(key, version[key].clone());
+        state.put(key, &version[key]);
     }
-    put("start_time", seconds(cluster.master.started_at_ms));
-    put("elected_time", seconds(cluster.master.elected_at_ms));
-    put("id", json!(info.id));
-    put("pid", json!(about.pid()));
-    put("hostname", json!(about.identity.hostname));
-    put("capabilities", capabilities(&info));
-    put("activated_slaves", json!(count(|agent| agent::is_registered(agent) && agent.active)));
-    put("deactivated_slaves", json!(count(|agent| agent::is_registered(agent) && !agent.active)));
-    put("unreachable_slaves", json!(count(|agent| agent.unreachable)));
-    put("leader", json!(about.pid()));
+    state.put("start_time", &seconds(cluster.master.started_at_ms));
+    state.put("elected_time", &seconds(cluster.master.elected_at_ms));
+    state.put("id", &info.id);
+    state.put("pid", &about.pid());
+    state.put("hostname", &about.identity.hostname);
+    state.put("capabilities", &capabilities(&info));
+    state.put("activated_slaves", &count(|agent| agent::is_registered(agent) && agent.active));
+    state.put("deactivated_slaves", &count(|agent| agent::is_registered(agent) && !agent.active));
+    state.put("unreachable_slaves", &count(|agent| agent.unreachable));
+    state.put("leader", &about.pid());
     let identity = &about.identity;
     let leader =
         json!({"id": info.id, "pid": about.pid(), "port": identity.port, "hostname": identity.hostname});
-    put("leader_info", leader);
+    state.put("leader_info", &leader);
     if let Some(name) = &about.cluster {
-        put("cluster", json!(name));
+        state.put("cluster", name);
     }
-    put("flags", json!(about.flags()));
-    put("slaves", registered(cluster).map(|agent| Value::Object(agent::agent(agent))).collect());
-    put("recovered_slaves", recovered(cluster));
-    let (live, completed): (Vec<_>, Vec<_>) = cluster.frameworks.values().partition(|found| !found.completed);
-    put("frameworks", live.into_iter().map(|found| framework::framework(cluster, found)).collect());
-    put(
-        "completed_frameworks",
-        completed.into_iter().map(|found| framework::framework(cluster, found)).collect(),
-    );
-    put("orphan_tasks", json!([]));
-    put("unregistered_frameworks", json!([]));
-    Value::Object(state)
+    state.put("flags", &about.flags());
+    state.list("slaves", registered(cluster), |agent, out| writer::put(out, &agent::agent(agent)));
+    state.put("recovered_slaves", &recovered(cluster));
+    let of = |completed: bool| cluster.frameworks.values().filter(move |found| found.completed == completed);
+    state.list("frameworks", of(false), |found, out| framework::framework(cluster, found, out));
+    state.list("completed_frameworks", of(true), |found, out| framework::framework(cluster, found, out));
+    state.put("orphan_tasks", &json!([]));
+    state.put("unregistered_frameworks", &json!([]));
+    state.end();
+    out
 }
 
 /// `GET /state-summary`
-pub(super) fn summary(cluster: &Cluster, about: &About) -> Value {
-    let mut summary = Map::new();
-    summary.insert("hostname".to_owned(), json!(about.identity.hostname));
+pub(super) fn summary(cluster: &Cluster, about: &About) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut summary = Object::begin(&mut out);
+    summary.put("hostname", &about.identity.hostname);
     if let Some(name) = &about.cluster {
-        summary.insert("cluster".to_owned(), json!(name));
+        summary.put("cluster", name);
     }
-    let slaves = registered(cluster).map(|agent| agent::summary(cluster, agent)).collect();
-    summary.insert("slaves".to_owned(), slaves);
+    let agents = registered(cluster).map(|agent| agent::summary(cluster, agent));
+    summary.list("slaves", agents, |agent, out| writer::put(out, &agent));
     let live = cluster.frameworks.values().filter(|found| !found.completed);
-    summary.insert("frameworks".to_owned(), live.map(|found| framework::summary(cluster, found)).collect());
-    Value::Object(summary)
+    summary.list("frameworks", live, |found, out| writer::put(out, &framework::summary(cluster, found)));
+    summary.end();
+    out
 }
 
 /// `GET /slaves`, of one agent when `id` is given.
-pub(super) fn slaves(cluster: &Cluster, id: Option<&str>) -> Value {
+pub(super) fn slaves(cluster: &Cluster, id: Option<&str>) -> Vec<u8> {
     let wanted = |agent: &&Agent| id.is_none_or(|id| crate::views::cluster::agent_id(agent) == id);
-    let slaves: Value = registered(cluster).filter(wanted).map(agent::full).collect();
-    json!({"slaves": slaves, "recovered_slaves": recovered(cluster)})
+    let mut out = Vec::new();
+    let mut slaves = Object::begin(&mut out);
+    slaves.list("slaves", registered(cluster).filter(wanted), |agent, out| {
+        writer::put(out, &agent::full(agent));
+    });
+    slaves.put("recovered_slaves", &recovered(cluster));
+    slaves.end();
+    out
 }
 
 /// `GET /frameworks`, of one framework when `id` is given.
-pub(super) fn frameworks(cluster: &Cluster, id: Option<&str>) -> Value {
-    let of = |completed: bool| -> Value {
-        let all = cluster.frameworks.iter().filter(|(_, found)| found.completed == completed);
-        let wanted = all.filter(|(key, _)| id.is_none_or(|id| *key == id));
-        wanted.map(|(_, found)| framework::framework(cluster, found)).collect()
+pub(super) fn frameworks(cluster: &Cluster, id: Option<&str>) -> Vec<u8> {
+    let of = |completed: bool| {
+        let all = cluster.frameworks.iter().filter(move |(_, found)| found.completed == completed);
+        all.filter(move |(key, _)| id.is_none_or(|id| &***key == id)).map(|(_, found)| &**found)
     };
-    json!({"frameworks": of(false), "completed_frameworks": of(true), "unregistered_frameworks": []})
+    let mut out = Vec::new();
+    let mut frameworks = Object::begin(&mut out);
+    frameworks.list("frameworks", of(false), |found, out| framework::framework(cluster, found, out));
+    frameworks.list("completed_frameworks", of(true), |found, out| framework::framework(cluster, found, out));
+    frameworks.put("unregistered_frameworks", &json!([]));
+    frameworks.end();
+    out
 }
 
 fn registered(cluster: &Cluster) -> impl Iterator<Item = &Agent> {
-    cluster.agents.values().filter(|agent| agent::is_registered(agent))
+    cluster.agents.values().map(AsRef::as_ref).filter(|agent| agent::is_registered(agent))
 }
 
 fn recovered(cluster: &Cluster) -> Value {
-    cluster.agents.values().filter(|agent| agent.recovered).map(agent::recovered).collect()
+    cluster.agents.values().filter(|agent| agent.recovered).map(|agent| agent::recovered(agent)).collect()
 }
 
 fn capabilities(info: &MasterInfo) -> Value {
@@ -155,7 +169,7 @@ const COUNTED: [TaskState; 10] = [
 /// `TASK_RUNNING: 2, …`, over all of `groups`.
 fn put_counts<'a>(object: &mut Map<String, Value>, groups: impl Iterator<Item = &'a Counts> + Clone) {
     for state in COUNTED {
-        let count: u32 = groups.clone().filter_map(|counts| counts.get(&(state as i32))).sum();
+        let count: u32 = groups.clone().map(|counts| counts.get(state)).sum();
         object.insert(state.as_str_name().to_owned(), json!(count));
     }
 }
@@ -169,9 +183,13 @@ mod tests {
         serde_json::from_str(text).unwrap()
     }
 
+    fn read(text: &[u8]) -> Value {
+        serde_json::from_slice(text).unwrap()
+    }
+
     #[test]
     fn mesos_c68_state_is_that_of_a_real_master() {
-        let ours = state(&golden_cluster(), &About::test());
+        let ours = read(&state(&golden_cluster(), &About::test()));
         let mut golden = golden(include_str!("../../tests/golden/master_state.json"));
         let object = golden.as_object_mut().unwrap();
         // Of a build from a repository, and of a driver of the old protocol; flags are our own.
@@ -193,7 +211,7 @@ mod tests {
     #[test]
     fn the_summary_is_that_of_a_real_master() {
         let golden = golden(include_str!("../../tests/golden/master_state-summary.json"));
-        let ours = summary(&golden_cluster(), &About::test());
+        let ours = read(&summary(&golden_cluster(), &About::test()));
         assert_same("summary", &ours, &golden);
         for count in ["TASK_RUNNING", "TASK_FAILED", "TASK_KILLED", "TASK_FINISHED", "TASK_STAGING"] {
             assert_eq!(ours["frameworks"][0][count], golden["frameworks"][0][count], "{count}");
@@ -204,9 +222,9 @@ mod tests {
     #[test]
     fn slaves_are_those_of_a_real_master() {
         let golden = golden(include_str!("../../tests/golden/master_slaves.json"));
-        let ours = slaves(&golden_cluster(), None);
+        let ours = read(&slaves(&golden_cluster(), None));
         assert_same("slaves", &ours, &golden);
-        let none = slaves(&golden_cluster(), Some("other"));
+        let none = read(&slaves(&golden_cluster(), Some("other")));
         assert_eq!(none["slaves"], json!([]));
     }
 
@@ -214,9 +232,9 @@ mod tests {
     fn frameworks_are_those_of_a_real_master() {
         let mut golden = golden(include_str!("../../tests/golden/master_frameworks.json"));
         golden["completed_frameworks"][0].as_object_mut().unwrap().shift_remove("pid");
-        let ours = frameworks(&golden_cluster(), None);
+        let ours = read(&frameworks(&golden_cluster(), None));
         assert_same("frameworks", &ours, &golden);
-        let one = frameworks(&golden_cluster(), ours["frameworks"][0]["id"].as_str());
+        let one = read(&frameworks(&golden_cluster(), ours["frameworks"][0]["id"].as_str()));
         assert_eq!(one["completed_frameworks"], json!([]));
         assert_eq!(one["frameworks"], ours["frameworks"]);
     }

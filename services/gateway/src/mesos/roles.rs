@@ -50,7 +50,7 @@ fn collect(cluster: &Cluster) -> BTreeMap<String, Role> {
     for (id, framework) in cluster.frameworks.iter().filter(|(_, framework)| !framework.completed) {
         let info = framework.info.clone().unwrap_or_default();
         for name in roles_of(&info) {
-            roles.entry(name.to_owned()).or_default().frameworks.insert(id.clone());
+            roles.entry(name.to_owned()).or_default().frameworks.insert(id.to_string());
         }
     }
     for agent in cluster.agents.values() {

@@ -1,7 +1,7 @@
 //! Paths of the Mesos API, and the methods they take.
 
 /// What a path stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Route {
     Scheduler,
     Operator,
@@ -35,11 +35,13 @@ pub(super) enum Route {
     FilesRead,
     FilesDownload,
     FilesDebug,
+    OfferConstraints,
+    Registry,
     Help,
 }
 
 /// Each route and its path below `/` and `/master`.
-const ROUTES: [(&str, Route); 33] = [
+const ROUTES: [(&str, Route); 35] = [
     ("/api/v1/scheduler", Route::Scheduler),
     ("/api/v1", Route::Operator),
     ("/api/meshos/v1/explain", Route::Explain),
@@ -72,6 +74,8 @@ const ROUTES: [(&str, Route); 33] = [
     ("/files/read", Route::FilesRead),
     ("/files/download", Route::FilesDownload),
     ("/files/debug", Route::FilesDebug),
+    ("/allocator/offer_constraints_debug", Route::OfferConstraints),
+    ("/registrar(1)/registry", Route::Registry),
     ("/help", Route::Help),
 ];
 
@@ -110,9 +114,9 @@ impl Route {
         ROUTES.iter().find(|(_, route)| *route == self).map_or("unknown", |(path, _)| path)
     }
 
-    /// All paths.
-    pub(super) fn paths() -> impl Iterator<Item = &'static str> {
-        ROUTES.iter().map(|(path, _)| *path)
+    /// All paths with their routes.
+    pub(super) fn all() -> impl Iterator<Item = (&'static str, Self)> {
+        ROUTES.iter().copied()
     }
 
     /// The methods it takes, in the order in which Mesos names them; none where Mesos does not look.

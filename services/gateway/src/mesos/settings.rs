@@ -9,7 +9,6 @@ use meshos_proto::mesos::v1::{
 };
 use meshos_types::{Milli, RoleName};
 
-use super::render::resources;
 use crate::views::Cluster;
 
 /// Amounts by name, as quotas give them.
@@ -115,16 +114,10 @@ pub(super) fn overcommit(cluster: &Cluster, wanted: &QuotaConfig) -> Option<Stri
         let sum = total.entry(name).or_default();
         *sum = Milli::round(sum.to_f64() + amount.value);
     }
-    let mut capacity: BTreeMap<String, Milli> = BTreeMap::new();
-    for agent in cluster.agents.values().filter(|agent| !agent.recovered && !agent.unreachable) {
-        for (name, amount) in resources(&agent.total).non_revocable().scalars().iter() {
-            let sum = capacity.entry(name.to_string()).or_default();
-            *sum = Milli::round(sum.to_f64() + amount.to_f64());
-        }
-    }
+    let capacity: BTreeMap<&str, Milli> = cluster.sums().total.all_firm().collect();
     let over = total.iter().any(|(name, amount)| *amount > capacity.get(*name).copied().unwrap_or_default());
     let total = written(total.iter().map(|(name, amount)| (*name, *amount)));
-    let capacity = written(capacity.iter().map(|(name, amount)| (name.as_str(), *amount)));
+    let capacity = written(capacity.iter().map(|(name, amount)| (*name, *amount)));
     over.then(|| {
         format!(
             "Quota guarantees overcommit the cluster (use 'force' to bypass this check): \

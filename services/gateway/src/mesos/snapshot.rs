@@ -5,14 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use meshos_proto::{
-    meshos::allocator::v1::Agent,
-    mesos::v1::{Resource, TaskState},
-};
+use meshos_proto::{meshos::allocator::v1::Agent, mesos::v1::TaskState};
+use meshos_types::Milli;
 use serde_json::{Value, json};
 
-use super::render::resources;
-use crate::views::Cluster;
+use super::render::roles_of;
+use crate::views::{Cluster, cluster::Amounts};
 
 /// Values by name, in order of the names.
 pub(super) type Metrics = BTreeMap<String, f64>;
@@ -39,7 +37,8 @@ const TASKS: [(&str, TaskState); 13] = [
 pub(super) fn of_cluster(cluster: &Cluster) -> Metrics {
     let mut metrics = Metrics::new();
     let mut put = |name: &str, value: f64| metrics.insert(format!("master/{name}"), value);
-    let agents = |wanted: fn(&&Agent) -> bool| cluster.agents.values().filter(wanted).count() as f64;
+    let agents =
+        |wanted: fn(&Agent) -> bool| cluster.agents.values().filter(|agent| wanted(agent)).count() as f64;
     put("slaves_connected", agents(|a| a.connected));
     put("slaves_disconnected", agents(|a| !a.connected && !a.unreachable && !a.recovered));
     put("slaves_active", agents(|a| a.active && a.connected));
@@ -61,7 +60,52 @@ pub(super) fn of_cluster(cluster: &Cluster) -> Metrics {
         put(&format!("tasks_{name}"), f64::from(cluster.count_of(state)));
     }
     put_resources(&mut metrics, cluster);
+    put_frameworks(&mut metrics, cluster);
+    // Somebody leads, so the store could be read.
+    metrics.insert("registrar/log/recovered".to_owned(), 1.0);
     metrics
+}
+
+/// What is there of each framework; the leader counts what happened.
+fn put_frameworks(metrics: &mut Metrics, cluster: &Cluster) {
+    const ACTIVE: [TaskState; 6] = [
+        TaskState::TaskStaging,
+        TaskState::TaskStarting,
+        TaskState::TaskRunning,
+        TaskState::TaskKilling,
+        TaskState::TaskUnreachable,
+        TaskState::TaskUnknown,
+    ];
+    for (id, framework) in cluster.frameworks.iter().filter(|(_, framework)| !framework.completed) {
+        let info = framework.info.clone().unwrap_or_default();
+        let prefix = format!("master/frameworks/{}/{id}", encoded(&info.name));
+        let flag = |value: bool| if value { 1.0 } else { 0.0 };
+        metrics.insert(format!("{prefix}/subscribed"), flag(framework.connected));
+        let counts = cluster.counts_in_framework(id);
+        for state in ACTIVE {
+            let count = counts.map_or(0, |counts| counts.get(state));
+            let name = state.as_str_name().to_ascii_lowercase();
+            metrics.insert(format!("{prefix}/tasks/active/{name}"), f64::from(count));
+        }
+        for role in roles_of(&info) {
+            let suppressed = framework.suppressed_roles.iter().any(|suppressed| suppressed == role);
+            metrics.insert(format!("{prefix}/roles/{role}/suppressed"), flag(suppressed));
+        }
+    }
+}
+
+/// A name as a part of a metric's name: what has a meaning in an address is percent-encoded.
+fn encoded(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        let plain = byte.is_ascii_graphic() && !br##"$&+,/:;=?@"<>#%{}|\^~[]`"##.contains(&byte);
+        if plain {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
 }
 
 /// Adds the leader's figures. What the view counts from what there is now holds; ended tasks are counted by the
@@ -84,35 +128,23 @@ fn is_ended(state: TaskState) -> bool {
 }
 
 fn put_resources(metrics: &mut Metrics, cluster: &Cluster) {
-    let reachable = || cluster.agents.values().filter(|agent| !agent.unreachable && !agent.recovered);
+    let sums = cluster.sums();
+    let mut put = |name: &str, suffix: &str, total: Milli, used: Milli| {
+        let (total, used) = (total.to_f64(), used.to_f64());
+        let share = if total > 0.0 { used / total } else { 0.0 };
+        metrics.insert(format!("master/{name}{suffix}_total"), total);
+        metrics.insert(format!("master/{name}{suffix}_used"), used);
+        metrics.insert(format!("master/{name}{suffix}_percent"), share);
+    };
     for name in RESOURCES {
-        let sum = |of: fn(&Agent) -> &Vec<Resource>, revocable: bool| -> f64 {
-            let amounts = reachable().map(|agent| {
-                let all = resources(of(agent));
-                let part = if revocable { all.revocable() } else { all.non_revocable() };
-                part.scalar(name).to_f64()
-            });
-            amounts.sum()
-        };
-        for (suffix, revocable) in [("", false), ("_revocable", true)] {
-            let total = sum(|agent| &agent.total, revocable);
-            let used = sum(|agent| &agent.used, revocable);
-            let share = if total > 0.0 { used / total } else { 0.0 };
-            metrics.insert(format!("master/{name}{suffix}_total"), total);
-            metrics.insert(format!("master/{name}{suffix}_used"), used);
-            metrics.insert(format!("master/{name}{suffix}_percent"), share);
-        }
+        put(name, "", sums.total.firm(name), sums.used.firm(name));
+        put(name, "_revocable", sums.total.revocable(name), sums.used.revocable(name));
     }
     for name in ["cpus", "mem", "disk"] {
-        let total = metrics.get(&format!("master/{name}_total")).copied().unwrap_or_default();
-        let out: f64 = reachable()
-            .map(|agent| {
-                (resources(&agent.used).scalar(name).to_f64())
-                    + resources(&agent.offered).scalar(name).to_f64()
-            })
-            .sum();
-        metrics.insert(format!("allocator/mesos/resources/{name}/total"), total);
-        metrics.insert(format!("allocator/mesos/resources/{name}/offered_or_allocated"), out);
+        let all = |amounts: &Amounts| amounts.firm(name).saturating_add(amounts.revocable(name));
+        let out = all(&sums.used).saturating_add(all(&sums.offered));
+        metrics.insert(format!("allocator/mesos/resources/{name}/total"), sums.total.firm(name).to_f64());
+        metrics.insert(format!("allocator/mesos/resources/{name}/offered_or_allocated"), out.to_f64());
     }
 }
 
@@ -154,6 +186,12 @@ mod tests {
             assert_eq!(json!(value), *golden, "{name}");
         }
         assert!(ours.len() > 50, "{}", ours.len());
+    }
+
+    #[test]
+    fn names_of_frameworks_are_encoded_as_mesos_encodes_them() {
+        assert_eq!(encoded("Test Framework (C++)"), "Test%20Framework%20(C%2B%2B)");
+        assert_eq!(encoded("a-b_c.d*/é"), "a-b_c.d*%2F%C3%A9");
     }
 
     #[test]

@@ -16,30 +16,27 @@ use meshos_proto::{
     },
 };
 
+use tracing::debug;
+
 use super::{Mesos, OWN_WRITE, no_leader, refusal, settings};
-use crate::{client::Repeat, http::Reply, views::Cluster};
+use crate::{
+    client::{CallError, Repeat},
+    http::Reply,
+    views::{Cluster, Position},
+};
 
 impl Mesos {
     pub(super) async fn update_weights(&self, mut weights: Vec<WeightInfo>) -> Reply {
         if let Err(why) = settings::check_weights(&mut weights) {
             return bad_request(why);
         }
-        let request = UpdateWeightsRequest { weights: weights.clone() };
+        let request = UpdateWeightsRequest { weights };
         let called = self.allocator.call(Repeat::Safe, |channel| {
             let request = request.clone();
             async move { OperatorClient::new(channel).update_weights(request).await }
         });
-        if let Err(error) = called.await {
-            return refusal(&error);
-        }
-        let shown = |cluster: &Cluster| {
-            weights.iter().all(|info| {
-                let set = cluster.roles.get(info.role()).and_then(|settings| settings.weight);
-                set == Some(info.weight)
-            })
-        };
-        self.cluster.until(shown, OWN_WRITE).await;
-        Reply::empty(StatusCode::OK)
+        let written = called.await.map(|answer| (answer.get_ref().epoch, answer.get_ref().revision));
+        self.written(written, StatusCode::OK).await
     }
 
     pub(super) async fn update_quota(&self, configs: Vec<QuotaConfig>, force: bool) -> Reply {
@@ -85,26 +82,21 @@ impl Mesos {
             let request = request.clone();
             async move { OperatorClient::new(channel).update_quota(request).await }
         });
-        if let Err(error) = called.await {
-            return refusal(&error);
-        }
-        let shown = |cluster: &Cluster| {
-            request.configs.iter().all(|config| settings::quota_of(cluster, &config.role) == Some(config))
-                && request.remove.iter().all(|role| settings::quota_of(cluster, role).is_none())
-        };
-        self.cluster.until(shown, OWN_WRITE).await;
-        Reply::empty(StatusCode::OK)
+        let written = called.await.map(|answer| (answer.get_ref().epoch, answer.get_ref().revision));
+        self.written(written, StatusCode::OK).await
     }
 
     /// Changes reservations or volumes of one agent.
     pub(super) async fn apply(&self, agent_id: AgentId, change: Change) -> Reply {
-        let id = agent_id.value.clone();
-        let total = |cluster: &Cluster| {
-            let agent = cluster.agents.get(&id).filter(|agent| !agent.recovered && !agent.unreachable);
-            agent.map(|agent| agent.total.clone())
+        let known = |cluster: &Cluster| {
+            let agent = cluster.agents.get(agent_id.value.as_str());
+            agent.is_some_and(|agent| !agent.recovered && !agent.unreachable)
         };
-        let Some(before) = self.cluster.read(total) else { return no_leader() };
-        let Some(before) = before else { return bad_request("No agent found with specified ID".to_owned()) };
+        match self.cluster.read(known) {
+            None => return no_leader(),
+            Some(false) => return bad_request("No agent found with specified ID".to_owned()),
+            Some(true) => {}
+        }
         let source = change.source();
         let operation = Some(change.operation());
         let request = Box::new(ApplyRequest { agent_id: Some(agent_id), operation, source });
@@ -113,11 +105,25 @@ impl Mesos {
             // Boxed, like the request: an operation is a large message.
             async move { Box::pin(OperatorClient::new(channel).apply(*request)).await }
         });
-        if let Err(error) = called.await {
-            return refusal(&error);
+        let written = called.await.map(|answer| (answer.get_ref().epoch, answer.get_ref().revision));
+        self.written(written, StatusCode::ACCEPTED).await
+    }
+
+    /// The answer to a change that was made, once the local view shows it; or to one that was not.
+    pub(super) async fn written(&self, written: Result<Position, CallError>, status: StatusCode) -> Reply {
+        match written {
+            Ok(position) => {
+                if !self.cluster.wait(position, OWN_WRITE).await {
+                    debug!(
+                        epoch = position.0,
+                        revision = position.1,
+                        "answered before the view shows a write"
+                    );
+                }
+                Reply::empty(status)
+            }
+            Err(error) => refusal(&error),
         }
-        self.cluster.until(|cluster| total(cluster).as_ref() != Some(&before), OWN_WRITE).await;
-        Reply::empty(StatusCode::ACCEPTED)
     }
 }
 

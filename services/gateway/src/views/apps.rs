@@ -6,8 +6,8 @@ use std::{
 };
 
 use meshos_proto::meshos::apps::v1::{
-    App, Delta, Deployment, Group, HealthResult, Instance, Queue, Snapshot, TaskFailure, WatchResponse,
-    watch_response::Body,
+    App, Delta, Deployment, FinishedDeployment, Group, HealthResult, Instance, InstanceReadiness, Queue,
+    Snapshot, TaskFailure, WatchResponse, watch_response::Body,
 };
 
 use crate::marathon::Hub;
@@ -33,6 +33,10 @@ pub(crate) struct Apps {
     pub(crate) groups: BTreeMap<String, Group>,
     /// What checks found, by instance id.
     health: BTreeMap<String, Vec<HealthResult>>,
+    /// What readiness checks found, by instance id.
+    readiness: BTreeMap<String, InstanceReadiness>,
+    /// Deployments that ended and are still shown, by id.
+    pub(crate) finished: BTreeMap<String, FinishedDeployment>,
     pub(crate) framework_id: String,
     /// Where it tells what happened.
     pub(crate) events: Arc<Hub>,
@@ -66,6 +70,8 @@ impl Apps {
             queue: snapshot.queue,
             groups: snapshot.groups,
             health: snapshot.health,
+            readiness: snapshot.readiness,
+            finished: snapshot.finished,
             framework_id: Some(snapshot.framework_id),
             ..Delta::default()
         });
@@ -77,6 +83,7 @@ impl Apps {
         for id in &delta.removed_instances {
             self.remove_instance(id);
             self.health.remove(id);
+            self.readiness.remove(id);
         }
         delta.instances.into_iter().for_each(|instance| self.put_instance(instance));
         delta.removed_deployments.iter().for_each(|id| self.remove_deployment(id));
@@ -93,6 +100,19 @@ impl Apps {
                 self.health.insert(health.instance_id, health.results);
             }
         }
+        for readiness in delta.readiness {
+            if readiness.removed {
+                self.readiness.remove(&readiness.instance_id);
+            } else {
+                self.readiness.insert(readiness.instance_id.clone(), readiness);
+            }
+        }
+        for id in &delta.removed_finished {
+            self.finished.remove(id);
+        }
+        let ended =
+            delta.finished.into_iter().filter_map(|one| Some((one.deployment.as_ref()?.id.clone(), one)));
+        self.finished.extend(ended);
         for id in &delta.removed_groups {
             self.groups.remove(id);
         }
@@ -152,6 +172,11 @@ impl Apps {
     /// What checks found of an instance.
     pub(crate) fn health_of(&self, instance: &str) -> &[HealthResult] {
         self.health.get(instance).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// What its readiness check found of an instance.
+    pub(crate) fn readiness_of(&self, instance: &str) -> Option<&InstanceReadiness> {
+        self.readiness.get(instance)
     }
 
     /// All instances.

@@ -1,52 +1,61 @@
-//! What the allocator publishes: agents, frameworks, tasks, offers, settings of roles.
+//! What the allocator publishes: agents, frameworks, tasks, offers, executors, operations, settings of roles.
+//!
+//! The work of a change does not depend on how much there is. What is large is shared, so that a copy of the whole
+//! (a picture that is rendered while the view goes on) copies no messages.
 
+mod counts;
 pub(crate) mod happenings;
+mod sums;
+mod tasks;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
+use bytes::Bytes;
 use meshos_proto::{
     meshos::allocator::v1::{
-        Agent, Change, Framework, Master, RoleSettings, Snapshot, Task, TaskPlace, WatchResponse,
-        change::Body, watch_response::Body as Message,
+        Agent, AgentUsage, Change, Executor, ExecutorKey, Framework, FrameworkUsage, Master, RoleSettings,
+        Snapshot, TaskPlace, WatchResponse, change::Body, watch_response::Body as Message,
     },
-    mesos::v1::{Offer, TaskState},
+    mesos::v1::{Offer, Operation, Task, TaskState},
 };
 
+pub(crate) use counts::Counts;
 use happenings::{Batch, Feed, Reader};
+pub(crate) use sums::{Amounts, Sums};
+pub(crate) use tasks::Page;
+use tasks::Tasks;
 
-/// (framework, place, task); the place tells apart a completed task from a live one of the same id.
-type TaskId = (String, i32, String);
-
-/// How many tasks there are of each state, by the state's number.
-pub(crate) type Counts = BTreeMap<i32, u32>;
+/// An id; copies share the text.
+pub(crate) type Key = Arc<str>;
 
 /// The allocator's state as last heard.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cluster {
     pub(crate) master: Master,
     /// By agent id.
-    pub(crate) agents: BTreeMap<String, Agent>,
+    pub(crate) agents: BTreeMap<Key, Arc<Agent>>,
     /// By framework id; completed ones too.
-    pub(crate) frameworks: BTreeMap<String, Framework>,
+    pub(crate) frameworks: BTreeMap<Key, Arc<Framework>>,
     /// What operators have set, by role.
     pub(crate) roles: BTreeMap<String, RoleSettings>,
-    tasks: BTreeMap<TaskId, Task>,
+    sums: Sums,
+    tasks: Tasks,
     /// By framework id, then offer id.
-    offers: BTreeMap<String, BTreeMap<String, Offer>>,
+    offers: BTreeMap<Key, BTreeMap<Key, Arc<Offer>>>,
     /// Framework of each offer.
-    offer_owners: BTreeMap<String, String>,
-    /// By framework id, then agent id.
-    counts: BTreeMap<String, BTreeMap<String, Counts>>,
-    /// The same, by agent id, then framework id.
-    agent_counts: BTreeMap<String, BTreeMap<String, Counts>>,
+    offer_owners: BTreeMap<Key, Key>,
+    /// By framework id, then agent id and executor id.
+    executors: BTreeMap<Key, BTreeMap<(String, String), Arc<Executor>>>,
+    /// By the bytes of their uuid.
+    operations: BTreeMap<Bytes, Arc<Operation>>,
     feed: Feed,
 }
 
 impl Cluster {
-    /// Applies a message of the `Watch` stream.
+    /// Applies a message of the `Watch` stream. A snapshot, or a part of one, is added to what is there.
     pub(crate) fn apply(&mut self, message: WatchResponse) {
         match message.body {
-            Some(Message::Snapshot(snapshot)) => self.replace(snapshot),
+            Some(Message::Snapshot(snapshot)) => self.fill(snapshot),
             Some(Message::Delta(delta)) => self.follow(delta.changes),
             None => {}
         }
@@ -71,90 +80,99 @@ impl Cluster {
         }
     }
 
-    /// Ends what was subscribed: between the old picture and this one anything may have happened.
-    fn replace(&mut self, snapshot: Snapshot) {
-        *self = Self { master: snapshot.master.unwrap_or_default(), ..Self::default() };
+    fn fill(&mut self, snapshot: Snapshot) {
+        if let Some(master) = snapshot.master {
+            self.master = master;
+        }
         let agents = snapshot.agents.into_iter().map(Body::Agent);
         let frameworks = snapshot.frameworks.into_iter().map(Body::Framework);
-        let tasks = snapshot.tasks.into_iter().map(Body::Task);
+        let tasks = snapshot.tasks.into_iter().map(|task| Body::Task(Box::new(task)));
         let offers = snapshot.offers.into_iter().map(Body::Offer);
         let roles = snapshot.roles.into_iter().map(Body::Role);
-        for body in agents.chain(frameworks).chain(tasks).chain(offers).chain(roles) {
+        let executors = snapshot.executors.into_iter().map(|executor| Body::Executor(Box::new(executor)));
+        let operations =
+            snapshot.operations.into_iter().map(|operation| Body::Operation(Box::new(operation)));
+        let rest = offers.chain(roles).chain(executors).chain(operations);
+        for body in agents.chain(frameworks).chain(tasks).chain(rest) {
             self.change(Change { body: Some(body) });
         }
     }
 
     fn change(&mut self, change: Change) {
-        match change.body {
-            Some(Body::Agent(agent)) => {
-                self.agents.insert(agent_id(&agent).to_owned(), agent);
+        let Some(body) = change.body else { return };
+        match body {
+            Body::Agent(agent) => self.put_agent(agent),
+            Body::AgentRemoved(id) => self.remove_agent(&id),
+            Body::AgentUsage(usage) => self.use_agent(usage),
+            Body::Framework(framework) => {
+                self.frameworks.insert(framework_id(&framework).into(), Arc::new(framework));
             }
-            Some(Body::AgentRemoved(id)) => {
-                self.agents.remove(&id);
+            Body::FrameworkRemoved(id) => self.forget_framework(&id),
+            Body::FrameworkUsage(usage) => self.use_framework(usage),
+            Body::Task(task) => self.tasks.put(*task),
+            Body::TaskRemoved(key) => self.tasks.remove(&key.framework_id, key.place, &key.task_id),
+            Body::Offer(offer) => self.put_offer(offer),
+            Body::OfferRemoved(id) => self.remove_offer(&id),
+            Body::Role(settings) => drop(self.roles.insert(settings.role.clone(), settings)),
+            Body::RoleRemoved(role) => drop(self.roles.remove(&role)),
+            Body::Executor(executor) => self.put_executor(*executor),
+            Body::ExecutorRemoved(key) => self.remove_executor(key),
+            Body::Operation(operation) => {
+                if let Some(operation) = operation.operation {
+                    self.operations.insert(operation.uuid.value.clone(), Arc::new(operation));
+                }
             }
-            Some(Body::Framework(framework)) => {
-                self.frameworks.insert(framework_id(&framework).to_owned(), framework);
-            }
-            Some(Body::FrameworkRemoved(id)) => self.forget_framework(&id),
-            Some(Body::Task(task)) => self.put_task(task),
-            Some(Body::TaskRemoved(key)) => self.remove_task(&(key.framework_id, key.place, key.task_id)),
-            Some(Body::Offer(offer)) => self.put_offer(offer),
-            Some(Body::OfferRemoved(id)) => self.remove_offer(&id),
-            Some(Body::Role(settings)) => {
-                self.roles.insert(settings.role.clone(), settings);
-            }
-            Some(Body::RoleRemoved(role)) => {
-                self.roles.remove(&role);
-            }
-            Some(
-                Body::Executor(_)
-                | Body::ExecutorRemoved(_)
-                | Body::Operation(_)
-                | Body::OperationRemoved(_)
-                | Body::AgentUsage(_)
-                | Body::FrameworkUsage(_),
-            )
-            | None => {}
+            Body::OperationRemoved(uuid) => drop(self.operations.remove(&uuid)),
         }
+    }
+
+    fn put_agent(&mut self, agent: Agent) {
+        self.sums.step(&agent, true);
+        let agent = Arc::new(agent);
+        if let Some(known) = self.agents.get_mut(agent_id(&agent)) {
+            let old = std::mem::replace(known, agent);
+            self.sums.step(&old, false);
+        } else {
+            self.agents.insert(agent_id(&agent).into(), agent);
+        }
+    }
+
+    fn remove_agent(&mut self, id: &str) {
+        if let Some(agent) = self.agents.remove(id) {
+            self.sums.step(&agent, false);
+        }
+    }
+
+    fn use_agent(&mut self, usage: AgentUsage) {
+        let Some(agent) = self.agents.get_mut(usage.agent_id.as_str()) else { return };
+        let agent = Arc::make_mut(agent);
+        self.sums.usage(agent, false);
+        (agent.used, agent.offered) = (usage.used, usage.offered);
+        self.sums.usage(agent, true);
+    }
+
+    fn use_framework(&mut self, usage: FrameworkUsage) {
+        let Some(framework) = self.frameworks.get_mut(usage.framework_id.as_str()) else { return };
+        let framework = Arc::make_mut(framework);
+        (framework.used, framework.offered) = (usage.used, usage.offered);
     }
 
     fn forget_framework(&mut self, id: &str) {
         self.frameworks.remove(id);
-        let keys: Vec<TaskId> = self.task_range(id).map(|(key, _)| key.clone()).collect();
-        for key in keys {
-            self.remove_task(&key);
-        }
+        self.executors.remove(id);
+        self.tasks.forget(id);
         for offer in self.offers.remove(id).unwrap_or_default().into_keys() {
             self.offer_owners.remove(&offer);
         }
     }
 
-    fn put_task(&mut self, task: Task) {
-        let Some(inner) = &task.task else { return };
-        let key = (inner.framework_id.value.clone(), task.place, inner.task_id.value.clone());
-        self.remove_task(&key);
-        self.count(&task, true);
-        self.tasks.insert(key, task);
-    }
-
-    fn remove_task(&mut self, key: &TaskId) {
-        if let Some(task) = self.tasks.remove(key) {
-            self.count(&task, false);
-        }
-    }
-
-    fn count(&mut self, task: &Task, more: bool) {
-        let Some(inner) = &task.task else { return };
-        let (framework, agent) = (&inner.framework_id.value, &inner.agent_id.value);
-        step(&mut self.counts, (framework, agent), inner.state, more);
-        step(&mut self.agent_counts, (agent, framework), inner.state, more);
-    }
-
     fn put_offer(&mut self, offer: Offer) {
-        let (id, owner) = (offer.id.value.clone(), offer.framework_id.value.clone());
-        self.remove_offer(&id);
-        self.offer_owners.insert(id.clone(), owner.clone());
-        self.offers.entry(owner).or_default().insert(id, offer);
+        self.remove_offer(&offer.id.value);
+        let id = Key::from(offer.id.value.as_str());
+        let owner = offer.framework_id.value.as_str();
+        let owner = self.offers.get_key_value(owner).map_or_else(|| owner.into(), |(key, _)| Arc::clone(key));
+        self.offer_owners.insert(Arc::clone(&id), Arc::clone(&owner));
+        self.offers.entry(owner).or_default().insert(id, Arc::new(offer));
     }
 
     fn remove_offer(&mut self, id: &str) {
@@ -167,36 +185,49 @@ impl Cluster {
         }
     }
 
-    fn task_range<'a>(&'a self, framework: &str) -> impl Iterator<Item = (&'a TaskId, &'a Task)> {
-        let from = (framework.to_owned(), i32::MIN, String::new());
-        let framework = framework.to_owned();
-        self.tasks.range(from..).take_while(move |((owner, ..), _)| *owner == framework)
+    fn put_executor(&mut self, executor: Executor) {
+        let Some(info) = &executor.info else { return };
+        let framework = info.framework_id.as_ref().map_or("", |id| &id.value);
+        let key = (executor.agent_id.clone(), info.executor_id.value.clone());
+        self.executors.entry(framework.into()).or_default().insert(key, Arc::new(executor));
+    }
+
+    fn remove_executor(&mut self, key: ExecutorKey) {
+        let Some(executors) = self.executors.get_mut(key.framework_id.as_str()) else { return };
+        executors.remove(&(key.agent_id, key.executor_id));
+        if executors.is_empty() {
+            self.executors.remove(key.framework_id.as_str());
+        }
+    }
+
+    /// What the agents have together.
+    pub(crate) fn sums(&self) -> &Sums {
+        &self.sums
     }
 
     /// A framework's tasks of one place.
-    pub(crate) fn tasks_of(
-        &self,
-        framework: &str,
-        place: TaskPlace,
-    ) -> impl Iterator<Item = &meshos_proto::mesos::v1::Task> {
-        self.task_range(framework)
-            .filter(move |((_, at, _), _)| *at == place as i32)
-            .filter_map(|(_, t)| t.task.as_ref())
+    pub(crate) fn tasks_of(&self, framework: &str, place: TaskPlace) -> impl Iterator<Item = &Task> {
+        self.tasks.of(framework, place)
     }
 
     /// A task in one place.
-    fn task_at(&self, framework: &str, place: i32, id: &str) -> Option<&meshos_proto::mesos::v1::Task> {
-        self.tasks.get(&(framework.to_owned(), place, id.to_owned()))?.task.as_ref()
+    fn task_at(&self, framework: &str, place: i32, id: &str) -> Option<&Task> {
+        self.tasks.get(framework, place, id)
     }
 
     /// All tasks, with their place.
-    pub(crate) fn tasks(&self) -> impl Iterator<Item = (&meshos_proto::mesos::v1::Task, TaskPlace)> {
-        self.tasks.values().filter_map(|task| Some((task.task.as_ref()?, task.place())))
+    pub(crate) fn tasks(&self) -> impl Iterator<Item = (&Task, TaskPlace)> {
+        self.tasks.all()
+    }
+
+    /// A page of all tasks.
+    pub(crate) fn page(&self, page: &Page<'_>) -> Vec<&Arc<Task>> {
+        self.tasks.page(page)
     }
 
     /// A framework's open offers.
     pub(crate) fn offers_of(&self, framework: &str) -> impl Iterator<Item = &Offer> {
-        self.offers.get(framework).into_iter().flat_map(BTreeMap::values)
+        self.offers.get(framework).into_iter().flat_map(BTreeMap::values).map(AsRef::as_ref)
     }
 
     /// Number of open offers.
@@ -204,42 +235,39 @@ impl Cluster {
         self.offer_owners.len()
     }
 
+    /// Executors that a framework gave, by agent.
+    pub(crate) fn executors_of(&self, framework: &str) -> impl Iterator<Item = &Executor> {
+        self.executors.get(framework).into_iter().flat_map(BTreeMap::values).map(AsRef::as_ref)
+    }
+
+    /// All executors that frameworks gave.
+    pub(crate) fn executors(&self) -> impl Iterator<Item = &Executor> {
+        self.executors.values().flat_map(BTreeMap::values).map(AsRef::as_ref)
+    }
+
+    /// Operations that are not over yet, or not acknowledged.
+    pub(crate) fn operations(&self) -> impl Iterator<Item = &Operation> {
+        self.operations.values().map(AsRef::as_ref)
+    }
+
+    /// A framework's tasks.
+    pub(crate) fn counts_in_framework(&self, id: &str) -> Option<&Counts> {
+        self.tasks.of_framework().get(id)
+    }
+
     /// A framework's tasks by agent.
-    pub(crate) fn counts_of_framework(&self, id: &str) -> Option<&BTreeMap<String, Counts>> {
-        self.counts.get(id)
+    pub(crate) fn counts_of_framework(&self, id: &str) -> Option<&BTreeMap<Key, Counts>> {
+        self.tasks.by_framework().get(id)
     }
 
     /// An agent's tasks by framework.
-    pub(crate) fn counts_of_agent(&self, id: &str) -> Option<&BTreeMap<String, Counts>> {
-        self.agent_counts.get(id)
+    pub(crate) fn counts_of_agent(&self, id: &str) -> Option<&BTreeMap<Key, Counts>> {
+        self.tasks.by_agent().get(id)
     }
 
     /// Tasks of one state in the whole cluster.
     pub(crate) fn count_of(&self, state: TaskState) -> u32 {
-        let all = self.counts.values().flat_map(BTreeMap::values);
-        all.filter_map(|counts| counts.get(&(state as i32))).sum()
-    }
-}
-
-/// Counts one task more or less under two keys, and forgets what is empty.
-fn step(
-    counts: &mut BTreeMap<String, BTreeMap<String, Counts>>,
-    (outer, inner): (&str, &str),
-    state: i32,
-    more: bool,
-) {
-    let group = counts.entry(outer.to_owned()).or_default();
-    let states = group.entry(inner.to_owned()).or_default();
-    let count = states.entry(state).or_default();
-    *count = if more { count.saturating_add(1) } else { count.saturating_sub(1) };
-    if *count == 0 {
-        states.remove(&state);
-    }
-    if states.is_empty() {
-        group.remove(inner);
-    }
-    if group.is_empty() {
-        counts.remove(outer);
+        self.tasks.counts().get(state)
     }
 }
 
@@ -254,87 +282,6 @@ pub(crate) fn framework_id(framework: &Framework) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use meshos_proto::{
-        meshos::allocator::v1::{Delta, TaskKey},
-        mesos::v1::{self as mesos},
-    };
-
-    fn task(id: &str, state: TaskState, place: TaskPlace) -> Task {
-        let task = mesos::Task {
-            task_id: mesos::TaskId { value: id.to_owned() },
-            framework_id: mesos::FrameworkId { value: "f".to_owned() },
-            agent_id: mesos::AgentId { value: "a".to_owned() },
-            state: state as i32,
-            ..Default::default()
-        };
-        Task { task: Some(task), place: place as i32 }
-    }
-
-    fn delta(changes: Vec<Body>) -> WatchResponse {
-        let changes = changes.into_iter().map(|body| Change { body: Some(body) }).collect();
-        WatchResponse { epoch: 1, revision: 2, body: Some(Message::Delta(Delta { changes })) }
-    }
-
-    #[test]
-    fn counts_follow_the_tasks() {
-        let mut cluster = Cluster::default();
-        let live = TaskPlace::Live;
-        cluster.apply(delta(vec![
-            Body::Task(task("1", TaskState::TaskStaging, live)),
-            Body::Task(task("2", TaskState::TaskStaging, live)),
-            Body::Task(task("1", TaskState::TaskRunning, live)),
-        ]));
-        assert_eq!(cluster.count_of(TaskState::TaskStaging), 1);
-        assert_eq!(cluster.count_of(TaskState::TaskRunning), 1);
-        assert_eq!(cluster.counts_of_agent("a").unwrap()["f"].len(), 2);
-        cluster.apply(delta(vec![Body::FrameworkRemoved("f".to_owned())]));
-        assert!(cluster.counts_of_framework("f").is_none());
-        assert!(cluster.counts_of_agent("a").is_none());
-        assert_eq!(cluster.tasks().count(), 0);
-    }
-
-    #[test]
-    fn a_completed_task_and_a_live_one_of_the_same_id_are_two() {
-        let mut cluster = Cluster::default();
-        cluster.apply(delta(vec![
-            Body::Task(task("1", TaskState::TaskFinished, TaskPlace::Completed)),
-            Body::Task(task("1", TaskState::TaskRunning, TaskPlace::Live)),
-        ]));
-        assert_eq!(cluster.tasks_of("f", TaskPlace::Completed).count(), 1);
-        let place = TaskPlace::Live as i32;
-        let key = TaskKey { framework_id: "f".to_owned(), task_id: "1".to_owned(), place };
-        cluster.apply(delta(vec![Body::TaskRemoved(key)]));
-        assert_eq!(cluster.tasks_of("f", TaskPlace::Completed).count(), 1);
-        assert_eq!(cluster.tasks_of("f", TaskPlace::Live).count(), 0);
-    }
-
-    #[test]
-    fn offers_are_found_by_framework_and_removed_by_id() {
-        let mut cluster = Cluster::default();
-        let offer = Offer {
-            id: mesos::OfferId { value: "o".to_owned() },
-            framework_id: mesos::FrameworkId { value: "f".to_owned() },
-            ..Default::default()
-        };
-        cluster.apply(delta(vec![Body::Offer(offer)]));
-        assert_eq!((cluster.offers_of("f").count(), cluster.offer_count()), (1, 1));
-        cluster.apply(delta(vec![Body::OfferRemoved("o".to_owned()), Body::OfferRemoved("o".to_owned())]));
-        assert_eq!((cluster.offers_of("f").count(), cluster.offer_count()), (0, 0));
-    }
-
-    #[test]
-    fn a_snapshot_replaces_everything() {
-        let mut cluster = Cluster::default();
-        cluster.apply(delta(vec![Body::Task(task("1", TaskState::TaskRunning, TaskPlace::Live))]));
-        let snapshot = Snapshot {
-            tasks: vec![task("2", TaskState::TaskRunning, TaskPlace::Live)],
-            ..Default::default()
-        };
-        cluster.apply(WatchResponse { epoch: 2, revision: 1, body: Some(Message::Snapshot(snapshot)) });
-        let ids: Vec<_> = cluster.tasks().map(|(task, _)| task.task_id.value.as_str()).collect();
-        assert_eq!(ids, ["2"]);
-        assert_eq!(cluster.count_of(TaskState::TaskRunning), 1);
-    }
-}
+mod speed;
+#[cfg(test)]
+mod tests;

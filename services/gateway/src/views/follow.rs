@@ -18,31 +18,61 @@ use crate::client::Leader;
 /// A stream must have begun with its snapshot within this time.
 const FIRST: Duration = Duration::from_secs(15);
 
+/// What a message of a `Watch` stream is to the view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A part of the whole picture.
+    Part,
+    /// The whole picture, or the last part of it.
+    Whole,
+    Change,
+}
+
 /// A view that follows a `Watch` stream.
 #[async_trait]
 pub(super) trait View: Default + Send + Sync + 'static {
     type Message: Send + 'static;
+    /// A picture that is put together beside the view, which goes on answering meanwhile.
+    type Picture: Default + Send;
 
     /// Opens the stream.
     async fn watch(channel: MeshChannel) -> Result<Streaming<Self::Message>, Status>;
-    /// Where a message brings the view, and whether it is a snapshot.
-    fn position(message: &Self::Message) -> (Position, bool);
-    /// Applies it.
+    /// Where a message brings the view, and what it is.
+    fn position(message: &Self::Message) -> (Position, Kind);
+    /// Adds a part.
+    fn put_together(picture: &mut Self::Picture, part: Self::Message);
+    /// Begins anew with this picture. Returns what is to be thrown away, which may take time.
+    fn begin(&mut self, picture: Self::Picture) -> Self::Picture;
+    /// Applies a change.
     fn apply(&mut self, message: Self::Message);
 }
 
 #[async_trait]
 impl View for Cluster {
     type Message = allocator::WatchResponse;
+    type Picture = Self;
 
     async fn watch(channel: MeshChannel) -> Result<Streaming<Self::Message>, Status> {
         let mut client = OperatorClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         Ok(client.watch(allocator::WatchRequest {}).await?.into_inner())
     }
 
-    fn position(message: &Self::Message) -> (Position, bool) {
-        let snapshot = matches!(message.body, Some(allocator::watch_response::Body::Snapshot(_)));
-        ((message.epoch, message.revision), snapshot)
+    fn position(message: &Self::Message) -> (Position, Kind) {
+        let kind = match &message.body {
+            Some(allocator::watch_response::Body::Snapshot(part)) if part.more => Kind::Part,
+            Some(allocator::watch_response::Body::Snapshot(_)) => Kind::Whole,
+            _ => Kind::Change,
+        };
+        ((message.epoch, message.revision), kind)
+    }
+
+    fn put_together(picture: &mut Self, part: Self::Message) {
+        picture.apply(part);
+    }
+
+    /// Ends what was subscribed: between the old picture and the new one anything may have happened.
+    fn begin(&mut self, picture: Self) -> Self {
+        std::mem::replace(self, picture)
     }
 
     fn apply(&mut self, message: Self::Message) {
@@ -53,15 +83,27 @@ impl View for Cluster {
 #[async_trait]
 impl View for Apps {
     type Message = apps::WatchResponse;
+    type Picture = Option<apps::WatchResponse>;
 
     async fn watch(channel: MeshChannel) -> Result<Streaming<Self::Message>, Status> {
         let mut client = AppSchedulerClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         Ok(client.watch(apps::WatchRequest {}).await?.into_inner())
     }
 
-    fn position(message: &Self::Message) -> (Position, bool) {
+    fn position(message: &Self::Message) -> (Position, Kind) {
         let snapshot = matches!(message.body, Some(apps::watch_response::Body::Snapshot(_)));
-        ((0, message.revision), snapshot)
+        ((0, message.revision), if snapshot { Kind::Whole } else { Kind::Change })
+    }
+
+    fn put_together(picture: &mut Self::Picture, part: Self::Message) {
+        *picture = Some(part);
+    }
+
+    fn begin(&mut self, picture: Self::Picture) -> Self::Picture {
+        if let Some(snapshot) = picture {
+            self.apply(snapshot);
+        }
+        None
     }
 
     fn apply(&mut self, message: Self::Message) {
@@ -122,27 +164,42 @@ impl<V: View> Follower<V> {
             Ok(Err(status)) => return status,
             Err(_) => return Status::deadline_exceeded("the leader did not open the stream"),
         };
-        let mut synced = false;
+        let mut picture = Some(V::Picture::default());
         loop {
-            let message =
-                if synced { Ok(stream.message().await) } else { timeout(FIRST, stream.message()).await };
+            let message = if picture.is_none() {
+                Ok(stream.message().await)
+            } else {
+                timeout(FIRST, stream.message()).await
+            };
             let message = match message {
                 Ok(Ok(Some(message))) => message,
                 Ok(Ok(None)) => return Status::unavailable("the leader ended the stream"),
                 Ok(Err(status)) => return status,
                 Err(_) => return Status::deadline_exceeded("no snapshot came"),
             };
-            let (position, snapshot) = V::position(&message);
-            if snapshot {
-                info!(view = self.name, epoch = position.0, revision = position.1, "view synchronised");
-                synced = true;
-                self.backoff.reset();
-            }
-            // Changes without the picture that they change mean nothing.
-            if synced {
-                self.shared.write(position, |view| view.apply(message));
+            let (position, kind) = V::position(&message);
+            match (kind, &mut picture) {
+                (Kind::Change, None) => self.shared.write(position, |view| view.apply(message)),
+                // Changes without the picture that they change mean nothing.
+                (Kind::Change, Some(_)) => {}
+                (Kind::Part | Kind::Whole, picture) => {
+                    let parts = picture.get_or_insert_default();
+                    V::put_together(parts, message);
+                    if kind == Kind::Whole {
+                        self.begin(position, std::mem::take(parts));
+                        *picture = None;
+                    }
+                }
             }
         }
+    }
+
+    fn begin(&mut self, position: Position, picture: V::Picture) {
+        let old = self.shared.write(position, |view| view.begin(picture));
+        info!(view = self.name, epoch = position.0, revision = position.1, "view synchronised");
+        self.backoff.reset();
+        // Nobody waits any more while this goes on.
+        drop(old);
     }
 }
 

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use futures::StreamExt;
 use meshos_mesh::FeedStream;
 use meshos_proto::meshos::{
     allocator::v1::{self as allocator, operator_server::Operator, scheduler_server::Scheduler},
@@ -17,12 +18,17 @@ use tonic::{Request, Response, Status};
 /// A `Watch` that can be broken.
 pub(crate) struct Feed<T> {
     feed: Mutex<meshos_mesh::Feed<T>>,
-    snapshot: Mutex<T>,
+    /// In parts.
+    snapshot: Mutex<Vec<T>>,
 }
+
+/// The parts of a snapshot, then changes.
+type Stream<T> =
+    futures::stream::Chain<futures::stream::Iter<std::vec::IntoIter<Result<T, Status>>>, FeedStream<T>>;
 
 impl<T: Clone + Send + 'static> Feed<T> {
     pub(crate) fn new(snapshot: T) -> Self {
-        Self { feed: Mutex::new(meshos_mesh::Feed::new(16)), snapshot: Mutex::new(snapshot) }
+        Self { feed: Mutex::new(meshos_mesh::Feed::new(16)), snapshot: Mutex::new(vec![snapshot]) }
     }
 
     pub(crate) fn publish(&self, change: T) {
@@ -31,13 +37,20 @@ impl<T: Clone + Send + 'static> Feed<T> {
 
     /// Ends all streams; later ones begin with `snapshot`.
     pub(crate) fn restart(&self, snapshot: T) {
+        self.restart_in_parts(vec![snapshot]);
+    }
+
+    /// The same with a snapshot of several messages.
+    pub(crate) fn restart_in_parts(&self, snapshot: Vec<T>) {
         *self.snapshot.lock().unwrap() = snapshot;
         *self.feed.lock().unwrap() = meshos_mesh::Feed::new(16);
     }
 
-    fn subscribe(&self) -> FeedStream<T> {
-        let snapshot = self.snapshot.lock().unwrap().clone();
-        self.feed.lock().unwrap().subscribe(snapshot)
+    fn subscribe(&self) -> Stream<T> {
+        let mut parts = self.snapshot.lock().unwrap().clone();
+        let last = parts.pop().unwrap();
+        let parts: Vec<_> = parts.into_iter().map(Ok).collect();
+        futures::stream::iter(parts).chain(self.feed.lock().unwrap().subscribe(last))
     }
 }
 
@@ -47,9 +60,12 @@ pub(crate) struct Fake<W> {
     /// Every call, in its debug form.
     pub(crate) calls: Mutex<Vec<String>>,
     pub(crate) refusals: Mutex<VecDeque<Status>>,
+    /// Epoch and revision that changes of the cluster are answered with.
+    pub(crate) written: Mutex<(u64, u64)>,
     /// Answer of calls that change apps.
     pub(crate) change: Mutex<apps::ChangeResponse>,
     pub(crate) killed: Mutex<apps::KillTasksResponse>,
+    pub(crate) unused: Mutex<apps::ListUnusedOffersResponse>,
     /// Trace context of the newest call of a framework.
     pub(crate) traceparent: Mutex<String>,
     /// The sender of the newest event stream.
@@ -62,8 +78,10 @@ impl<W: Clone + Send + 'static> Fake<W> {
             watch: Feed::new(snapshot),
             calls: Mutex::default(),
             refusals: Mutex::default(),
+            written: Mutex::default(),
             change: Mutex::default(),
             killed: Mutex::default(),
+            unused: Mutex::default(),
             traceparent: Mutex::default(),
             events: watch::Sender::new(None),
         })
@@ -114,7 +132,7 @@ impl Scheduler for FakeAllocator {
 
 #[tonic::async_trait]
 impl Operator for FakeAllocator {
-    type WatchStream = FeedStream<allocator::WatchResponse>;
+    type WatchStream = Stream<allocator::WatchResponse>;
 
     async fn watch(&self, _: Request<allocator::WatchRequest>) -> Answer<Self::WatchStream> {
         Ok(Response::new(self.0.watch.subscribe()))
@@ -125,7 +143,8 @@ impl Operator for FakeAllocator {
         request: Request<allocator::TeardownRequest>,
     ) -> Answer<allocator::TeardownResponse> {
         self.0.take(request.get_ref())?;
-        Ok(Response::new(allocator::TeardownResponse::default()))
+        let (epoch, revision) = *self.0.written.lock().unwrap();
+        Ok(Response::new(allocator::TeardownResponse { epoch, revision }))
     }
 
     async fn update_weights(
@@ -133,7 +152,8 @@ impl Operator for FakeAllocator {
         request: Request<allocator::UpdateWeightsRequest>,
     ) -> Answer<allocator::UpdateWeightsResponse> {
         self.0.take(request.get_ref())?;
-        Ok(Response::new(allocator::UpdateWeightsResponse::default()))
+        let (epoch, revision) = *self.0.written.lock().unwrap();
+        Ok(Response::new(allocator::UpdateWeightsResponse { epoch, revision }))
     }
 
     async fn update_quota(
@@ -141,12 +161,14 @@ impl Operator for FakeAllocator {
         request: Request<allocator::UpdateQuotaRequest>,
     ) -> Answer<allocator::UpdateQuotaResponse> {
         self.0.take(request.get_ref())?;
-        Ok(Response::new(allocator::UpdateQuotaResponse::default()))
+        let (epoch, revision) = *self.0.written.lock().unwrap();
+        Ok(Response::new(allocator::UpdateQuotaResponse { epoch, revision }))
     }
 
     async fn apply(&self, request: Request<allocator::ApplyRequest>) -> Answer<allocator::ApplyResponse> {
         self.0.take(request.get_ref())?;
-        Ok(Response::new(allocator::ApplyResponse::default()))
+        let (epoch, revision) = *self.0.written.lock().unwrap();
+        Ok(Response::new(allocator::ApplyResponse { epoch, revision }))
     }
 
     async fn explain(
@@ -180,7 +202,7 @@ impl FakeApps {
 
 #[tonic::async_trait]
 impl AppScheduler for FakeApps {
-    type WatchStream = FeedStream<apps::WatchResponse>;
+    type WatchStream = Stream<apps::WatchResponse>;
 
     async fn watch(&self, _: Request<apps::WatchRequest>) -> Answer<Self::WatchStream> {
         Ok(Response::new(self.0.watch.subscribe()))
@@ -244,6 +266,19 @@ impl AppScheduler for FakeApps {
         self.0.take(request.get_ref())?;
         let apps = self.0.change.lock().unwrap().apps.clone();
         Ok(Response::new(apps::GetGroupVersionResponse { apps, groups: Vec::new() }))
+    }
+    async fn confirm_left(
+        &self,
+        _: Request<tonic::Streaming<apps::ConfirmLeftRequest>>,
+    ) -> Answer<apps::ConfirmLeftResponse> {
+        Ok(Response::new(apps::ConfirmLeftResponse {}))
+    }
+    async fn list_unused_offers(
+        &self,
+        request: Request<apps::ListUnusedOffersRequest>,
+    ) -> Answer<apps::ListUnusedOffersResponse> {
+        self.0.take(request.get_ref())?;
+        Ok(Response::new(self.0.unused.lock().unwrap().clone()))
     }
     async fn abdicate(&self, request: Request<apps::AbdicateRequest>) -> Answer<apps::AbdicateResponse> {
         self.0.take(request.get_ref())?;

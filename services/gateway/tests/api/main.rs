@@ -7,5 +7,6 @@ mod marathon;
 mod mesos;
 mod operator;
 mod scene;
+mod streams;
 mod trace;
 mod wire;

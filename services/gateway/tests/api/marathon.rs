@@ -195,8 +195,11 @@ async fn marathon_c34_deletion_is_forced_by_default_and_restart_is_not() {
     for (line, wanted) in [
         ("DELETE /v2/apps//a", "DeleteAppRequest { id: \"/a\", force: true }"),
         ("DELETE /v2/apps//a?force=false", "DeleteAppRequest { id: \"/a\", force: false }"),
-        ("POST /v2/apps//a/restart", "RestartAppRequest { id: \"/a\", force: false }"),
-        ("POST /v2/apps//a/restart?force=true", "RestartAppRequest { id: \"/a\", force: true }"),
+        ("POST /v2/apps//a/restart", "RestartAppRequest { id: \"/a\", force: false, limits: None }"),
+        (
+            "POST /v2/apps//a/restart?force=true",
+            "RestartAppRequest { id: \"/a\", force: true, limits: None }",
+        ),
     ] {
         let reply = send(address, line, &[], "").await;
         assert_eq!((reply.status, scene.apps.last_call().as_str()), (200, wanted));

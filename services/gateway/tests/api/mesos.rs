@@ -227,6 +227,7 @@ async fn mesos_c61_teardown() {
     while get(address, "/frameworks").await.json()["frameworks"] == json!([]) {
         sleep(Duration::from_millis(5)).await;
     }
+    *scene.allocator.written.lock().unwrap() = (1, 3);
     let publish = async {
         while !scene.allocator.last_call().contains("\"f\"") {
             sleep(Duration::from_millis(5)).await;

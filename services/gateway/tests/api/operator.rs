@@ -1,67 +1,20 @@
 //! What operators do over the Mesos API.
 
-use meshos_gateway::Config;
 use meshos_proto::{
-    meshos::allocator::v1::{self as allocator, TaskKey, TaskPlace, change::Body},
-    mesos::v1::{self as mesos, AgentId, FrameworkId, Task, TaskId, TaskState, TaskStatus, master, value},
-    recordio::Decoder,
+    meshos::allocator::v1::{self as allocator, change::Body},
+    mesos::v1::{self as mesos, AgentId, FrameworkId, value},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::{Duration, sleep};
 use tonic::Status;
 
 use crate::{
-    client::{Response, Stream, get, open, post, send},
+    client::{Response, get, post, send},
     scene::{Scene, cluster_delta, cluster_snapshot},
 };
 
-const JSON: (&str, &str) = ("content-type", "application/json");
 const FORM: [(&str, &str); 1] = [("content-type", "application/x-www-form-urlencoded")];
 const OPERATOR: &str = "POST /api/v1";
-
-/// Records of an event stream.
-struct Records {
-    stream: Stream,
-    decoder: Decoder,
-}
-
-impl Records {
-    async fn open(scene: &Scene, headers: &[(&str, &str)]) -> Self {
-        let stream = open(scene.mesos(), OPERATOR, headers, r#"{"type":"SUBSCRIBE"}"#).await;
-        assert_eq!((stream.status, &stream.headers["transfer-encoding"]), (200, &"chunked".parse().unwrap()));
-        Self { stream, decoder: Decoder::new(1 << 24) }
-    }
-
-    async fn raw(&mut self) -> Option<bytes::Bytes> {
-        loop {
-            if let Some(record) = self.decoder.next().unwrap() {
-                return Some(record);
-            }
-            self.decoder.push(&self.stream.next().await?);
-        }
-    }
-
-    async fn next(&mut self) -> Value {
-        serde_json::from_slice(&self.raw().await.expect("the stream goes on")).unwrap()
-    }
-}
-
-fn task(state: TaskState, statuses: Vec<TaskState>) -> Task {
-    let status = |state: TaskState| TaskStatus { state: state as i32, ..Default::default() };
-    Task {
-        name: "n".to_owned(),
-        task_id: TaskId { value: "t".to_owned() },
-        framework_id: FrameworkId { value: "f".to_owned() },
-        agent_id: AgentId { value: "a".to_owned() },
-        state: state as i32,
-        statuses: statuses.into_iter().map(status).collect(),
-        ..Default::default()
-    }
-}
-
-fn at(place: TaskPlace, task: Task) -> Body {
-    Body::Task(allocator::Task { task: Some(task), place: place as i32 })
-}
 
 fn cpus(amount: f64) -> mesos::Resource {
     mesos::Resource {
@@ -72,7 +25,7 @@ fn cpus(amount: f64) -> mesos::Resource {
     }
 }
 
-fn agent(cpus_total: f64) -> allocator::Agent {
+pub(crate) fn agent(cpus_total: f64) -> allocator::Agent {
     let id = Some(AgentId { value: "a".to_owned() });
     let info = mesos::AgentInfo { id, hostname: "h".to_owned(), ..Default::default() };
     let total = vec![cpus(cpus_total)];
@@ -80,86 +33,11 @@ fn agent(cpus_total: f64) -> allocator::Agent {
 }
 
 /// Waits until the view holds the agent.
-async fn see_agent(scene: &Scene) {
+pub(crate) async fn see_agent(scene: &Scene) {
     scene.allocator.watch.publish(cluster_delta(2, vec![Body::Agent(agent(4.0))]));
     while get(scene.mesos(), "/slaves").await.json()["slaves"] == json!([]) {
         sleep(Duration::from_millis(5)).await;
     }
-}
-
-#[tokio::test]
-async fn mesos_c72_the_stream_begins_with_the_state_and_goes_on_without_a_gap() {
-    let scene = Scene::new().await;
-    let mut records = Records::open(&scene, &[JSON]).await;
-    let first = records.next().await;
-    assert_eq!(first["type"], "SUBSCRIBED");
-    assert_eq!(first["subscribed"]["heartbeat_interval_seconds"], 15.0);
-    assert_eq!(first["subscribed"]["get_state"]["get_agents"]["agents"], json!([]));
-    assert_eq!(records.next().await, json!({"type": "HEARTBEAT"}));
-
-    use TaskState::{TaskFinished, TaskRunning, TaskStaging};
-    let publish = |revision, changes| scene.allocator.watch.publish(cluster_delta(revision, changes));
-    publish(2, vec![Body::Agent(agent(4.0)), at(TaskPlace::Live, task(TaskStaging, vec![]))]);
-    publish(3, vec![at(TaskPlace::Live, task(TaskRunning, vec![TaskRunning]))]);
-    let place = TaskPlace::Live as i32;
-    let key = TaskKey { framework_id: "f".to_owned(), task_id: "t".to_owned(), place };
-    let done = task(TaskFinished, vec![TaskRunning, TaskFinished]);
-    publish(4, vec![Body::TaskRemoved(key), at(TaskPlace::Completed, done)]);
-    publish(5, vec![Body::AgentRemoved("a".to_owned())]);
-
-    let added = records.next().await;
-    assert_eq!(added["agent_added"]["agent"]["agent_info"]["id"], json!({"value": "a"}));
-    let added = records.next().await;
-    assert_eq!(
-        (added["type"].as_str(), &added["task_added"]["task"]["state"]),
-        (Some("TASK_ADDED"), &json!("TASK_STAGING"))
-    );
-    for state in ["TASK_RUNNING", "TASK_FINISHED"] {
-        let updated = records.next().await;
-        assert_eq!(updated["type"], "TASK_UPDATED");
-        assert_eq!(updated["task_updated"]["framework_id"], json!({"value": "f"}));
-        assert_eq!(updated["task_updated"]["status"]["state"], state);
-        assert_eq!(updated["task_updated"]["state"], state);
-    }
-    let removed = json!({"type": "AGENT_REMOVED", "agent_removed": {"agent_id": {"value": "a"}}});
-    assert_eq!(records.next().await, removed);
-    scene.stop().await;
-}
-
-#[tokio::test]
-async fn a_stream_in_protobuf_and_one_that_ends_with_the_picture_it_goes_on_from() {
-    let scene = Scene::new().await;
-    let mut records = Records::open(&scene, &[JSON, ("accept", "application/x-protobuf")]).await;
-    let first: master::Event = meshos_proto::decode(&records.raw().await.unwrap()).unwrap();
-    assert!(first.subscribed.unwrap().get_state.is_some());
-    let second: master::Event = meshos_proto::decode(&records.raw().await.unwrap()).unwrap();
-    assert_eq!(second.r#type(), master::event::Type::Heartbeat);
-    scene.allocator.watch.restart(cluster_snapshot(2, allocator::Snapshot::default()));
-    assert!(records.raw().await.is_none(), "what happened between the two pictures is not known");
-    scene.stop().await;
-}
-
-#[tokio::test]
-async fn mesos_c73_one_stream_too_many_closes_the_oldest() {
-    let scene =
-        Scene::leaderless(Config { max_operator_event_stream_subscribers: 2, ..Config::default() }).await;
-    assert_eq!(post(scene.mesos(), OPERATOR, r#"{"type":"SUBSCRIBE"}"#).await.status, 503);
-    scene.lead("allocator").await;
-    scene.handle.cluster_synced().await;
-    let mut first = Records::open(&scene, &[JSON]).await;
-    let mut second = Records::open(&scene, &[JSON]).await;
-    let third = Records::open(&scene, &[JSON]).await;
-    for _ in 0..2 {
-        first.next().await;
-        second.next().await;
-    }
-    assert!(first.raw().await.is_none());
-    let streams = get(scene.mesos(), "/metrics/snapshot").await.json();
-    assert_eq!(streams["master/operator_event_stream_subscribers"], 2.0);
-    see_agent(&scene).await;
-    assert_eq!(second.next().await["type"], "AGENT_ADDED", "the others go on");
-    drop(third);
-    scene.stop().await;
 }
 
 #[tokio::test]
@@ -196,11 +74,18 @@ async fn calls_that_only_read_are_answered() {
 /// Makes a call while the view learns what it leads to.
 async fn with_view(scene: &Scene, call: impl Future<Output = Response>, then: Vec<Body>) -> Response {
     let before = scene.allocator.calls.lock().unwrap().len();
+    let revision = {
+        let mut written = scene.allocator.written.lock().unwrap();
+        *written = (1, written.1.max(100) + 1);
+        written.1
+    };
     let publish = async {
         while scene.allocator.calls.lock().unwrap().len() == before {
             sleep(Duration::from_millis(5)).await;
         }
-        scene.allocator.watch.publish(cluster_delta(9, then));
+        // An answer that did not wait would be here before.
+        sleep(Duration::from_millis(20)).await;
+        scene.allocator.watch.publish(cluster_delta(revision, then));
     };
     tokio::join!(call, publish).0
 }
@@ -296,7 +181,7 @@ async fn reservations_and_volumes_go_to_the_allocator() {
     let unknown = send(address, "POST /reserve", &FORM, &form).await;
     assert_eq!((unknown.status, unknown.text()), (400, "No agent found with specified ID"));
     see_agent(&scene).await;
-    let changed = || vec![Body::Agent(agent(rand_cpus()))];
+    let changed = || vec![Body::Agent(agent(5.0))];
     for (path, field, operation) in [
         ("reserve", "resources", "Some(Reserve {"),
         ("unreserve", "resources", "Some(Unreserve {"),
@@ -333,13 +218,6 @@ async fn reservations_and_volumes_go_to_the_allocator() {
     let busy = send(address, "POST /reserve", &FORM, &form).await;
     assert_eq!((busy.status, busy.text()), (409, "in use"));
     scene.stop().await;
-}
-
-/// Another amount each time, so that the view sees a change.
-fn rand_cpus() -> f64 {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static NEXT: AtomicU32 = AtomicU32::new(5);
-    f64::from(NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 #[tokio::test]
@@ -389,5 +267,78 @@ async fn the_allocator_explains_why_there_are_no_offers() {
     scene.allocator.refuse(Status::not_found("no framework x"));
     let unknown = get(address, &format!("{path}?framework=x")).await;
     assert_eq!((unknown.status, unknown.text()), (404, "no framework x"));
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn executors_operations_and_usage_are_shown_and_a_picture_may_come_in_parts() {
+    let scene = Scene::new().await;
+    let address = scene.mesos();
+    let framework = |id: &str| {
+        let id = Some(FrameworkId { value: id.to_owned() });
+        let info = mesos::FrameworkInfo { id, name: "n".to_owned(), ..Default::default() };
+        allocator::Framework { info: Some(info), connected: true, active: true, ..Default::default() }
+    };
+    let info = mesos::ExecutorInfo {
+        executor_id: mesos::ExecutorId { value: "e".to_owned() },
+        framework_id: Some(FrameworkId { value: "f".to_owned() }),
+        ..Default::default()
+    };
+    let executor = allocator::Executor { info: Some(info), agent_id: "a".to_owned() };
+    let uuid = bytes::Bytes::from_static(&[7; 16]);
+    let operation = mesos::Operation { uuid: mesos::Uuid { value: uuid.clone() }, ..Default::default() };
+    let operation = allocator::Operation { operation: Some(operation) };
+    let first = allocator::Snapshot {
+        agents: vec![agent(4.0)],
+        frameworks: vec![framework("f")],
+        more: true,
+        ..Default::default()
+    };
+    let second =
+        allocator::Snapshot { executors: vec![executor], operations: vec![operation], ..Default::default() };
+    scene.allocator.watch.restart_in_parts(vec![cluster_snapshot(2, first), cluster_snapshot(2, second)]);
+    let operator = async |call: &str| {
+        let reply = post(address, OPERATOR, &json!({"type": call}).to_string()).await.json();
+        reply[call.to_lowercase()].clone()
+    };
+    while operator("GET_AGENTS").await["agents"] == json!([]) {
+        sleep(Duration::from_millis(5)).await;
+    }
+    // All of it is there at once.
+    let executors = operator("GET_EXECUTORS").await["executors"].clone();
+    assert_eq!(executors[0]["executor_info"]["executor_id"], json!({"value": "e"}));
+    assert_eq!(executors[0]["agent_id"], json!({"value": "a"}));
+    assert_eq!(operator("GET_STATE").await["get_executors"]["executors"], executors);
+    let operations = operator("GET_OPERATIONS").await["operations"].clone();
+    assert_eq!(operations[0]["uuid"], json!({"value": "BwcHBwcHBwcHBwcHBwcHBw=="}));
+    for path in ["/state", "/frameworks"] {
+        let shown = get(address, path).await.json()["frameworks"][0]["executors"][0].clone();
+        assert_eq!((&shown["executor_id"], &shown["slave_id"]), (&json!("e"), &json!("a")), "{path}");
+    }
+
+    let used = allocator::AgentUsage { agent_id: "a".to_owned(), used: vec![cpus(1.5)], offered: vec![] };
+    let of_framework =
+        allocator::FrameworkUsage { framework_id: "f".to_owned(), used: vec![cpus(1.5)], offered: vec![] };
+    let key = allocator::ExecutorKey {
+        framework_id: "f".to_owned(),
+        agent_id: "a".to_owned(),
+        executor_id: "e".to_owned(),
+    };
+    let changes = vec![
+        Body::AgentUsage(used),
+        Body::FrameworkUsage(of_framework),
+        Body::ExecutorRemoved(key),
+        Body::OperationRemoved(uuid),
+    ];
+    scene.allocator.watch.publish(cluster_delta(3, changes));
+    while operator("GET_EXECUTORS").await["executors"] != json!([]) {
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(operator("GET_OPERATIONS").await, json!({}));
+    let state = get(address, "/state").await.json();
+    assert_eq!(state["slaves"][0]["used_resources"]["cpus"], 1.5);
+    assert_eq!(state["slaves"][0]["resources"]["cpus"], 4.0);
+    assert_eq!(state["frameworks"][0]["used_resources"]["cpus"], 1.5);
+    assert_eq!(get(address, "/metrics/snapshot").await.json()["master/cpus_used"], 1.5);
     scene.stop().await;
 }

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use meshos_proto::{
-    meshos::allocator::v1::SubscribeResponse,
-    mesos::v1::scheduler::{Event, event},
+    meshos::allocator::v1::{self as allocator, SubscribeResponse, TaskPlace, change::Body},
+    mesos::v1::{
+        self as mesos,
+        scheduler::{Event, event},
+    },
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -13,8 +16,8 @@ use tokio::{
 };
 
 use crate::{
-    client::{SOON, get, open},
-    scene::Scene,
+    client::{SOON, get, open, send},
+    scene::{Scene, cluster_delta},
 };
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -66,6 +69,87 @@ async fn a_framework_that_does_not_read_is_cut_off() {
     timeout(SOON, flood).await.expect("the gateway gives the client up");
     assert_eq!(get(scene.mesos(), "/health").await.status, 200);
     drop(stream);
+    scene.stop().await;
+}
+
+/// A task with a name this long.
+fn large(number: u64) -> Body {
+    let task = mesos::Task {
+        name: "x".repeat(4 << 20),
+        task_id: mesos::TaskId { value: number.to_string() },
+        framework_id: mesos::FrameworkId { value: "f".to_owned() },
+        ..Default::default()
+    };
+    Body::Task(Box::new(allocator::Task { task: Some(task), place: TaskPlace::Live as i32 }))
+}
+
+#[tokio::test]
+async fn an_operator_that_does_not_read_is_cut_off_and_others_are_not() {
+    let scene = Scene::new().await;
+    let subscribe = r#"{"type":"SUBSCRIBE"}"#;
+    let idle = open(scene.mesos(), "POST /api/v1", &[JSON], subscribe).await;
+    let mut reader = open(scene.mesos(), "POST /api/v1", &[JSON], subscribe).await;
+    let read = async {
+        let mut bytes = 0;
+        while bytes < 64 << 20 {
+            bytes += reader.next().await.expect("who reads is not cut off").len();
+        }
+    };
+    let publish = async {
+        for number in 0..16 {
+            let revision = number + 2;
+            scene.allocator.watch.publish(cluster_delta(revision, vec![large(number)]));
+            // One by one: the allocator's own window is not what is tested.
+            let shown = async || get(scene.mesos(), "/tasks?limit=0&task_id=0").await.status;
+            assert_eq!(shown().await, 200);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::join!(read, publish);
+    let gone = async {
+        loop {
+            let metrics = get(scene.mesos(), "/metrics/snapshot").await.json();
+            if metrics["master/operator_event_stream_subscribers"] == 1.0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(SOON, gone).await.expect("the gateway gives the idle one up");
+    drop((idle, reader));
+    scene.stop().await;
+}
+
+#[tokio::test]
+async fn bodies_are_packed_for_those_who_ask() {
+    use std::io::{Read, Write};
+    let scene = Scene::new().await;
+    let gzip = ("accept-encoding", "gzip, deflate");
+    for (address, path) in [(scene.mesos(), "/metrics/snapshot"), (scene.marathon(), "/v2/info")] {
+        let packed = send(address, &format!("GET {path}"), &[gzip], "").await;
+        assert_eq!((packed.status, packed.header("content-encoding")), (200, "gzip"));
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(&packed.body[..]).read_to_string(&mut text).unwrap();
+        assert!(serde_json::from_str::<serde_json::Value>(&text).unwrap().is_object());
+        let plain = get(address, path).await;
+        assert_eq!((plain.header("content-encoding"), plain.json().is_object()), ("", true));
+    }
+    let short = send(scene.mesos(), "GET /version", &[gzip], "").await;
+    assert_eq!(short.header("content-encoding"), "");
+    let stream = open(scene.mesos(), "POST /api/v1/scheduler", &[JSON, gzip], SUBSCRIBE).await;
+    assert!(!stream.headers.contains_key("content-encoding"));
+    drop(stream);
+
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(br#"{"type":"GET_HEALTH"}"#).unwrap();
+    let body = encoder.finish().unwrap();
+    let head = format!(
+        "POST /api/v1 HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let answer = raw(scene.mesos(), &[head.as_bytes(), &body].concat()).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(r#"{"healthy":true}}"#), "{answer}");
     scene.stop().await;
 }
 

@@ -2,6 +2,7 @@
 //! `cgroups/cpu` and `cgroups/mem`.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
     thread::sleep,
@@ -18,12 +19,20 @@ const PERIOD: f64 = 100_000.0;
 const MIN_QUOTA: f64 = 1_000.0;
 /// An ended cgroup is busy until the kernel has done with its last process.
 const REMOVALS: u32 = 50;
+/// A cgroup of this age is not being made for a container.
+const ORPHAN: Duration = Duration::from_secs(300);
 const REMOVAL_PAUSE: Duration = Duration::from_millis(10);
 
 /// The agent's cgroup flags.
 #[derive(Clone, Debug)]
 pub struct CgroupSettings {
     pub enabled: bool,
+    /// Limit the use of processors.
+    pub cpu: bool,
+    /// Limit the use of memory.
+    pub memory: bool,
+    /// Processes and threads that a container may have; none: any number.
+    pub max_pids: Option<u64>,
     /// Where cgroups are mounted, usually `/sys/fs/cgroup`.
     pub hierarchy: PathBuf,
     /// Name of the cgroup that holds those of all tasks.
@@ -32,11 +41,28 @@ pub struct CgroupSettings {
     pub cfs: bool,
 }
 
+impl CgroupSettings {
+    /// Processors and memory, in the usual place.
+    #[must_use]
+    pub fn all(root: &str) -> Self {
+        Self {
+            enabled: true,
+            cpu: true,
+            memory: true,
+            max_pids: None,
+            hierarchy: PathBuf::from("/sys/fs/cgroup"),
+            root: root.to_owned(),
+            cfs: false,
+        }
+    }
+}
+
 /// A hierarchy that this agent may use.
 #[derive(Debug)]
 pub(super) struct Cgroups {
     version: Version,
     cfs: bool,
+    max_pids: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -45,11 +71,13 @@ enum Version {
     V1 {
         cpu: Option<PathBuf>,
         memory: Option<PathBuf>,
+        pids: Option<PathBuf>,
     },
     V2 {
         root: PathBuf,
         cpu: bool,
         memory: bool,
+        pids: bool,
     },
 }
 
@@ -64,24 +92,29 @@ impl Cgroups {
         } else {
             detect_v1(settings)?
         };
-        Ok(Self { version, cfs: settings.cfs })
+        Ok(Self { version, cfs: settings.cfs, max_pids: settings.max_pids })
     }
 
     /// For the log.
-    pub(super) fn kind(&self) -> &'static str {
-        match &self.version {
-            Version::V1 { cpu: Some(_), memory: Some(_) } => "v1 cpu and memory",
-            Version::V1 { cpu: Some(_), .. } => "v1 cpu",
-            Version::V1 { .. } => "v1 memory",
-            Version::V2 { cpu: true, memory: true, .. } => "v2 cpu and memory",
-            Version::V2 { .. } => "v2",
-        }
+    pub(super) fn kind(&self) -> String {
+        let (version, cpu, memory, pids) = match &self.version {
+            Version::V1 { cpu, memory, pids } => ("v1", cpu.is_some(), memory.is_some(), pids.is_some()),
+            Version::V2 { cpu, memory, pids, .. } => ("v2", *cpu, *memory, *pids),
+        };
+        let used = [(cpu, "cpu"), (memory, "memory"), (pids, "pids")];
+        let names: Vec<_> = used.into_iter().filter(|(used, _)| *used).map(|(_, name)| name).collect();
+        format!("{version} {}", names.join(", "))
+    }
+
+    /// Whether the use of memory is limited.
+    pub(super) fn limits_memory(&self) -> bool {
+        matches!(&self.version, Version::V1 { memory: Some(_), .. } | Version::V2 { memory: true, .. })
     }
 
     fn directories(&self, id: &str) -> Vec<PathBuf> {
         match &self.version {
-            Version::V1 { cpu, memory } => {
-                [cpu, memory].into_iter().flatten().map(|dir| dir.join(id)).collect()
+            Version::V1 { cpu, memory, pids } => {
+                [cpu, memory, pids].into_iter().flatten().map(|dir| dir.join(id)).collect()
             }
             Version::V2 { root, .. } => vec![root.join(id)],
         }
@@ -109,11 +142,19 @@ impl Cgroups {
                 _ => {}
             }
         }
-        for (path, value) in self.knobs(id, limits) {
-            fs::write(&path, &value)
-                .map_err(|error| format!("cannot write {value} to {}: {error}", path.display()))?;
-        }
-        Ok(())
+        self.knobs(id, limits).iter().try_for_each(write)
+    }
+
+    /// Gives a running container's cgroups other limits. As in Mesos, the memory that it may use at most never
+    /// becomes less: the kernel would end processes that did nothing wrong.
+    pub(super) fn resize(&self, id: &str, limits: &Limits) -> Result<(), String> {
+        let lowers = |(path, value): &(PathBuf, String)| {
+            let hard = ["memory.max", "memory.limit_in_bytes"].iter().any(|name| path.ends_with(name));
+            let number = |text: &str| text.trim().parse::<i64>().ok().filter(|bytes| *bytes >= 0);
+            let now = fs::read_to_string(path).unwrap_or_default();
+            hard && number(value).is_some_and(|new| number(&now).is_none_or(|now| new < now))
+        };
+        self.knobs(id, limits).iter().filter(|knob| !lowers(knob)).try_for_each(write)
     }
 
     fn knobs(&self, id: &str, limits: &Limits) -> Vec<(PathBuf, String)> {
@@ -121,7 +162,9 @@ impl Cgroups {
         let (soft, hard) = memory(limits);
         let mut knobs = Vec::new();
         match &self.version {
-            Version::V1 { cpu, memory } => {
+            Version::V1 { cpu, memory, pids } => {
+                let pids = pids.as_ref().map(|dir| dir.join(id).join("pids.max"));
+                knobs.extend(pids.zip(self.max_pids).map(|(path, most)| (path, most.to_string())));
                 if let Some(dir) = cpu.as_ref().map(|dir| dir.join(id)) {
                     knobs.push((dir.join("cpu.shares"), (1024.0 * limits.cpus).max(2.0).floor().to_string()));
                     if let Some(quota) = quota {
@@ -138,8 +181,11 @@ impl Cgroups {
                     knobs.push((dir.join("memory.limit_in_bytes"), hard));
                 }
             }
-            Version::V2 { root, cpu, memory } => {
+            Version::V2 { root, cpu, memory, pids } => {
                 let dir = root.join(id);
+                if let Some(most) = self.max_pids.filter(|_| *pids) {
+                    knobs.push((dir.join("pids.max"), most.to_string()));
+                }
                 if *cpu {
                     let weight = (100.0 * limits.cpus).clamp(1.0, 10_000.0).floor();
                     knobs.push((dir.join("cpu.weight"), weight.to_string()));
@@ -172,6 +218,21 @@ impl Cgroups {
         kills.and_then(|count| count.trim().parse::<u64>().ok()).is_some_and(|count| count > 0)
     }
 
+    /// Removes what an agent that died left in the middle of a launch: cgroups without processes that belong to no
+    /// container. Others may use the same root, so new ones are left alone.
+    pub(super) fn remove_orphans(&self, known: &BTreeSet<String>) {
+        for dir in
+            self.directories("").iter().flat_map(|root| fs::read_dir(root).into_iter().flatten().flatten())
+        {
+            let old =
+                dir.metadata().and_then(|metadata| metadata.modified()?.elapsed().map_err(io::Error::other));
+            let known = dir.file_name().to_str().is_some_and(|name| known.contains(name));
+            if !known && old.is_ok_and(|age| age > ORPHAN) && fs::remove_dir(dir.path()).is_ok() {
+                tracing::info!(cgroup = %dir.path().display(), "removed a cgroup that belongs to no container");
+            }
+        }
+    }
+
     /// Removes a container's cgroups once their processes have ended.
     pub(super) fn remove(&self, id: &str) -> Result<(), String> {
         for dir in self.directories(id) {
@@ -179,6 +240,10 @@ impl Cgroups {
         }
         Ok(())
     }
+}
+
+fn write((path, value): &(PathBuf, String)) -> Result<(), String> {
+    fs::write(path, value).map_err(|error| format!("cannot write {value} to {}: {error}", path.display()))
 }
 
 fn remove(dir: &Path) -> io::Result<()> {
@@ -209,7 +274,10 @@ fn memory(limits: &Limits) -> (u64, Option<u64>) {
 
 fn detect_v1(settings: &CgroupSettings) -> Result<Version, String> {
     let mut reasons = Vec::new();
-    let mut controller = |name: &str| {
+    let mut controller = |name: &str, wanted: bool| {
+        if !wanted {
+            return None;
+        }
         let dir = settings.hierarchy.join(name).join(&settings.root);
         match fs::create_dir_all(&dir) {
             Ok(()) if dir.join("cgroup.procs").exists() => {
@@ -226,9 +294,10 @@ fn detect_v1(settings: &CgroupSettings) -> Result<Version, String> {
             }
         }
     };
-    match (controller("cpu"), controller("memory")) {
-        (None, None) => Err(reasons.join("; ")),
-        (cpu, memory) => Ok(Version::V1 { cpu, memory }),
+    let pids = controller("pids", settings.max_pids.is_some());
+    match (controller("cpu", settings.cpu), controller("memory", settings.memory)) {
+        (None, None) if pids.is_none() => Err(reasons.join("; ")),
+        (cpu, memory) => Ok(Version::V1 { cpu, memory, pids }),
     }
 }
 
@@ -250,11 +319,13 @@ fn detect_v2(settings: &CgroupSettings) -> Result<Version, String> {
     }
     let given = fs::read_to_string(root.join("cgroup.subtree_control")).unwrap_or_default();
     let has = |name: &str| given.split_whitespace().any(|controller| controller == name);
-    if !has("cpu") && !has("memory") {
+    let (cpu, memory) = (settings.cpu && has("cpu"), settings.memory && has("memory"));
+    let pids = settings.max_pids.is_some() && has("pids");
+    if !cpu && !memory && !pids {
         return Err(format!("no controller can be enabled in {}", root.display()));
     }
     permitted(&root)?;
-    Ok(Version::V2 { root, cpu: has("cpu"), memory: has("memory") })
+    Ok(Version::V2 { root, cpu, memory, pids })
 }
 
 #[cfg(test)]
@@ -262,7 +333,7 @@ mod tests {
     use super::*;
 
     fn v(version: Version) -> Vec<(String, String)> {
-        let cgroups = Cgroups { version, cfs: false };
+        let cgroups = Cgroups { version, cfs: false, max_pids: Some(100) };
         let limits = Limits { cpus: 0.5, cpus_limit: Some(1.5), memory: 64 * MB, memory_limit: None };
         let knobs = cgroups.knobs("c", &limits).into_iter();
         knobs.map(|(path, value)| (path.display().to_string(), value)).collect()
@@ -273,8 +344,10 @@ mod tests {
         let text = |pairs: &[(&str, &str)]| -> Vec<_> {
             pairs.iter().map(|(path, value)| ((*path).to_owned(), (*value).to_owned())).collect()
         };
-        let v1 = Version::V1 { cpu: Some("/cpu".into()), memory: Some("/mem".into()) };
+        let v1 =
+            Version::V1 { cpu: Some("/cpu".into()), memory: Some("/mem".into()), pids: Some("/pids".into()) };
         let want = [
+            ("/pids/c/pids.max", "100"),
             ("/cpu/c/cpu.shares", "512"),
             ("/cpu/c/cpu.cfs_period_us", "100000"),
             ("/cpu/c/cpu.cfs_quota_us", "150000"),
@@ -282,8 +355,9 @@ mod tests {
             ("/mem/c/memory.limit_in_bytes", "67108864"),
         ];
         assert_eq!(v(v1), text(&want));
-        let v2 = Version::V2 { root: "/r".into(), cpu: true, memory: true };
+        let v2 = Version::V2 { root: "/r".into(), cpu: true, memory: true, pids: true };
         let want = [
+            ("/r/c/pids.max", "100"),
             ("/r/c/cpu.weight", "50"),
             ("/r/c/cpu.max", "150000 100000"),
             ("/r/c/memory.low", "67108864"),
@@ -305,8 +379,7 @@ mod tests {
     #[test]
     fn a_directory_that_is_no_hierarchy_is_refused_with_a_reason() {
         let dir = tempfile::tempdir().unwrap();
-        let settings =
-            CgroupSettings { enabled: true, hierarchy: dir.path().into(), root: "meshos".into(), cfs: false };
+        let settings = CgroupSettings { hierarchy: dir.path().into(), ..CgroupSettings::all("meshos") };
         assert!(Cgroups::detect(&settings).unwrap_err().contains("is no cgroup hierarchy"));
     }
 }

@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -61,8 +61,11 @@ pub(super) struct Client {
     dir: PathBuf,
     requests: mpsc::Sender<(Request, oneshot::Sender<Answer>)>,
     readers: Readers,
+    watched: Watched,
     /// No supervisor is wanted any more.
     stopping: Arc<AtomicBool>,
+    /// Process id of the supervisor; 0: not connected yet.
+    supervisor: Arc<AtomicI32>,
     /// How long a call may take.
     pub(super) patience: Duration,
 }
@@ -71,25 +74,47 @@ pub(super) struct Client {
 /// far more than its event.
 type Readers = Arc<Mutex<Vec<mpsc::UnboundedSender<Child>>>>;
 
+/// Children that one caller alone waits for, by id.
+type Watched = Arc<Mutex<BTreeMap<String, Watch>>>;
+
+#[derive(Debug)]
+struct Watch {
+    /// The child beside which it runs, and with which it shall end.
+    beside: String,
+    ended: oneshot::Sender<Option<i32>>,
+}
+
 impl Client {
     pub(super) fn open(tasks: &Tasks, dir: PathBuf, program: SupervisorProgram) -> Self {
         let (requests, receiver) = mpsc::channel(WAITING);
-        let readers = Readers::default();
-        let stopping = Arc::new(AtomicBool::new(false));
+        let (readers, watched) = (Readers::default(), Watched::default());
+        let (stopping, supervisor) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI32::new(0)));
         let connection = Connection {
             stopping: Arc::clone(&stopping),
+            supervisor: Arc::clone(&supervisor),
             dir: dir.clone(),
             program,
             readers: Arc::clone(&readers),
+            watched: Arc::clone(&watched),
             pending: Pending::default(),
         };
         tasks.spawn("supervisor-client", connection.run(receiver));
-        Self { dir, requests, readers, stopping, patience: CALL }
+        Self { dir, requests, readers, watched, stopping, supervisor, patience: CALL }
     }
 
     pub(super) fn events(&self) -> mpsc::UnboundedReceiver<Child> {
         let (sender, receiver) = mpsc::unbounded_channel();
         lock(&self.readers).push(sender);
+        receiver
+    }
+
+    /// How a child will end, which no reader is told; none when that beside which it runs ended first. To be called
+    /// before the child is started.
+    pub(super) fn watch_child(&self, id: &str, beside: &str) -> oneshot::Receiver<Option<i32>> {
+        let (ended, receiver) = oneshot::channel();
+        let mut watched = lock(&self.watched);
+        watched.retain(|_, watch| !watch.ended.is_closed());
+        watched.insert(id.to_owned(), Watch { beside: beside.to_owned(), ended });
         receiver
     }
 
@@ -133,6 +158,11 @@ impl Client {
         }
     }
 
+    /// Process id of the supervisor that answered last.
+    pub(super) fn supervisor(&self) -> i32 {
+        self.supervisor.load(Ordering::Relaxed)
+    }
+
     pub(super) fn error(&self, error: &CallError) -> ContainerizerError {
         ContainerizerError::Supervisor { dir: self.dir.display().to_string(), reason: error.to_string() }
     }
@@ -151,9 +181,11 @@ struct Pending {
 
 struct Connection {
     stopping: Arc<AtomicBool>,
+    supervisor: Arc<AtomicI32>,
     dir: PathBuf,
     program: SupervisorProgram,
     readers: Readers,
+    watched: Watched,
     pending: Pending,
 }
 
@@ -201,7 +233,10 @@ impl Connection {
     fn try_connect(&self) -> io::Result<UnixStream> {
         let stream = short_path(&self.dir, |path| std::os::unix::net::UnixStream::connect(path))?;
         stream.set_nonblocking(true)?;
-        UnixStream::from_std(stream)
+        let stream = UnixStream::from_std(stream)?;
+        let pid = stream.peer_cred().ok().and_then(|peer| peer.pid()).unwrap_or_default();
+        self.supervisor.store(pid, Ordering::Relaxed);
+        Ok(stream)
     }
 
     async fn start_supervisor(&self) {
@@ -248,6 +283,17 @@ impl Connection {
     }
 
     fn publish(&self, child: &Child) {
+        let mut watched = lock(&self.watched);
+        let watch = watched.remove(&child.container_id);
+        // Nobody waits any more: its end is news for those who clean up.
+        if watch.is_some_and(|watch| watch.ended.send(child.wait_status).is_ok()) {
+            return;
+        }
+        let with_it = watched.iter().filter(|(_, watch)| watch.beside == child.container_id);
+        for id in with_it.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            let _ = watched.remove(&id).map(|watch| watch.ended.send(None));
+        }
+        drop(watched);
         lock(&self.readers).retain(|reader| reader.send(child.clone()).is_ok());
     }
 

@@ -4,29 +4,20 @@ use std::{
     ffi::CString,
     fs::{self, OpenOptions, Permissions},
     io,
-    os::{
-        fd::OwnedFd,
-        unix::fs::{OpenOptionsExt, PermissionsExt, chown, symlink},
-    },
-    path::{Component, Path},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, symlink},
+    path::{Path, PathBuf},
 };
 
 use nix::{
     errno::Errno,
-    fcntl::{OFlag, open, openat, readlinkat},
-    sys::stat::{Mode, mkdirat},
+    fcntl::readlinkat,
     unistd::{User, getgrouplist, symlinkat},
 };
 
-use crate::containerizer::output_paths;
-
-/// A user of this machine.
-#[derive(Clone, Debug)]
-pub(super) struct TaskUser {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) groups: Vec<u32>,
-}
+use crate::{
+    beneath::Beneath,
+    containerizer::{ContainerSpec, TaskUser, Within, output_paths},
+};
 
 /// Looks a user up. May ask a directory service, so it may block.
 pub(super) fn find_user(name: &str) -> Result<TaskUser, String> {
@@ -36,12 +27,13 @@ pub(super) fn find_user(name: &str) -> Result<TaskUser, String> {
     let c_name = CString::new(name).map_err(|error| format!("user '{name}': {error}"))?;
     let groups = getgrouplist(&c_name, user.gid).unwrap_or_else(|_| vec![user.gid]);
     let groups = groups.into_iter().map(nix::unistd::Gid::as_raw).collect();
-    Ok(TaskUser { uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups })
+    Ok(TaskUser { name: name.to_owned(), uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups })
 }
 
 /// Makes the sandbox with empty `stdout` and `stderr`, owned by the task's user, and points `latest` at it.
 pub(super) fn make(sandbox: &Path, user: Option<&TaskUser>) -> io::Result<()> {
-    fs::create_dir_all(sandbox)?;
+    // The directories above may be removed with an older sandbox at the same moment.
+    fs::create_dir_all(sandbox).or_else(|_| fs::create_dir_all(sandbox))?;
     fs::set_permissions(sandbox, Permissions::from_mode(0o750))?;
     let (stdout, stderr) = output_paths(sandbox);
     for path in [&stdout, &stderr] {
@@ -66,27 +58,39 @@ pub(super) fn link_volume(
         chown(volume, Some(user.uid), Some(user.gid))?;
     }
     let name = place.file_name().ok_or(Errno::EINVAL)?;
-    let parent = make_directories(sandbox, place.parent().unwrap_or(Path::new("")))?;
+    // The task's user may write there, so no link is followed.
+    let owner = user.map(|user| (user.uid, user.gid));
+    let parent = Beneath::open(sandbox, owner)?.directory(place.parent().unwrap_or(Path::new("")), 0o755)?;
     match readlinkat(&parent, name) {
         Ok(target) if Path::new(&target) == volume => Ok(()),
         _ => Ok(symlinkat(volume, &parent, name)?),
     }
 }
 
-/// Makes the directories of a path in the sandbox. The task's user may write there, so no link is followed: it could
-/// lead anywhere.
-fn make_directories(sandbox: &Path, path: &Path) -> nix::Result<OwnedFd> {
-    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let mut directory = open(sandbox, flags, Mode::empty())?;
-    for component in path.components() {
-        let Component::Normal(name) = component else { return Err(Errno::EINVAL) };
-        match mkdirat(&directory, name, Mode::from_bits_truncate(0o755)) {
-            Ok(()) | Err(Errno::EEXIST) => {}
-            Err(error) => return Err(error),
-        }
-        directory = openat(&directory, name, flags, Mode::empty())?;
+/// Makes a sandbox that several containers share, with a link in it to the one of `own`.
+pub(super) fn make_within(within: &Within, own: &Path, user: Option<&TaskUser>) -> io::Result<()> {
+    make(&within.sandbox, user)?;
+    let owner = user.map(|user| (user.uid, user.gid));
+    let beneath = Beneath::open(&within.sandbox, owner)?;
+    if let Ok(inside) = own.strip_prefix(&within.sandbox) {
+        beneath.directory(inside.parent().unwrap_or(Path::new("")), 0o755)?;
+        let up: PathBuf = within.link.components().skip(1).map(|_| "..").collect();
+        beneath.symlink(&within.link, &up.join(inside))?;
     }
-    Ok(directory)
+    Ok(())
+}
+
+/// Makes a directory of the shared sandbox appear in the container's own.
+pub(super) fn share(
+    spec: &ContainerSpec,
+    path: &Path,
+    place: &Path,
+    user: Option<&TaskUser>,
+) -> io::Result<()> {
+    let Some(within) = &spec.within else { return Ok(()) };
+    let owner = user.map(|user| (user.uid, user.gid));
+    Beneath::open(&within.sandbox, owner)?.directory(path, 0o755)?;
+    Beneath::open(&spec.sandbox, owner)?.symlink(place, &within.sandbox.join(path))
 }
 
 /// `runs/latest` leads to the newest run.
@@ -138,6 +142,38 @@ mod tests {
             assert!(link_volume(&sandbox, (&volume, Path::new(place)), None).is_err(), "{place}");
         }
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn containers_share_a_sandbox_and_what_lies_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = dir.path().join("runs/pod");
+        for name in ["a", "b"] {
+            let sandbox = shared.join("containers").join(name);
+            let within = Within {
+                sandbox: shared.clone(),
+                link: Path::new("tasks").join(name),
+                shared: vec![(PathBuf::from("common/data"), PathBuf::from("shared"))],
+            };
+            let spec = ContainerSpec {
+                sandbox: sandbox.clone(),
+                within: Some(within.clone()),
+                ..Default::default()
+            };
+            make_within(&within, &sandbox, None).unwrap();
+            make(&sandbox, None).unwrap();
+            for (path, place) in &within.shared {
+                share(&spec, path, place, None).unwrap();
+            }
+            fs::write(sandbox.join("shared").join(name), "mine").unwrap();
+        }
+        for path in ["tasks/a/shared/b", "containers/b/shared/a", "common/data/a", "tasks/b/stdout"] {
+            assert!(shared.join(path).is_file(), "{path}");
+        }
+        assert_eq!(
+            fs::canonicalize(dir.path().join("runs/latest")).unwrap(),
+            fs::canonicalize(&shared).unwrap()
+        );
     }
 
     #[test]

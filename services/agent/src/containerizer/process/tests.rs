@@ -53,13 +53,9 @@ async fn a_launch_without_an_answer_is_killed_and_forgotten_after_the_start() {
     let settings = Settings {
         supervisor_dir: dir.path().to_owned(),
         program: SupervisorProgram::this_program(dir.path()),
-        cgroups: CgroupSettings {
-            enabled: false,
-            hierarchy: "/none".into(),
-            root: "none".to_owned(),
-            cfs: false,
-        },
+        cgroups: CgroupSettings { enabled: false, ..CgroupSettings::all("none") },
         switch_user: false,
+        fetcher: fetcher::Settings::below(dir.path()),
     };
     let tasks = Tasks::new();
     let mut containerizer = ProcessContainerizer::with_tasks(&tasks, &settings);

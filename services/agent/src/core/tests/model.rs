@@ -8,7 +8,11 @@ use proptest::prelude::{
     Just, ProptestConfig, Strategy, prop, prop_assert, prop_assert_eq, prop_oneof, proptest,
 };
 
-use super::{Scene, ended, running, settings, task};
+use super::{
+    Scene,
+    recovery::{ended, running},
+    settings, task,
+};
 use crate::{
     containerizer::{ExitStatus, Recovered},
     core::{Core, Input},

@@ -42,6 +42,7 @@ async fn body(reply: Reply) -> (StatusCode, String) {
             assert_eq!(bytes.len() as u64, length);
             bytes
         }
+        Body::Stream(_) => panic!("a file is no stream"),
     };
     (status, String::from_utf8(bytes).unwrap())
 }

@@ -1,13 +1,11 @@
 //! What of an agent's free resources a framework may be offered, in the order of Mesos's tests (2.3).
 
-use std::borrow::Cow;
-
 use meshos_proto::mesos::v1::{framework_info::capability::Type as CapabilityType, offer_filters};
 use meshos_types::{Resource, Resources, RoleName};
 
 use crate::core::{
     Agent, Core, Framework,
-    account::Place,
+    account::Spot,
     constraints::fault_domain,
     explain::Refusal,
     quota::{Cut, Stage},
@@ -15,15 +13,16 @@ use crate::core::{
 
 impl Core {
     /// What the framework is offered of `free`, if anything; what is decided is counted.
-    pub(super) fn judge(&mut self, place: &Place, free: &Resources, stage: Stage) -> Option<Resources> {
-        let (verdict, cut) = self.suitable(place, free, stage)?;
+    pub(super) fn judge(&mut self, spot: Spot, free: &Resources, stage: Stage) -> Option<Resources> {
+        let role = self.shares.name(spot.role)?;
+        let (verdict, cut) = self.suitable(spot, role, free, stage)?;
         if cut != Cut::default() {
-            self.quotas.hold_back(&place.role, &place.agent, cut);
+            self.quotas.hold_back(role, spot.agent, cut);
         }
-        let framework = self.frameworks.get_mut(&place.framework)?;
-        let tally = match framework.tallies.get_mut(&place.role) {
+        let framework = self.frameworks.at_mut(spot.framework)?;
+        let tally = match framework.tallies.get_mut(role) {
             Some(tally) => tally,
-            None => framework.tallies.entry(place.role.clone()).or_default(),
+            None => framework.tallies.entry(role.clone()).or_default(),
         };
         match verdict {
             Ok(resources) => {
@@ -38,16 +37,17 @@ impl Core {
     }
 
     /// None only for a framework or agent that does not exist.
-    fn suitable(
+    pub(in crate::core) fn suitable(
         &self,
-        place: &Place,
+        spot: Spot,
+        role: &RoleName,
         free: &Resources,
         stage: Stage,
     ) -> Option<(Result<Resources, Refusal>, Cut)> {
-        let framework = self.frameworks.get(&place.framework)?;
-        let agent = self.agents.get(&place.agent)?;
+        let framework = self.frameworks.at(spot.framework)?;
+        let agent = self.agents.at(spot.agent)?;
         let refused = |refusal| Some((Err(refusal), Cut::default()));
-        if !framework.constraints.admit(&place.role, agent) {
+        if !framework.constraints.admit(role, &agent.info) {
             return refused(Refusal::Constraint);
         }
         if self.config.filter_gpus && agent.total.gpus().0 > 0 && !framework.has(CapabilityType::GpuResources)
@@ -57,26 +57,24 @@ impl Core {
         if self.is_remote(agent) && !framework.has(CapabilityType::RegionAware) {
             return refused(Refusal::Region);
         }
-        let visible = visible(framework, &place.role, free);
+        let visible = visible(framework, role, free);
         if visible.is_empty() {
             return refused(Refusal::Capability);
         }
-        let (resources, cut) = if self.quotas.is_empty() {
-            (visible, Cut::default())
-        } else {
-            let (part, cut) = self.quotas.shrink(&place.role, &visible, stage);
-            (Cow::Owned(part), cut)
+        let (resources, cut) = match self.quotas.is_empty() {
+            true => (visible, Cut::default()),
+            false => self.quotas.shrink(role, &visible, stage),
         };
-        let verdict = if !self.is_worth_offering(framework, &place.role, &resources) {
+        let verdict = if !self.is_worth_offering(framework, role, &resources) {
             Err(match cut {
                 Cut { limit: true, .. } => Refusal::QuotaLimit,
                 Cut { headroom: true, .. } => Refusal::QuotaHeadroom,
                 _ => Refusal::TooSmall,
             })
-        } else if framework.filters.hides(&place.agent, &place.role, &resources) {
+        } else if framework.filters.hides(spot.agent, role, &resources) {
             Err(Refusal::Filter)
         } else {
-            Ok(resources.into_owned())
+            Ok(resources)
         };
         Some((verdict, cut))
     }
@@ -103,7 +101,10 @@ impl Core {
 
 /// What the framework can see at all: reservations for its role and those above it, and kinds of resources that it
 /// knows.
-fn visible<'a>(framework: &Framework, role: &RoleName, free: &'a Resources) -> Cow<'a, Resources> {
+fn visible(framework: &Framework, role: &RoleName, free: &Resources) -> Resources {
+    if free.digest().plain {
+        return free.clone();
+    }
     let revocable = framework.has(CapabilityType::RevocableResources);
     let shared = framework.has(CapabilityType::SharedResources);
     let refined = framework.has(CapabilityType::ReservationRefinement);
@@ -113,5 +114,5 @@ fn visible<'a>(framework: &Framework, role: &RoleName, free: &'a Resources) -> C
             && (shared || !resource.shared)
             && (refined || resource.reservations.len() <= 1)
     };
-    if free.iter().all(sees) { Cow::Borrowed(free) } else { Cow::Owned(free.filter(sees)) }
+    if free.iter().all(sees) { free.clone() } else { free.filter(sees) }
 }

@@ -1,121 +1,146 @@
-//! Clients of one level, in the order in which they are served.
+//! Frameworks of one role, in the order in which they are served.
 
-use std::{
-    cmp::Ordering,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::collections::{BTreeSet, HashMap};
 
-use meshos_types::Quantities;
+use foldhash::fast::FixedState;
+use meshos_types::{FrameworkId, Quantities};
 
-/// A dominant share, ordered.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Share(pub(super) f64);
-
-impl PartialEq for Share {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-impl Eq for Share {}
-impl PartialOrd for Share {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Share {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.total_cmp(&other.0)
-    }
-}
+use super::labels::Labels;
+use crate::core::FrameworkKey;
 
 /// Place of a client in the order: share, past allocations, name.
-pub(crate) type Rank<K> = (Share, u64, K);
+///
+/// A share is never negative, so the bits of the number stand in its order; the label stands for the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rank<K> {
+    share: u64,
+    allocations: u64,
+    label: u64,
+    pub(crate) key: K,
+}
 
 /// The first of an order after `rank`, or the very first.
-pub(super) fn next_after<'a, K: Ord + Clone>(
-    order: &'a BTreeSet<Rank<K>>,
+pub(super) fn next_after<K: Ord + Copy>(
+    order: &BTreeSet<Rank<K>>,
     rank: Option<&Rank<K>>,
-) -> Option<&'a Rank<K>> {
+) -> Option<Rank<K>> {
     match rank {
-        None => order.first(),
+        None => order.first().copied(),
         Some(rank) => {
             let after = (std::ops::Bound::Excluded(rank), std::ops::Bound::Unbounded);
-            order.range::<Rank<K>, _>(after).next()
+            order.range::<Rank<K>, _>(after).next().copied()
         }
     }
 }
 
+/// Takes a rank out; the first is the one that usually goes.
+pub(super) fn remove<K: Ord + Copy>(order: &mut BTreeSet<Rank<K>>, rank: &Rank<K>) {
+    if order.first() == Some(rank) {
+        order.pop_first();
+    } else {
+        order.remove(rank);
+    }
+}
+
+/// What a client holds, and its place.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Client {
+pub(super) struct Side {
     pub(super) allocated: Quantities,
-    share: Share,
     pub(super) allocations: u64,
     pub(super) active: bool,
+    /// Divided by its weight.
+    share: f64,
 }
 
-/// Clients of one level, those that want offers in order.
+impl Side {
+    pub(super) fn rank<K>(&self, label: u64, key: K) -> Rank<K> {
+        Rank { share: self.share.to_bits(), allocations: self.allocations, label, key }
+    }
+
+    pub(super) fn share(&self) -> f64 {
+        self.share
+    }
+
+    pub(super) fn recompute(&mut self, pool: &Pool, weight: f64) {
+        self.share = pool.share(&self.allocated) / weight;
+    }
+}
+
 #[derive(Clone, Debug)]
-pub(super) struct Sorter<K> {
-    clients: BTreeMap<K, Client>,
-    order: BTreeSet<Rank<K>>,
+struct Client {
+    name: FrameworkId,
+    label: u64,
+    side: Side,
 }
 
-impl<K> Default for Sorter<K> {
-    fn default() -> Self {
-        Self { clients: BTreeMap::new(), order: BTreeSet::new() }
+/// Frameworks of one role, those that want offers in order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sorter {
+    clients: HashMap<FrameworkKey, Client, FixedState>,
+    order: BTreeSet<Rank<FrameworkKey>>,
+}
+
+impl Sorter {
+    pub(super) fn contains(&self, key: FrameworkKey) -> bool {
+        self.clients.contains_key(&key)
     }
-}
 
-impl<K: Ord + Clone> Sorter<K> {
+    /// Adds a client that holds nothing yet.
+    pub(super) fn enter(&mut self, key: FrameworkKey, name: FrameworkId, label: u64) {
+        self.clients.insert(key, Client { name, label, side: Side::default() });
+    }
+
     /// Changes a client and its place; one that is idle and holds nothing is forgotten.
-    pub(super) fn change(&mut self, key: &K, pool: &Pool, change: impl FnOnce(&mut Client)) {
-        let client = match self.clients.get_mut(key) {
-            Some(client) => client,
-            None => self.clients.entry(key.clone()).or_default(),
-        };
-        let mut rank = (client.share, client.allocations, key.clone());
-        if client.active {
-            self.order.remove(&rank);
+    pub(super) fn change(&mut self, key: FrameworkKey, pool: &Pool, change: impl FnOnce(&mut Side)) {
+        let Some(client) = self.clients.get_mut(&key) else { return };
+        if client.side.active {
+            remove(&mut self.order, &client.side.rank(client.label, key));
         }
-        change(client);
-        client.share = pool.share(&client.allocated);
-        if client.active {
-            (rank.0, rank.1) = (client.share, client.allocations);
-            self.order.insert(rank);
-        } else if client.allocated.is_empty() {
-            self.clients.remove(key);
+        change(&mut client.side);
+        client.side.recompute(pool, 1.0);
+        if client.side.active {
+            self.order.insert(client.side.rank(client.label, key));
+        } else if client.side.allocated.is_empty() {
+            self.clients.remove(&key);
         }
     }
 
-    pub(super) fn recompute(&mut self, pool: &Pool) {
-        self.order.clear();
+    /// All places again, after a change of the pool or of `labels`.
+    pub(super) fn recompute(&mut self, pool: &Pool, labels: Option<&Labels<FrameworkId>>) {
+        let mut ranks = Vec::with_capacity(self.order.len());
         for (key, client) in &mut self.clients {
-            client.share = pool.share(&client.allocated);
-            if client.active {
-                self.order.insert((client.share, client.allocations, key.clone()));
+            client.side.recompute(pool, 1.0);
+            if let Some(label) = labels.and_then(|labels| labels.get(&client.name)) {
+                client.label = label;
+            }
+            if client.side.active {
+                ranks.push(client.side.rank(client.label, *key));
             }
         }
+        self.order = BTreeSet::from_iter(ranks);
     }
 
-    pub(super) fn next_after(&self, rank: Option<&Rank<K>>) -> Option<Rank<K>> {
-        next_after(&self.order, rank).cloned()
+    pub(super) fn next_after(&self, rank: Option<&Rank<FrameworkKey>>) -> Option<Rank<FrameworkKey>> {
+        next_after(&self.order, rank)
+    }
+
+    /// The place of a client that wants offers.
+    pub(super) fn rank_of(&self, key: FrameworkKey) -> Option<Rank<FrameworkKey>> {
+        let client = self.clients.get(&key).filter(|client| client.side.active)?;
+        Some(client.side.rank(client.label, key))
     }
 
     pub(super) fn has_active(&self) -> bool {
         !self.order.is_empty()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.clients.is_empty()
-    }
-
-    pub(super) fn share_of(&self, key: &K) -> f64 {
-        self.clients.get(key).map_or(0.0, |client| client.share.0)
+    pub(super) fn share_of(&self, key: FrameworkKey) -> f64 {
+        self.clients.get(&key).map_or(0.0, |client| client.side.share())
     }
 
     #[cfg(test)]
-    pub(super) fn held(&self, key: &K) -> Quantities {
-        self.clients.get(key).map(|client| client.allocated.clone()).unwrap_or_default()
+    pub(super) fn held(&self, key: FrameworkKey) -> Quantities {
+        self.clients.get(&key).map(|client| client.side.allocated.clone()).unwrap_or_default()
     }
 }
 
@@ -127,13 +152,11 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn share(&self, allocated: &Quantities) -> Share {
-        let counted = allocated.iter().filter(|(name, _)| !self.excluded.contains(&***name));
-        let fractions = counted.filter_map(|(name, amount)| {
-            let total = self.total.get(name);
-            #[allow(clippy::cast_precision_loss, reason = "a fraction needs no more than 52 bits")]
-            (total.0 > 0).then(|| amount.0 as f64 / total.0 as f64)
-        });
-        Share(fractions.fold(0.0, f64::max))
+    /// The dominant share, before any weight.
+    pub(super) fn share(&self, allocated: &Quantities) -> f64 {
+        if self.excluded.is_empty() {
+            return allocated.largest_part(&self.total, |_| true);
+        }
+        allocated.largest_part(&self.total, |name| !self.excluded.contains(name))
     }
 }

@@ -2,11 +2,15 @@
 
 use meshos_proto::{
     meshos::allocator::v1::{TaskPlace, allocator_message::Body},
-    mesos::v1::{self as pb, TaskState, task_status::Reason},
+    mesos::v1::{
+        self as pb, TaskState,
+        scheduler::{Call, call},
+        task_status::Reason,
+    },
 };
 
 use super::harness::*;
-use crate::core::CoreConfig;
+use crate::core::{CoreConfig, FrameworkId, StreamId};
 
 fn verdicts(statuses: &[pb::TaskStatus]) -> Vec<(&str, TaskState, Reason)> {
     statuses.iter().map(|s| (s.task_id.value.as_str(), s.state(), s.reason())).collect()
@@ -121,24 +125,6 @@ fn mesos_c29_a_live_task_id_is_refused_and_the_first_task_untouched() {
 }
 
 #[test]
-fn a_task_group_is_refused_for_every_member() {
-    let mut cluster = Harness::new();
-    cluster.agent("s1", "cpus:2;mem:1024");
-    let framework = cluster.subscribe(info("a"));
-    let offer = cluster.take_offers(&framework.1).remove(0);
-    let group = pb::TaskGroupInfo { tasks: vec![task("a", "s1", "cpus:1"), task("b", "s1", "cpus:1")] };
-    let operation = pb::offer::Operation {
-        r#type: Some(pb::offer::operation::Type::LaunchGroup.into()),
-        launch_group: Some(pb::offer::operation::LaunchGroup { task_group: group, ..Default::default() }),
-        ..Default::default()
-    };
-    cluster.accept(&framework, &[&offer], vec![operation]);
-    let statuses = cluster.take_statuses(&framework.1);
-    let expected = (TaskState::TaskError, Reason::TaskGroupInvalid);
-    assert_eq!(verdicts(&statuses), [("a", expected.0, expected.1), ("b", expected.0, expected.1)]);
-}
-
-#[test]
 fn mesos_c33_c34_an_operation_that_fails_is_dropped_and_later_ones_run() {
     let mut cluster = Harness::new();
     cluster.agent("s1", "cpus:2;mem:1024");
@@ -164,6 +150,14 @@ fn mesos_c33_c34_an_operation_that_fails_is_dropped_and_later_ones_run() {
 fn tasks_that_break_a_rule_are_refused_with_its_text() {
     type Spoil = fn(&mut pb::TaskInfo);
     let cases: [(Spoil, &str); 9] = [
+        (
+            |t| {
+                let linux_info = Some(pb::LinuxInfo { share_cgroups: Some(false), ..Default::default() });
+                let r#type = pb::container_info::Type::Mesos.into();
+                t.container = Some(pb::ContainerInfo { r#type, linux_info, ..Default::default() });
+            },
+            "'linux_info.share_cgroups' must not be false",
+        ),
         (|t| t.task_id.value = "a/b".to_owned(), "contains the invalid character '/'"),
         (|t| t.agent_id.value = "s9".to_owned(), "Task uses invalid agent s9 while agent s1 is expected"),
         (
@@ -176,13 +170,6 @@ fn tasks_that_break_a_rule_are_refused_with_its_text() {
         (|t| t.resources.clear(), "Task uses no resources"),
         (|t| t.command = None, "at least one (but not both) of CommandInfo or ExecutorInfo"),
         (|t| t.executor = Some(pb::ExecutorInfo::default()), "at least one (but not both)"),
-        (
-            |t| {
-                t.command = None;
-                t.executor = Some(pb::ExecutorInfo::default());
-            },
-            "not supported yet",
-        ),
         (|t| t.health_check = Some(pb::HealthCheck::default()), "Task uses invalid health check"),
         (
             |t| {
@@ -204,4 +191,36 @@ fn tasks_that_break_a_rule_are_refused_with_its_text() {
         assert!(statuses[0].message().contains(text), "{} does not contain {text}", statuses[0].message());
         assert!(cluster.tasks().is_empty());
     }
+}
+
+/// An ACCEPT of one offer that refuses nothing of the rest.
+fn accept_all(
+    cluster: &mut Harness,
+    (framework, stream): &(FrameworkId, StreamId),
+    offer: &pb::Offer,
+    tasks: Vec<pb::TaskInfo>,
+) {
+    let filters = Some(pb::Filters { refuse_seconds: Some(0.0) });
+    let accept = call::Accept { offer_ids: vec![offer.id.clone()], operations: vec![launch(tasks)], filters };
+    cluster.call(stream, Call { accept: Some(accept), ..call(framework, call::Type::Accept) });
+}
+
+#[test]
+fn mesos_c17_who_launches_and_refuses_nothing_is_offered_the_rest_at_once() {
+    let mut cluster = Harness::new();
+    cluster.agent("s1", "cpus:4;mem:1024");
+    let framework = cluster.subscribe(info("a"));
+    for (number, left) in [(1, 3.0), (2, 2.0), (3, 1.0)] {
+        let offer = cluster.take_offers(&framework.1).remove(0);
+        accept_all(&mut cluster, &framework, &offer, vec![task(&format!("t{number}"), "s1", "cpus:1")]);
+        let rest = cluster.take(&framework.1);
+        assert_eq!(cpus(&rest[0].offers.as_ref().unwrap().offers[0].resources), left);
+        cluster.events.insert(framework.1.clone(), rest);
+    }
+    // Who launches nothing would be offered the same without end: it waits for the next interval.
+    let offer = cluster.take_offers(&framework.1).remove(0);
+    accept_all(&mut cluster, &framework, &offer, vec![task("large", "s1", "cpus:9")]);
+    assert!(cluster.take_offers(&framework.1).is_empty());
+    cluster.advance(1_000);
+    assert_eq!(cluster.take_offers(&framework.1).len(), 1);
 }

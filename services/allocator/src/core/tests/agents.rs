@@ -1,5 +1,7 @@
 //! Agents that come, break off, fall silent, return and go.
 
+mod absence;
+
 use meshos_proto::{
     meshos::{
         allocator::v1::{TaskPlace, allocator_message::Body},
@@ -144,57 +146,6 @@ fn a_kill_stands_until_the_task_has_ended_over_any_number_of_links() {
     assert!(!cluster.take_commands(third).iter().any(|command| matches!(command, Body::Kill(_))));
 }
 
-/// A new leader that knows agent and framework from the registry and from before; nobody has linked.
-fn new_leader(old: &Harness, framework: &FrameworkId) -> (Harness, (FrameworkId, StreamId)) {
-    let mut cluster = Harness::new();
-    cluster.input(Input::FrameworkRecords(old.records.clone()));
-    cluster.input(Input::RegistrySnapshot(vec![record("s1", AgentState::Connected)]));
-    let known = pb::FrameworkInfo { id: Some(framework.to_proto()), ..info("a") };
-    let framework = cluster.subscribe(known);
-    cluster.take(&framework.1);
-    (cluster, framework)
-}
-
-#[test]
-fn what_was_asked_while_an_agent_was_awaited_is_answered_when_it_links() {
-    let (old, framework, _) = Harness::with_running_task(info("a"));
-    let report = old.report_with("s1", "cpus:4;mem:1024", &["t1"]);
-    let (mut cluster, framework) = new_leader(&old, &framework.0);
-    cluster.reconcile(&framework, &[("t2", Some("s1"))]);
-    cluster.reconcile(&framework, &[]);
-    assert!(cluster.take(&framework.1).is_empty(), "nobody can know yet");
-    cluster.link(report.clone());
-    let statuses = cluster.take_statuses(&framework.1);
-    let told: Vec<_> = statuses.iter().map(|s| (s.task_id.value.as_str(), s.state(), s.reason())).collect();
-    let reason = Reason::Reconciliation;
-    assert_eq!(told, [("t1", TaskState::TaskRunning, reason), ("t2", TaskState::TaskGone, reason)]);
-    cluster.link(report);
-    assert!(cluster.take_statuses(&framework.1).is_empty(), "answered once");
-}
-
-#[test]
-fn what_was_asked_of_an_agent_that_does_not_come_is_answered_as_well() {
-    let (old, framework, _) = Harness::with_running_task(info("a"));
-    let (mut cluster, framework) = new_leader(&old, &framework.0);
-    cluster.reconcile(&framework, &[("t1", Some("s1"))]);
-    cluster.input(Input::RegistryChanged(Box::new(record("s1", AgentState::Unreachable))));
-    let statuses = cluster.take_statuses(&framework.1);
-    assert_eq!(statuses.iter().map(|s| s.state()).collect::<Vec<_>>(), [TaskState::TaskUnreachable]);
-}
-
-#[test]
-fn a_new_stream_asks_anew() {
-    let (old, framework, _) = Harness::with_running_task(info("a"));
-    let report = old.report_with("s1", "cpus:4;mem:1024", &["t1"]);
-    let (mut cluster, framework) = new_leader(&old, &framework.0);
-    cluster.reconcile(&framework, &[]);
-    let known = pb::FrameworkInfo { id: Some(framework.0.to_proto()), ..info("a") };
-    let framework = cluster.subscribe(known);
-    cluster.take(&framework.1);
-    cluster.link(report);
-    assert!(cluster.take_statuses(&framework.1).is_empty());
-}
-
 #[test]
 fn a_task_that_was_declared_over_and_turns_up_again_is_told_of() {
     let (mut cluster, framework, link) = Harness::with_running_task(info("a"));
@@ -206,4 +157,22 @@ fn a_task_that_was_declared_over_and_turns_up_again_is_told_of() {
     let statuses = cluster.take_statuses(&framework.1);
     let told: Vec<_> = statuses.iter().map(|s| (s.state(), s.reason())).collect();
     assert_eq!(told, [(TaskState::TaskRunning, Reason::AgentReregistered)]);
+}
+
+#[test]
+fn offers_tell_of_maintenance() {
+    let mut cluster = Harness::new();
+    cluster.agent("s1", "cpus:4;mem:1024");
+    let framework = cluster.subscribe(info("a"));
+    assert_eq!(cluster.take_offers(&framework.1)[0].unavailability, None);
+    let start = pb::TimeInfo { nanoseconds: 7 };
+    let planned = Some(pb::Unavailability { start, duration: None });
+    let mut known = record("s1", AgentState::Connected);
+    known.unavailability = planned;
+    cluster.input(Input::RegistryChanged(Box::new(known.clone())));
+    let events = cluster.take(&framework.1);
+    assert_eq!(kinds(&events), [event::Type::Rescind, event::Type::Offers]);
+    assert_eq!(events[1].offers.as_ref().unwrap().offers[0].unavailability, planned);
+    cluster.input(Input::RegistryChanged(Box::new(known)));
+    assert!(cluster.take(&framework.1).is_empty(), "nothing has changed");
 }

@@ -198,3 +198,59 @@ fn the_user_stays_and_the_principal_may_not_change() {
     assert_eq!(message, "Changing framework's principal is not allowed.");
     assert!(cluster.core.snapshot().frameworks[0].connected);
 }
+
+#[test]
+fn an_agent_may_link_before_its_framework_subscribes() {
+    let (cluster, framework, _) = Harness::with_running_task(info("a"));
+    let (records, report) = (cluster.records.clone(), cluster.report_with("s1", "cpus:4;mem:1024", &["t1"]));
+    // Known from the registry, or from the agent alone.
+    for records in [records, Vec::new()] {
+        let mut leader = Harness::new();
+        leader.input(Input::FrameworkRecords(records));
+        leader.input(Input::RegistrySnapshot(vec![record("s1", AgentState::Connected)]));
+        leader.link(report.clone());
+        let shown = leader.core.snapshot().frameworks.remove(0);
+        assert!(shown.recovered && !shown.connected && !shown.active);
+        assert_eq!(leader.tasks()["t1"], (TaskState::TaskRunning, TaskPlace::Live));
+        let again = leader.subscribe(with_id(info("a"), &framework.0));
+        let events = leader.take(&again.1);
+        assert_eq!(kinds(&events), [event::Type::Subscribed, event::Type::Heartbeat, event::Type::Offers]);
+        assert_eq!(cpus(&events[2].offers.as_ref().unwrap().offers[0].resources), 3.0);
+    }
+}
+
+#[test]
+fn readers_see_what_a_framework_asked_for() {
+    use pb::scheduler::{OfferConstraints, offer_constraints::RoleConstraints};
+    let mut cluster = Harness::new();
+    let (id, stream) = cluster.subscribe(info("a"));
+    let shown = |cluster: &Harness| cluster.core.snapshot().frameworks.remove(0);
+    assert_eq!((shown(&cluster).offer_constraints, shown(&cluster).suppressed_roles), (None, Vec::new()));
+    let exists = pb::scheduler::AttributeConstraint {
+        selector: pb::scheduler::attribute_constraint::Selector {
+            selector: Some(pb::scheduler::attribute_constraint::selector::Selector::AttributeName(
+                "x".to_owned(),
+            )),
+        },
+        predicate: pb::scheduler::attribute_constraint::Predicate {
+            predicate: Some(pb::scheduler::attribute_constraint::predicate::Predicate::Exists(
+                pb::scheduler::attribute_constraint::predicate::Exists {},
+            )),
+        },
+    };
+    let group =
+        pb::scheduler::offer_constraints::role_constraints::Group { attribute_constraints: vec![exists] };
+    let constraints = OfferConstraints {
+        role_constraints: [("*".to_owned(), RoleConstraints { groups: vec![group] })].into(),
+    };
+    let update = call::UpdateFramework {
+        framework_info: with_id(info("a"), &id),
+        suppressed_roles: vec!["*".to_owned()],
+        offer_constraints: Some(constraints.clone()),
+    };
+    cluster.call(&stream, Call { update_framework: Some(update), ..call(&id, call::Type::UpdateFramework) });
+    assert_eq!(shown(&cluster).offer_constraints, Some(constraints));
+    assert_eq!(shown(&cluster).suppressed_roles, ["*"]);
+    cluster.call(&stream, revive(&id));
+    assert!(shown(&cluster).suppressed_roles.is_empty());
+}

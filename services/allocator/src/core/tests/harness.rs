@@ -34,6 +34,7 @@ pub(crate) fn config() -> CoreConfig {
         filter_gpus: true,
         excluded_from_shares: BTreeSet::new(),
         root_submissions: true,
+        framework_metrics: true,
         comeback_ms: 600_000,
     }
 }
@@ -340,6 +341,12 @@ impl Harness {
         Reregister {
             frameworks: snapshot.frameworks.iter().filter_map(|framework| framework.info.clone()).collect(),
             tasks: tasks.iter().map(known).collect(),
+            executors: snapshot
+                .executors
+                .iter()
+                .filter(|executor| executor.agent_id == agent)
+                .filter_map(|executor| executor.info.clone())
+                .collect(),
             ..report(agent, total)
         }
     }

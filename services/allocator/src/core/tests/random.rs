@@ -2,8 +2,8 @@
 
 mod node;
 mod operators;
-mod recount;
-mod view;
+pub(crate) mod recount;
+pub(crate) mod view;
 mod world;
 
 use meshos_proto::{meshos::registry::v1::AgentState, mesos::v1::TaskState};
@@ -15,7 +15,7 @@ const AGENTS: usize = 3;
 const FRAMEWORKS: usize = 3;
 /// Roles that get quotas and weights.
 const ROLES: [&str; 3] = ["*", "eng", "idle"];
-const TOTAL: &str = "cpus:4;mem:1000;ports:[31000-31009];cpus(eng):1";
+const TOTAL: &str = "cpus:4;mem:1000;disk:100;ports:[31000-31009];cpus(eng):1";
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -24,7 +24,8 @@ enum Step {
     AgentState(usize, AgentState),
     Subscribe(usize),
     Close(usize),
-    Accept { framework: usize, offer: usize, cpus: u8, count: u8 },
+    Accept { framework: usize, offer: usize, cpus: u8, count: u8, under: Under },
+    ExecutorEnds(usize),
     Decline { framework: usize, offer: usize, seconds: u8 },
     Revive(usize),
     Suppress(usize),
@@ -37,6 +38,19 @@ enum Step {
     Quota { role: usize, guarantee: u8, limit: Option<u8> },
     Weight { role: usize, weight: u8 },
     Wait(u32),
+}
+
+/// Whose executor runs the tasks of an ACCEPT.
+#[derive(Clone, Copy, Debug)]
+enum Under {
+    Command,
+    /// Takes so many tenths of a cpu.
+    Custom(u8),
+    Group,
+}
+
+fn under() -> impl Strategy<Value = Under> {
+    prop_oneof![3 => Just(Under::Command), 1 => (1..3_u8).prop_map(Under::Custom), 1 => Just(Under::Group)]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -60,8 +74,9 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (agent, state).prop_map(|(agent, state)| Step::AgentState(agent, state)),
         4 => framework.clone().prop_map(Step::Subscribe),
         1 => framework.clone().prop_map(Step::Close),
-        8 => (framework.clone(), 0..9_usize, 0..4_u8, 0..4_u8)
-            .prop_map(|(framework, offer, cpus, count)| Step::Accept { framework, offer, cpus, count }),
+        8 => (framework.clone(), 0..9_usize, 0..4_u8, 0..4_u8, under())
+            .prop_map(|(framework, offer, cpus, count, under)| Step::Accept { framework, offer, cpus, count, under }),
+        1 => (0..9_usize).prop_map(Step::ExecutorEnds),
         3 => (framework.clone(), 0..9_usize, 0..9_u8)
             .prop_map(|(framework, offer, seconds)| Step::Decline { framework, offer, seconds }),
         1 => framework.clone().prop_map(Step::Revive),

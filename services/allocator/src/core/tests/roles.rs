@@ -122,6 +122,36 @@ fn what_a_limit_held_back_is_offered_when_there_is_room() {
 }
 
 #[test]
+fn what_a_lower_guarantee_no_longer_needs_is_offered() {
+    let mut cluster = Harness::new();
+    cluster.agent("s1", "cpus:4;mem:100");
+    set(&mut cluster, vec![quota("idle", &[("cpus", 2.0)], &[])]).unwrap();
+    let hungry = cluster.subscribe(in_roles("b", &["b"]));
+    assert_eq!(offered_cpus(&mut cluster, &hungry), 2.0);
+    set(&mut cluster, vec![quota("idle", &[("cpus", 1.0)], &[])]).unwrap();
+    assert_eq!(offered_cpus(&mut cluster, &hungry), 1.0);
+    set(&mut cluster, vec![quota("idle", &[("cpus", 3.0)], &[])]).unwrap();
+    set(&mut cluster, vec![quota("idle", &[], &[])]).unwrap();
+    assert!(offered_cpus(&mut cluster, &hungry) >= 1.0);
+}
+
+#[test]
+fn a_closed_role_counts_what_it_is_passed_over_for_and_is_served_when_it_opens() {
+    let mut cluster = Harness::new();
+    set(&mut cluster, vec![quota("a", &[], &[("cpus", 1.0), ("mem", 100.0)])]).unwrap();
+    let a = cluster.subscribe(in_roles("a", &["a"]));
+    for agent in 0..5 {
+        cluster.agent(&format!("s{agent}"), "cpus:1;mem:100");
+    }
+    assert_eq!(offered_cpus(&mut cluster, &a), 1.0);
+    let subject = Subject::FrameworkId(a.0.to_string());
+    let refusals = cluster.core.explain(&subject).unwrap().remove(0).refusals;
+    assert_eq!(refusals.get("quota_limit"), Some(&4), "{refusals:?}");
+    set(&mut cluster, vec![quota("a", &[], &[("cpus", 3.0), ("mem", 300.0)])]).unwrap();
+    assert_eq!(offered_cpus(&mut cluster, &a), 2.0);
+}
+
+#[test]
 fn mesos_c25_what_a_guarantee_needs_is_kept_free() {
     let mut cluster = Harness::new();
     for agent in 0..4 {

@@ -162,3 +162,18 @@ fn traces_travel_with_launch_and_update() {
     let effects = cluster.core.settle(cluster.now).effects;
     assert!(matches!(&effects[0], Effect::Events { traceparent, .. } if traceparent == "trace-2"));
 }
+
+#[test]
+fn who_knows_no_partitions_hears_lost_in_place_of_what_an_agent_says() {
+    let about = || pb::FrameworkInfo { capabilities: Vec::new(), ..info("a") };
+    for said in [TaskState::TaskDropped, TaskState::TaskGone, TaskState::TaskGoneByOperator] {
+        let (mut cluster, framework, link) = Harness::with_running_task(about());
+        cluster.update(link, &framework.0, "t1", said, 2);
+        cluster.reconcile(&framework, &[]);
+        let statuses = cluster.take_statuses(&framework.1);
+        assert!(statuses.iter().all(|status| status.state() == TaskState::TaskLost), "{statuses:?}");
+        assert_eq!(statuses[0].uuid.as_deref(), Some([2; 16].as_slice()), "it is acknowledged as it came");
+        cluster.acknowledge(&framework, "s1", "t1", 2);
+        assert_eq!(cluster.tasks()["t1"], (said, TaskPlace::Completed));
+    }
+}

@@ -1,27 +1,61 @@
 //! The rules of a task in LAUNCH, in the order in which Mesos checks them (2.9).
 
-use std::collections::BTreeMap;
+use meshos_proto::mesos::v1::{self as pb, agent_info::capability::Type as AgentCapability};
+use meshos_types::{FrameworkId, Milli, Resources, RoleName, TaskId};
 
-use meshos_proto::mesos::v1::{
-    self as pb, agent_info::capability::Type as AgentCapability, container_info, environment, secret,
+use super::{
+    check::{check, health_check},
+    container::{container, environment, share_cgroups},
+    executor::{self, Given},
+    resources,
 };
-use meshos_types::{Milli, Resources, RoleName, TaskId};
-
-use super::check::{check, health_check};
-use crate::core::{agent::Agent, framework::Framework};
+use crate::core::{agent::Agent, executors::Executors, framework::Framework};
 
 /// Where a task is to be launched.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TaskScene<'a> {
+    pub(crate) id: &'a FrameworkId,
     pub(crate) framework: &'a Framework,
     pub(crate) agent: &'a Agent,
+    pub(crate) executors: &'a Executors,
     pub(crate) role: &'a RoleName,
     /// What is left of the offers.
     pub(crate) offered: &'a Resources,
 }
 
-/// Checks a task. Returns its resources, allocated to nobody.
-pub(crate) fn task(scene: &TaskScene<'_>, task: &pb::TaskInfo) -> Result<Resources, String> {
+/// A task that may be launched.
+#[derive(Clone, Debug)]
+pub(crate) struct Checked {
+    /// Its own, allocated to nobody.
+    pub(crate) resources: Resources,
+    pub(crate) executor: Option<Given>,
+}
+
+/// Checks a task.
+pub(crate) fn task(scene: &TaskScene<'_>, task: &pb::TaskInfo) -> Result<Checked, String> {
+    let resources = common(scene, task)?;
+    if task.command.is_some() == task.executor.is_some() {
+        let text = "Task should have at least one (but not both) of CommandInfo or ExecutorInfo present";
+        return Err(text.to_owned());
+    }
+    if share_cgroups(task.container.as_ref()) == Some(false) {
+        return Err("'linux_info.share_cgroups' must not be false for a task outside of a group".to_owned());
+    }
+    let executor = task.executor.as_ref().map(|info| executor::of_task(scene, info)).transpose()?;
+    let taken = executor.as_ref().and_then(|given| given.takes.as_ref());
+    if let Some(taken) = taken {
+        resources::go_together("Task and its executor", &[&resources, taken])?;
+    }
+    if !resources::fit(scene.offered, std::iter::once(&resources).chain(taken)) {
+        let mut total = resources;
+        taken.into_iter().for_each(|taken| total.add_all(taken));
+        return Err(format!("Task uses more resources {total} than available {}", scene.offered));
+    }
+    Ok(Checked { resources, executor })
+}
+
+/// The rules that hold in a group as well. Returns the task's resources.
+pub(super) fn common(scene: &TaskScene<'_>, task: &pb::TaskInfo) -> Result<Resources, String> {
     identity(scene, task)?;
     not_negative("Task's 'kill_policy.grace_period'", grace(task.kill_policy.as_ref()))?;
     not_negative("Task's 'max_completion_time'", task.max_completion_time.as_ref().map(|t| t.nanoseconds))?;
@@ -31,31 +65,28 @@ pub(crate) fn task(scene: &TaskScene<'_>, task: &pb::TaskInfo) -> Result<Resourc
     if let Some(wanted) = &task.health_check {
         health_check(wanted).map_err(|error| format!("Task uses invalid health check: {error}"))?;
     }
-    let resources = resources(scene, task)?;
+    let resources = resources::read("Task", scene.role, &task.resources)?;
+    if resources.is_empty() {
+        return Err("Task uses no resources".to_owned());
+    }
     if let Some(command) = &task.command {
         environment(command)?;
     }
-    if let Some(container) = &task.container {
-        container_rules(container)?;
+    if let Some(wanted) = &task.container {
+        container(wanted)?;
     }
     limits(scene, task, &resources)?;
-    if task.command.is_some() == task.executor.is_some() {
-        let text = "Task should have at least one (but not both) of CommandInfo or ExecutorInfo present";
-        return Err(text.to_owned());
-    }
-    if task.executor.is_some() {
-        return Err("Task uses an executor of its own, which is not supported yet; use 'command'".to_owned());
-    }
-    if !scene.offered.contains(&resources) {
-        return Err(format!("Task uses more resources {resources} than available {}", scene.offered));
-    }
     Ok(resources)
 }
 
 /// Who may run tasks as root: without `root_submissions` nobody, whatever the framework's own user is.
 pub(crate) fn submitter(task: &pb::TaskInfo, root_submissions: bool) -> Result<(), String> {
-    let user = task.command.as_ref().and_then(|command| command.user.as_deref());
-    if user == Some("root") && !root_submissions {
+    if root_submissions {
+        return Ok(());
+    }
+    let executor = task.executor.as_ref().and_then(|executor| executor.command.as_ref());
+    let is_root = |command: &pb::CommandInfo| command.user.as_deref() == Some("root");
+    if task.command.iter().chain(executor).any(is_root) {
         let id = &task.task_id.value;
         return Err(format!(
             "Task {id} is not allowed to run as user 'root' without --root_submissions set; name another 'command.user'"
@@ -86,106 +117,10 @@ fn grace(policy: Option<&pb::KillPolicy>) -> Option<i64> {
     Some(policy?.grace_period.as_ref()?.nanoseconds)
 }
 
-fn not_negative(what: &str, nanoseconds: Option<i64>) -> Result<(), String> {
+pub(super) fn not_negative(what: &str, nanoseconds: Option<i64>) -> Result<(), String> {
     match nanoseconds {
         Some(value) if value < 0 => Err(format!("{what} must be non-negative")),
         _ => Ok(()),
-    }
-}
-
-fn resources(scene: &TaskScene<'_>, task: &pb::TaskInfo) -> Result<Resources, String> {
-    let resources = Resources::from_proto(&task.resources)
-        .map_err(|error| format!("Task uses invalid resources: {error}"))?;
-    if resources.is_empty() {
-        return Err("Task uses no resources".to_owned());
-    }
-    let foreign = resources.iter().filter_map(|r| r.allocation.as_ref()).find(|role| *role != scene.role);
-    if let Some(foreign) = foreign {
-        return Err(format!(
-            "Task uses invalid resources: allocated to role '{foreign}' while role '{}' is expected",
-            scene.role
-        ));
-    }
-    let mut revocable: BTreeMap<&str, bool> = BTreeMap::new();
-    for resource in &resources {
-        if *revocable.entry(&*resource.name).or_insert(resource.revocable) != resource.revocable {
-            return Err(format!(
-                "Task uses invalid resources: cannot use both revocable and non-revocable '{}' at the same time",
-                resource.name
-            ));
-        }
-    }
-    let mut volumes = std::collections::BTreeSet::new();
-    for resource in &resources {
-        if let Some(id) = resource.persistence_id()
-            && !volumes.insert((resource.reserved_role(), id))
-        {
-            return Err(format!("Task uses duplicate persistence ID {id}"));
-        }
-    }
-    Ok(resources.unallocated())
-}
-
-fn environment(command: &pb::CommandInfo) -> Result<(), String> {
-    use environment::variable::Type;
-    for variable in command.environment.iter().flat_map(|environment| &environment.variables) {
-        let name = &variable.name;
-        let fault = match variable.r#type() {
-            Type::Value if variable.secret.is_some() => "of type 'VALUE' must not have a secret set",
-            Type::Value if variable.value.is_none() => "of type 'VALUE' must have a value set",
-            Type::Secret if variable.value.is_some() => "of type 'SECRET' must not have a value set",
-            Type::Secret if !variable.secret.as_ref().is_some_and(well_formed) => {
-                "of type 'SECRET' must have a valid secret set"
-            }
-            Type::Unknown => "of type 'UNKNOWN' is not allowed",
-            Type::Value | Type::Secret => continue,
-        };
-        return Err(format!("Environment variable '{name}' {fault}"));
-    }
-    Ok(())
-}
-
-fn well_formed(secret: &pb::Secret) -> bool {
-    match secret.r#type() {
-        secret::Type::Value => {
-            secret.reference.is_none() && secret.value.as_ref().is_some_and(|value| !value.data.contains(&0))
-        }
-        secret::Type::Reference => secret.value.is_none() && secret.reference.is_some(),
-        secret::Type::Unknown => false,
-    }
-}
-
-fn container_rules(container: &pb::ContainerInfo) -> Result<(), String> {
-    for volume in &container.volumes {
-        let kinds = [volume.host_path.is_some(), volume.image.is_some(), volume.source.is_some()]
-            .iter()
-            .filter(|k| **k)
-            .count();
-        if kinds != 1 {
-            return Err("Exactly one of 'host_path', 'image' or 'source' must be set for a volume".to_owned());
-        }
-        if volume.source.as_ref().is_some_and(|source| !source_matches(source)) {
-            return Err("The sub-message of a volume's 'source' must match its 'type'".to_owned());
-        }
-    }
-    if container.r#type() == container_info::Type::Docker {
-        let Some(docker) = &container.docker else { return Err("DockerInfo 'docker' is not set".to_owned()) };
-        if docker.parameters.iter().any(|parameter| parameter.key == "name") {
-            return Err("Parameter in DockerInfo must not be 'name'".to_owned());
-        }
-    }
-    Ok(())
-}
-
-fn source_matches(source: &pb::volume::Source) -> bool {
-    use pb::volume::source::Type;
-    match source.r#type() {
-        Type::DockerVolume => source.docker_volume.is_some(),
-        Type::HostPath => source.host_path.is_some(),
-        Type::SandboxPath => source.sandbox_path.is_some(),
-        Type::Secret => source.secret.is_some(),
-        Type::CsiVolume => source.csi_volume.is_some(),
-        Type::Unknown => false,
     }
 }
 

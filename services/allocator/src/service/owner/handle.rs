@@ -19,6 +19,7 @@ use meshos_types::FrameworkId;
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
+use super::Outbox;
 use crate::core::{CallError, Input, LinkId, StreamId};
 
 /// What the owner is asked to do.
@@ -31,20 +32,20 @@ pub(crate) enum Request {
         /// The framework that the call removes, and who waits for that to be durable.
         removes: Option<FrameworkId>,
         durable: Option<oneshot::Sender<()>>,
-        reply: oneshot::Sender<Result<(), CallError>>,
+        reply: oneshot::Sender<Result<Point, CallError>>,
     },
     /// A change of what is set for roles.
     SetRoles {
         input: Input,
         /// Told when the change is durable.
         durable: oneshot::Sender<()>,
-        reply: oneshot::Sender<Result<(), CallError>>,
+        reply: oneshot::Sender<Result<Point, CallError>>,
     },
     Subscribe {
         stream: StreamId,
         call: Box<Call>,
-        events: mpsc::Sender<Result<SubscribeResponse, Status>>,
-        reply: oneshot::Sender<Result<(), CallError>>,
+        events: Outbox<SubscribeResponse>,
+        reply: oneshot::Sender<Result<Point, CallError>>,
     },
     StreamClosed {
         stream: StreamId,
@@ -52,7 +53,7 @@ pub(crate) enum Request {
     Link {
         link: LinkId,
         report: Box<Reregister>,
-        commands: mpsc::Sender<Result<AllocatorMessage, Status>>,
+        commands: Outbox<AllocatorMessage>,
     },
     Unlink {
         link: LinkId,
@@ -68,6 +69,13 @@ pub(crate) enum Request {
         /// None: there is no such framework or role.
         reply: oneshot::Sender<Option<Vec<Explanation>>>,
     },
+}
+
+/// Where Watch stands: it shows this, or something later.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Point {
+    pub(crate) epoch: u64,
+    pub(crate) revision: u64,
 }
 
 /// Reaches the owner of one term; cheap to clone.
@@ -109,6 +117,14 @@ impl OwnerHandle {
     /// Waits for room in the queue.
     pub(crate) async fn send(&self, request: Request) -> Result<(), Ended> {
         self.requests.send(request).await.map_err(|_| Ended)
+    }
+
+    /// Hands in a request if there is room in the queue, and gives it back if there is none.
+    pub(crate) fn offer(&self, request: Request) -> Option<Request> {
+        match self.requests.try_send(request) {
+            Err(mpsc::error::TrySendError::Full(request)) => Some(request),
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => None,
+        }
     }
 
     /// Sends a request and waits for its answer.

@@ -5,27 +5,40 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures::Stream;
-use meshos_mesh::Tasks;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use futures::{Stream, channel::mpsc};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::{OwnerHandle, Request};
 use crate::core::{LinkId, StreamId};
 
-/// A response stream; `ended` is cancelled when it is dropped, which the server does when the peer is gone.
+/// Where messages for a peer are put. Its queue costs nothing while it is empty, which counts with a link for every
+/// agent.
+pub(crate) type Outbox<T> = mpsc::Sender<Result<T, Status>>;
+/// Where they come out.
+pub(crate) type Messages<T> = mpsc::Receiver<Result<T, Status>>;
+
+/// A response stream; the owner is told when it is dropped, which the server does when the peer is gone.
 #[derive(Debug)]
 pub(crate) struct Guarded<T> {
-    messages: ReceiverStream<Result<T, Status>>,
-    _ended: DropGuard,
+    messages: Messages<T>,
+    end: End,
 }
 
 impl<T> Guarded<T> {
-    fn new(messages: mpsc::Receiver<Result<T, Status>>) -> (Self, CancellationToken) {
-        let ended = CancellationToken::new();
-        (Self { messages: ReceiverStream::new(messages), _ended: ended.clone().drop_guard() }, ended)
+    /// Of a framework's event stream.
+    pub(crate) fn events(owner: &OwnerHandle, stream: StreamId, messages: Messages<T>) -> Self {
+        Self { messages, end: End::new(owner, Request::StreamClosed { stream }) }
+    }
+
+    /// Of an agent's link.
+    pub(crate) fn link(owner: &OwnerHandle, link: LinkId, messages: Messages<T>) -> Self {
+        Self { messages, end: End::new(owner, Request::Unlink { link }) }
+    }
+
+    /// Cancelled when the stream ends.
+    pub(crate) fn ended(&self) -> CancellationToken {
+        self.end.ended.clone()
     }
 }
 
@@ -36,43 +49,33 @@ impl<T> Stream for Guarded<T> {
     }
 }
 
-/// Tells the owner of the end of a framework's event stream.
+/// Hands in its request when it is dropped.
 #[derive(Debug)]
-pub(crate) struct StreamEnd;
+struct End {
+    owner: OwnerHandle,
+    request: Option<Request>,
+    ended: CancellationToken,
+}
 
-impl StreamEnd {
-    pub(crate) fn guard<T>(
-        owner: &OwnerHandle,
-        stream: StreamId,
-        events: mpsc::Receiver<Result<T, Status>>,
-    ) -> Guarded<T> {
-        let (guarded, ended) = Guarded::new(events);
-        tell(&owner.tasks, "event-stream-end", owner.clone(), ended, Request::StreamClosed { stream });
-        guarded
+impl End {
+    fn new(owner: &OwnerHandle, request: Request) -> Self {
+        Self { owner: owner.clone(), request: Some(request), ended: CancellationToken::new() }
     }
 }
 
-/// Tells the owner of the end of an agent's link.
-#[derive(Debug)]
-pub(crate) struct LinkEnd;
-
-impl LinkEnd {
-    /// The token is cancelled when the link's outgoing side ends.
-    pub(crate) fn guard<T>(
-        owner: &OwnerHandle,
-        link: LinkId,
-        commands: mpsc::Receiver<Result<T, Status>>,
-    ) -> (Guarded<T>, CancellationToken) {
-        let (guarded, ended) = Guarded::new(commands);
-        tell(&owner.tasks, "link-end", owner.clone(), ended.clone(), Request::Unlink { link });
-        (guarded, ended)
+impl Drop for End {
+    fn drop(&mut self) {
+        self.ended.cancel();
+        // In the queue of all requests, so that the end never overtakes the beginning.
+        if let Some(request) = self.request.take().and_then(|request| self.owner.offer(request))
+            // A process that ends has no runtime any more, and no owner.
+            && tokio::runtime::Handle::try_current().is_ok()
+        {
+            let owner = self.owner.clone();
+            // An owner that has ended has closed the stream itself.
+            self.owner.tasks.spawn("stream-end", async move {
+                let _ = owner.send(request).await;
+            });
+        }
     }
-}
-
-fn tell(tasks: &Tasks, name: &'static str, owner: OwnerHandle, ended: CancellationToken, request: Request) {
-    tasks.spawn(name, async move {
-        ended.cancelled().await;
-        // An owner that has ended has closed the stream itself.
-        let _ = owner.send(request).await;
-    });
 }

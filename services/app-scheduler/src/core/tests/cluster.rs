@@ -51,6 +51,11 @@ pub(super) struct Cluster {
     pub instances_seen: Vec<Instance>,
     pub occurred: Vec<Occurrence>,
     pub probes: Vec<Probe>,
+    pub readiness_probes: Vec<ReadinessProbe>,
+    /// Tasks say that they are ready without being told to.
+    pub answers_ready: bool,
+    /// Writes and deletions of keys so far.
+    pub written: usize,
 }
 
 pub(super) fn app(id: &str) -> AppUpdate {
@@ -88,6 +93,9 @@ impl Cluster {
             instances_seen: Vec::new(),
             occurred: Vec::new(),
             probes: Vec::new(),
+            readiness_probes: Vec::new(),
+            answers_ready: false,
+            written: 0,
         };
         cluster.input(Input::Subscribed { framework_id: "F".into() });
         cluster.wants_offers = true;
@@ -105,6 +113,7 @@ impl Cluster {
     /// Stores the next output and does what waited for it; false when there is none.
     pub(super) fn commit(&mut self) -> bool {
         let Some(output) = self.outputs.pop_front() else { return false };
+        self.written += output.ops.len();
         for op in &output.ops {
             match op {
                 Op::Put { key, value, .. } => drop(self.stored.insert(key.clone(), value.clone())),
@@ -114,6 +123,7 @@ impl Cluster {
         }
         self.occurred.extend(output.delta.occurrences.iter().cloned());
         self.probes.extend(output.probes.iter().cloned());
+        self.readiness_probes.extend(output.readiness_probes.iter().cloned());
         self.instances_seen.extend(output.delta.instances.iter().cloned());
         view::in_order(output.delta).for_each(|delta| self.view.apply(&delta));
         for after in output.after {
@@ -253,10 +263,20 @@ impl Cluster {
         true
     }
 
+    fn say_ready(&mut self) -> bool {
+        if !self.answers_ready {
+            return false;
+        }
+        let Some(probe) = self.readiness_probes.pop() else { return false };
+        let response = Some(ReadinessResponse { status: 200, ..Default::default() });
+        self.input(Input::ReadinessProbed { probe: Box::new(probe), response });
+        true
+    }
+
     /// Lets everything happen that happens by itself now.
     pub(super) fn settle(&mut self) {
         for _ in 0..10_000 {
-            if self.commit() || self.deliver() {
+            if self.commit() || self.deliver() || self.say_ready() {
                 continue;
             }
             let staging: Vec<String> = self
@@ -330,12 +350,16 @@ impl Cluster {
     }
 
     pub(super) fn create(&mut self, app: AppUpdate) -> Result<ChangeResponse, Refusal> {
-        self.change(Request::Create(Box::new(CreateAppRequest { app: Some(app), force: false })))
+        self.change(Request::Create(Box::new(CreateAppRequest {
+            app: Some(app),
+            force: false,
+            limits: None,
+        })))
     }
 
     /// PUT with `partialUpdate`.
     pub(super) fn put(&mut self, app: AppUpdate, force: bool) -> Result<ChangeResponse, Refusal> {
-        let request = UpdateAppsRequest { apps: vec![app], force, partial: true, create: true };
+        let request = UpdateAppsRequest { apps: vec![app], force, partial: true, create: true, limits: None };
         self.change(Request::Update(request))
     }
 

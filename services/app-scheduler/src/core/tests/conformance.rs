@@ -69,7 +69,8 @@ fn marathon_c13_c15_service_ports_are_assigned_and_kept() {
     cluster.create(update).unwrap();
     let ports: Vec<_> = cluster.app("/b").unwrap().port_definitions.iter().map(|d| d.port).collect();
     assert_eq!(ports, [10_001, 10_002]);
-    let request = UpdateAppsRequest { apps: vec![app("/a")], force: true, partial: false, create: true };
+    let request =
+        UpdateAppsRequest { apps: vec![app("/a")], force: true, partial: false, create: true, limits: None };
     cluster.change(Request::Update(request)).unwrap();
     assert_eq!(cluster.app("/a").unwrap().port_definitions[0].port, port);
 }
@@ -105,7 +106,8 @@ fn marathon_c24_an_identical_definition_changes_nothing() {
 fn marathon_c27_put_creates_and_patch_does_not() {
     let mut cluster = cluster();
     assert!(cluster.put(app("/b"), false).unwrap().created);
-    let request = UpdateAppsRequest { apps: vec![app("/c")], force: false, partial: true, create: false };
+    let request =
+        UpdateAppsRequest { apps: vec![app("/c")], force: false, partial: true, create: false, limits: None };
     let error = cluster.change(Request::Update(request)).unwrap_err();
     assert_eq!(error.to_string(), "App '/c' does not exist");
 }
@@ -136,7 +138,9 @@ fn marathon_c28_c29_an_old_version_comes_back_as_a_new_one() {
 fn marathon_c31_restart_replaces_the_tasks() {
     let mut cluster = with_app(2);
     let (before, tasks) = (cluster.app("/a").unwrap(), cluster.task_ids("/a"));
-    cluster.change(Request::Restart(RestartAppRequest { id: "/a".into(), force: false })).unwrap();
+    cluster
+        .change(Request::Restart(RestartAppRequest { id: "/a".into(), force: false, limits: None }))
+        .unwrap();
     cluster.settle();
     let after = cluster.app("/a").unwrap();
     assert!(after.last_config_change_at_ms > before.last_config_change_at_ms);
@@ -172,7 +176,8 @@ fn marathon_c35_cancelling_a_creation_removes_the_app() {
 }
 
 fn outlives_apps(key: &str) -> bool {
-    key == crate::store::FRAMEWORK || key.starts_with("apps/groups/") || key.starts_with("apps/roots/")
+    let history = ["apps/groups/", "apps/roots/", "apps/finished/"];
+    key == crate::store::FRAMEWORK || history.iter().any(|prefix| key.starts_with(prefix))
 }
 
 #[test]
@@ -206,7 +211,7 @@ fn marathon_c36_c37_a_forced_cancel_only_stops() {
 fn marathon_c38_an_unknown_app_is_not_found() {
     let mut cluster = cluster();
     for request in [
-        Request::Restart(RestartAppRequest { id: "/x".into(), force: false }),
+        Request::Restart(RestartAppRequest { id: "/x".into(), force: false, limits: None }),
         Request::Delete(DeleteAppRequest { id: "/x".into(), force: true }),
         Request::Kill(KillTasksRequest { app_id: Some("/x".into()), ..Default::default() }),
         Request::Versions(ListVersionsRequest { app_id: "/x".into() }),
@@ -296,7 +301,7 @@ fn marathon_c54_c57_cycles_and_clashes_are_refused() {
         ..app(id)
     };
     let apps = vec![depends("/g/a", "/g/b"), depends("/g/b", "/g/a")];
-    let request = UpdateAppsRequest { apps, force: false, partial: false, create: true };
+    let request = UpdateAppsRequest { apps, force: false, partial: false, create: true, limits: None };
     let Err(Refusal::Invalid(violations)) = cluster.change(Request::Update(request)) else { panic!() };
     assert_eq!(violations[0].errors, ["Dependency graph has cyclic dependencies."]);
     cluster.create(app("/g/a")).unwrap();
@@ -311,8 +316,13 @@ fn marathon_c55_a_dependent_app_waits_for_its_dependency() {
     let mut cluster = cluster();
     cluster.starts = false;
     let web = AppUpdate { dependencies: Some(StringList { items: vec!["/p/db".into()] }), ..app("/p/web") };
-    let request =
-        UpdateAppsRequest { apps: vec![web, app("/p/db")], force: false, partial: false, create: true };
+    let request = UpdateAppsRequest {
+        apps: vec![web, app("/p/db")],
+        force: false,
+        partial: false,
+        create: true,
+        limits: None,
+    };
     cluster.change(Request::Update(request)).unwrap();
     cluster.settle();
     assert_eq!(cluster.instances("/p/db").len(), 1);

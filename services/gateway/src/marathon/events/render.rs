@@ -75,6 +75,19 @@ pub(super) fn event(occurrence: &Occurrence, master: &str) -> Option<(&'static s
             });
             ("unhealthy_instance_kill_event", body)
         }
+        What::HealthCheckAdded(added) => {
+            let check = added.check.as_ref().map(health_check);
+            let version = timestamp(added.version_ms);
+            let body = json!({"appId": added.app_id, "healthCheck": check, "version": version});
+            ("add_health_check_event", body)
+        }
+        What::HealthChecksRemoved(app_id) => ("remove_health_check_event", json!({"appId": app_id})),
+        What::FrameworkMessage(message) => {
+            let bytes: Vec<u8> = message.message.to_vec();
+            let body =
+                json!({"slaveId": message.agent_id, "executorId": message.executor_id, "message": bytes});
+            ("framework_message_event", body)
+        }
         What::Scheduler(connection) => scheduler(connection, master)?,
     };
     stamp(&mut body, kind, occurrence.timestamp_ms);

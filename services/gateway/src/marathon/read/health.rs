@@ -2,10 +2,7 @@
 
 use meshos_proto::meshos::apps::v1::{HealthCheck, HealthCheckList, HealthProtocol};
 
-use super::{
-    faults::{Faults, Field, field},
-    unsupported::NOT_SUPPORTED,
-};
+use super::faults::{Faults, Field, field};
 
 pub(super) fn checks(found: &Field<'_>, faults: &mut Faults) -> Option<HealthCheckList> {
     let items = faults.list(found)?;
@@ -39,16 +36,40 @@ fn check(found: &Field<'_>, faults: &mut Faults) -> Option<HealthCheck> {
             .and_then(|most| faults.integer(&most, u32::MAX))
             .unwrap_or(3),
         ignore_http_1xx: get("ignoreHttp1xx").and_then(|flag| faults.boolean(&flag)).unwrap_or(false),
+        command: get("command").and_then(|command| shell(&command, faults)),
+        delay_s: get("delaySeconds").and_then(|value| faults.integer(&value, u64::MAX)),
+        ipv6: get("ipProtocol").is_some_and(|word| is_ipv6(&word, faults)),
     })
 }
 
-/// Those that agents would run are not there yet.
+/// `{"value":…}`
+fn shell(found: &Field<'_>, faults: &mut Faults) -> Option<String> {
+    let object = faults.object(found)?;
+    let value = field(object, &found.path, "value");
+    if value.is_none() {
+        faults.read(&format!("{}/value", found.path), "error.path.missing");
+    }
+    faults.text(&value?, 1, usize::MAX)
+}
+
+fn is_ipv6(found: &Field<'_>, faults: &mut Faults) -> bool {
+    match faults.string(found).map(|word| word.to_uppercase()).as_deref() {
+        Some("IPV6") => return true,
+        Some("IPV4") | None => {}
+        Some(_) => faults.read(&found.path, "error.unknown.enum.literal"),
+    }
+    false
+}
+
 fn protocol(found: &Field<'_>, faults: &mut Faults) -> Option<HealthProtocol> {
     match faults.string(found)?.to_uppercase().as_str() {
         "HTTP" => return Some(HealthProtocol::Http),
         "HTTPS" => return Some(HealthProtocol::Https),
         "TCP" => return Some(HealthProtocol::Tcp),
-        "COMMAND" | "MESOS_HTTP" | "MESOS_HTTPS" | "MESOS_TCP" => faults.invalid(&found.path, NOT_SUPPORTED),
+        "COMMAND" => return Some(HealthProtocol::Command),
+        "MESOS_HTTP" => return Some(HealthProtocol::MesosHttp),
+        "MESOS_HTTPS" => return Some(HealthProtocol::MesosHttps),
+        "MESOS_TCP" => return Some(HealthProtocol::MesosTcp),
         _ => faults.read(&found.path, "error.unknown.enum.literal"),
     }
     None
@@ -70,11 +91,24 @@ mod tests {
     }
 
     #[test]
+    fn checks_that_agents_make_are_read() {
+        let update = app(&json!({"healthChecks": [
+            {"protocol": "COMMAND", "command": {"value": "true"}},
+            {"protocol": "mesos_https", "portIndex": 1, "delaySeconds": 3, "path": "/x"},
+        ]}));
+        let checks = update.unwrap().health_checks.unwrap().items;
+        assert_eq!((checks[0].protocol, checks[0].command.as_deref()), (4, Some("true")));
+        assert_eq!((checks[1].protocol, checks[1].delay_s), (6, Some(3)));
+    }
+
+    #[test]
     fn what_cannot_be_checked_is_refused() {
         let detail = |check: serde_json::Value| {
             app(&json!({"healthChecks": [check]})).unwrap_err().body["details"][0].clone()
         };
-        assert_eq!(detail(json!({"protocol": "MESOS_HTTP"}))["path"], "/healthChecks(0)/protocol");
+        assert_eq!(detail(json!({"ipProtocol": "IPv5"}))["path"], "/healthChecks(0)/ipProtocol");
+        let nothing = detail(json!({"protocol": "COMMAND", "command": {}}));
+        assert_eq!(nothing["path"], "/healthChecks(0)/command/value");
         assert_eq!(detail(json!({"protocol": "x"}))["errors"], json!(["error.unknown.enum.literal"]));
         assert_eq!(detail(json!({"intervalSeconds": -1}))["errors"], json!(["error.min"]));
         assert!(app(&json!({"healthChecks": [{}, {}]})).is_err());

@@ -7,7 +7,6 @@ use meshos_proto::meshos::apps::v1::{
 use meshos_types::Timestamp;
 
 use super::faults::{Faults, Field, field};
-use super::unsupported::NOT_SUPPORTED;
 
 const PROTOCOLS: [&str; 3] = ["tcp", "udp", "udp,tcp"];
 
@@ -51,14 +50,30 @@ pub(super) fn labels(found: &Field<'_>, faults: &mut Faults) -> Option<StringMap
     Some(StringMap { items: items.collect() })
 }
 
-/// Variables; one whose value is a secret is refused.
-pub(super) fn environment(found: &Field<'_>, faults: &mut Faults) -> Option<StringMap> {
-    let mut items = std::collections::BTreeMap::new();
+/// Variables with their values, and those whose value is a secret, with its name.
+pub(super) fn environment(found: &Field<'_>, faults: &mut Faults) -> Option<(StringMap, StringMap)> {
+    let (mut plain, mut secret) = (StringMap::default(), StringMap::default());
     for (name, value) in faults.entries(found)? {
-        if value.value.as_object().is_some_and(|object| object.contains_key("secret")) {
-            faults.invalid(&value.path, NOT_SUPPORTED);
-        } else if let Some(text) = faults.string(&value) {
-            items.insert(name.to_owned(), text);
+        let reference = value.value.as_object().and_then(|object| field(object, &value.path, "secret"));
+        match reference {
+            Some(reference) => {
+                let known = faults.text(&reference, 1, usize::MAX);
+                secret.items.extend(known.map(|text| (name.to_owned(), text)));
+            }
+            None => plain.items.extend(faults.string(&value).map(|text| (name.to_owned(), text))),
+        }
+    }
+    Some((plain, secret))
+}
+
+/// Sources of secrets by name.
+pub(super) fn secrets(found: &Field<'_>, faults: &mut Faults) -> Option<StringMap> {
+    let mut items = std::collections::BTreeMap::new();
+    for (name, entry) in faults.entries(found)? {
+        let Some(object) = faults.object(&entry) else { continue };
+        match field(object, &entry.path, "source") {
+            Some(source) => items.extend(faults.text(&source, 1, 1024).map(|text| (name.to_owned(), text))),
+            None => faults.read(&format!("{}/source", entry.path), "error.path.missing"),
         }
     }
     Some(StringMap { items })

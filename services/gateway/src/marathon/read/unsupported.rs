@@ -8,19 +8,10 @@ use super::{
 };
 
 /// The violation's text.
-pub(super) const NOT_SUPPORTED: &str = "is not supported by this version of meshos; leave it out";
+const NOT_SUPPORTED: &str = "is not supported by this version of meshos; leave it out";
 
-const FIELDS: [&str; 9] = [
-    "container",
-    "check",
-    "readinessChecks",
-    "secrets",
-    "residency",
-    "executorResources",
-    "resourceLimits",
-    "tty",
-    "ipAddress",
-];
+const FIELDS: [&str; 7] =
+    ["container", "check", "residency", "executorResources", "resourceLimits", "tty", "ipAddress"];
 
 /// Refuses what would be ignored otherwise.
 pub(super) fn check((object, base): At<'_>, faults: &mut Faults) {
@@ -98,8 +89,6 @@ mod tests {
         for (name, value) in [
             ("container", json!({"type": "DOCKER", "docker": {"image": "x"}})),
             ("check", json!({"tcp": {"port": 1}})),
-            ("readinessChecks", json!([{}])),
-            ("secrets", json!({"s": {"source": "x"}})),
             ("residency", json!({"relaunchEscalationTimeoutSeconds": 10})),
             ("executorResources", json!({"cpus": 0.1})),
             ("resourceLimits", json!({"cpus": "unlimited"})),
@@ -111,7 +100,6 @@ mod tests {
             let wanted = json!([{"path": format!("/{name}"), "errors": [NOT_SUPPORTED]}]);
             assert_eq!(violations(Value::Object(body)), wanted);
         }
-        assert_eq!(violations(json!({"env": {"A": {"secret": "s"}}}))[0]["path"], "/env/A");
     }
 
     #[test]

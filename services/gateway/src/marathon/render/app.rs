@@ -1,8 +1,8 @@
 //! Apps.
 
 use meshos_proto::meshos::apps::v1::{
-    App, Constraint, Fetch, HealthCheck, HealthProtocol, KillSelection, PortDefinition, TaskFailure,
-    UnreachableStrategy,
+    App, Constraint, Fetch, HealthCheck, HealthProtocol, InstanceReadiness, KillSelection, PortDefinition,
+    ReadinessCheck, TaskFailure, UnreachableStrategy,
 };
 use serde_json::{Map, Value, json};
 
@@ -81,9 +81,17 @@ fn put_lists(app: &App, put: &mut impl FnMut(&str, Value) -> Option<Value>) {
     some("constraints", app.constraints.iter().map(constraint).collect());
     some("dependencies", json!(app.dependencies));
     some("healthChecks", app.health_checks.iter().map(health_check).collect());
+    some("readinessChecks", app.readiness_checks.iter().map(readiness_check).collect());
     some("fetch", app.fetch.iter().map(fetch).collect());
-    if !app.env.is_empty() {
-        put("env", json!(app.env));
+    let mut env: Map<String, Value> =
+        app.env.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+    env.extend(app.env_secrets.iter().map(|(name, secret)| (name.clone(), json!({"secret": secret}))));
+    if !env.is_empty() {
+        put("env", Value::Object(env));
+    }
+    if !app.secrets.is_empty() {
+        let source = |(name, source): (&String, &String)| (name.clone(), json!({"source": source}));
+        put("secrets", Value::Object(app.secrets.iter().map(source).collect()));
     }
 }
 
@@ -102,7 +110,7 @@ pub(in crate::marathon) fn info(apps: &Apps, app: &App, embeds: Embeds) -> Value
         put("deployments", apps.deployments_of(&app.id).map(|id| json!({"id": id})).collect());
     }
     if embeds.readiness {
-        put("readinessCheckResults", json!([]));
+        put("readinessCheckResults", readiness_results(apps, &app.id));
     }
     if embeds.tasks {
         put(
@@ -166,10 +174,13 @@ pub(in crate::marathon) fn health_check(check: &HealthCheck) -> Value {
     put("gracePeriodSeconds", json!(check.grace_period_s));
     put("ignoreHttp1xx", json!(check.ignore_http_1xx));
     put("intervalSeconds", json!(check.interval_s));
-    put("ipProtocol", json!("IPv4"));
+    put("ipProtocol", json!(if check.ipv6 { "IPv6" } else { "IPv4" }));
     put("maxConsecutiveFailures", json!(check.max_consecutive_failures));
     if let Some(path) = &check.path {
         put("path", json!(path));
+    }
+    if let Some(command) = &check.command {
+        put("command", json!({"value": command}));
     }
     match (check.port, check.port_index) {
         (Some(port), _) => put("port", json!(port)),
@@ -180,11 +191,42 @@ pub(in crate::marathon) fn health_check(check: &HealthCheck) -> Value {
         HealthProtocol::Tcp => "TCP",
         HealthProtocol::Https => "HTTPS",
         HealthProtocol::Http | HealthProtocol::Unspecified => "HTTP",
+        HealthProtocol::Command => "COMMAND",
+        HealthProtocol::MesosHttp => "MESOS_HTTP",
+        HealthProtocol::MesosHttps => "MESOS_HTTPS",
+        HealthProtocol::MesosTcp => "MESOS_TCP",
     };
     put("protocol", json!(protocol));
     put("timeoutSeconds", json!(check.timeout_s));
-    put("delaySeconds", json!(15));
+    put("delaySeconds", json!(check.delay_s.unwrap_or(15)));
     Value::Object(object)
+}
+
+fn readiness_check(check: &ReadinessCheck) -> Value {
+    json!({
+        "name": check.name,
+        "protocol": if check.protocol() == HealthProtocol::Https { "HTTPS" } else { "HTTP" },
+        "path": check.path,
+        "portName": check.port_name,
+        "intervalSeconds": check.interval_s,
+        "timeoutSeconds": check.timeout_s,
+        "httpStatusCodesForReady": check.ready_statuses,
+        "preserveLastResponse": check.preserve_last_response,
+    })
+}
+
+/// What the readiness checks of the app's tasks found. The field named after the task holds the instance, as upstream.
+pub(in crate::marathon) fn readiness_results(apps: &Apps, app_id: &str) -> Value {
+    let found = apps.instances_of(app_id).filter_map(|instance| apps.readiness_of(&instance.id));
+    let result = |found: &InstanceReadiness| {
+        let mut shown = json!({"name": found.name, "taskId": found.instance_id, "ready": found.ready});
+        if let Some(last) = &found.last_response {
+            shown["lastResponse"] =
+                json!({"status": last.status, "contentType": last.content_type, "body": last.body});
+        }
+        shown
+    };
+    found.map(result).collect()
 }
 
 fn constraint(constraint: &Constraint) -> Value {
@@ -278,6 +320,28 @@ pub(in crate::marathon) mod tests {
         let app = App {
             args: vec!["x".to_owned()],
             env: [("A".to_owned(), "1".to_owned())].into(),
+            env_secrets: [("B".to_owned(), "s".to_owned())].into(),
+            secrets: [("s".to_owned(), "dir/file".to_owned())].into(),
+            readiness_checks: vec![ReadinessCheck {
+                name: "up".into(),
+                protocol: HealthProtocol::Https.into(),
+                path: "/ready".into(),
+                port_name: "default".into(),
+                interval_s: 3,
+                timeout_s: 2,
+                ready_statuses: vec![200, 204],
+                preserve_last_response: true,
+            }],
+            health_checks: vec![HealthCheck {
+                protocol: HealthProtocol::Command.into(),
+                command: Some("true".into()),
+                grace_period_s: 1,
+                interval_s: 2,
+                timeout_s: 3,
+                max_consecutive_failures: 4,
+                delay_s: Some(5),
+                ..Default::default()
+            }],
             constraints: vec![Constraint {
                 field: "hostname".into(),
                 operator: "UNIQUE".into(),
@@ -293,6 +357,10 @@ pub(in crate::marathon) mod tests {
         let update = read::app(&Value::Object(definition(&app))).unwrap();
         assert_eq!(update.args.unwrap().items, app.args);
         assert_eq!(update.env.unwrap().items, app.env);
+        assert_eq!(update.env_secrets.unwrap().items, app.env_secrets);
+        assert_eq!(update.secrets.unwrap().items, app.secrets);
+        assert_eq!(update.readiness_checks.unwrap().items, app.readiness_checks);
+        assert_eq!(update.health_checks.unwrap().items, app.health_checks);
         assert_eq!(update.constraints.unwrap().items, app.constraints);
         assert_eq!(update.fetch.unwrap().items, app.fetch);
         assert_eq!(update.port_definitions.unwrap().items, app.port_definitions);

@@ -8,7 +8,6 @@ use std::{
 
 use bytes::Bytes;
 use meshos_proto::{
-    json::to_json,
     mesos::v1::master::{
         Event, Response,
         event::{Subscribed, Type},
@@ -27,7 +26,7 @@ use super::{
 };
 use crate::{
     http::{
-        Reply,
+        Reply, apart,
         stream::{ChunkSender, StreamEnd, chunks},
     },
     views::cluster::happenings::Reader,
@@ -90,10 +89,10 @@ impl Drop for Place {
 impl Mesos {
     /// Opens a stream: the state as it is, a heartbeat at once, then what happens.
     pub(super) fn subscribe_operator(&self, encoding: Encoding) -> Reply {
-        // Both under one lock, so that nothing lies between.
-        let taken = self.cluster.read(|cluster| (respond::state(cluster), cluster.subscribe()));
-        let Some((state, reader)) = taken else { return no_leader() };
-        let first = first_records(encoding, state);
+        // Both under one lock, so that nothing lies between; rendered apart from it.
+        let taken = self.cluster.read(|cluster| (cluster.clone(), cluster.subscribe()));
+        let Some((picture, reader)) = taken else { return no_leader() };
+        let first = apart(move || first_records(encoding, respond::state(&picture)));
         let (sender, receiver) = chunks();
         let stream = Stream { encoding, reader, place: self.subscribers.enter(), client: sender };
         self.env.tasks.spawn("operator-stream", async move {
@@ -161,14 +160,7 @@ fn first_records(encoding: Encoding, state: Response) -> Bytes {
     let subscribed =
         Subscribed { get_state: state.get_state, heartbeat_interval_seconds: Some(HEARTBEAT.as_secs_f64()) };
     let event = Event { subscribed: Some(subscribed), ..of(Type::Subscribed) };
-    let subscribed = match encoding {
-        Encoding::Protobuf => encoding.encode(&event),
-        Encoding::Json => {
-            let mut value = to_json(&event);
-            respond::fill_lists(&mut value["subscribed"]);
-            value.to_string().into_bytes()
-        }
-    };
+    let subscribed = encoding.encode(&event);
     let mut out = Vec::with_capacity(subscribed.len() + 64);
     recordio::encode_into(&subscribed, &mut out);
     out.extend_from_slice(&record(encoding, &of(Type::Heartbeat)));
@@ -182,6 +174,7 @@ mod tests {
         mesos::render::shape::{assert_same, golden_cluster},
         views::Cluster,
     };
+    use meshos_proto::json::to_json;
     use serde_json::{Value, json};
 
     fn records(bytes: &[u8]) -> Vec<Value> {
@@ -200,8 +193,7 @@ mod tests {
         assert_eq!(first[0]["type"], "SUBSCRIBED");
         assert_eq!(first[0]["subscribed"]["heartbeat_interval_seconds"], 15.0);
         assert_eq!(first[1], json!({"type": "HEARTBEAT"}));
-        let mut state = to_json(&respond::state(&golden_cluster()));
-        respond::fill_lists(&mut state);
+        let state = to_json(&respond::state(&golden_cluster()));
         assert_same("state", &first[0]["subscribed"]["get_state"], &state["get_state"]);
         let empty = records(&first_records(Encoding::Json, respond::state(&Cluster::default())));
         assert_eq!(empty[0]["subscribed"]["get_state"]["get_tasks"]["tasks"], json!([]));

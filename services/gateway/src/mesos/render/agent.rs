@@ -49,7 +49,7 @@ pub(super) fn summary(cluster: &Cluster, agent: &Agent) -> Value {
     let here = |id: &str| cluster.frameworks.get(id).is_some_and(|framework| !framework.completed);
     let groups: BTreeMap<_, _> = groups.iter().filter(|(id, _)| here(id)).collect();
     put_counts(&mut object, groups.values().copied());
-    object.insert("framework_ids".to_owned(), groups.keys().copied().cloned().collect());
+    object.insert("framework_ids".to_owned(), groups.keys().map(|id| id.to_string()).collect());
     Value::Object(object)
 }
 

@@ -10,14 +10,39 @@ use meshos_proto::{
 use meshos_types::{Resources, render};
 use serde_json::{Map, Value, json};
 
-use super::{put_counts, resources, resources_object, roles_of, seconds, task};
+use super::{
+    executor::executor,
+    put_counts, resources, resources_object, roles_of, seconds, task,
+    writer::{self, Object},
+};
 use crate::views::{Cluster, cluster::framework_id};
 
 /// In `/state` and `/frameworks`.
-pub(super) fn framework(cluster: &Cluster, framework: &Framework) -> Value {
+pub(super) fn framework(cluster: &Cluster, framework: &Framework, out: &mut Vec<u8>) {
     let info = framework.info.clone().unwrap_or_default();
     let id = framework_id(framework);
-    let mut object = head(cluster, framework, &info);
+    let mut object = Object::begin(out);
+    object.put_all(&head(cluster, framework, &info));
+    object.put_all(&details(cluster, framework, &info));
+    for (key, place) in [
+        ("tasks", TaskPlace::Live),
+        ("unreachable_tasks", TaskPlace::Unreachable),
+        ("completed_tasks", TaskPlace::Completed),
+    ] {
+        object.list(key, cluster.tasks_of(id, place), |found, out| writer::put(out, &task(found, &info)));
+    }
+    object.list("offers", cluster.offers_of(id), |found, out| writer::put(out, &offer(found)));
+    object.list("executors", cluster.executors_of(id), |found, out| writer::put(out, &executor(found)));
+    if let Some(labels) = &info.labels {
+        object.put("labels", &labels.labels.iter().map(to_json).collect::<Value>());
+    }
+    object.put("offer_constraints", &framework.offer_constraints.as_ref().map_or_else(|| json!({}), to_json));
+    object.end();
+}
+
+/// What summaries leave out.
+fn details(cluster: &Cluster, framework: &Framework, info: &FrameworkInfo) -> Map<String, Value> {
+    let mut object = Map::new();
     let mut put = |key: &str, value: Value| object.insert(key.to_owned(), value);
     put("user", json!(info.user));
     put("failover_timeout", json!(info.failover_timeout()));
@@ -33,22 +58,12 @@ pub(super) fn framework(cluster: &Cluster, framework: &Framework) -> Value {
     if framework.reregistered_at_ms > framework.registered_at_ms {
         put("reregistered_time", seconds(framework.reregistered_at_ms));
     }
-    if is_multi_role(&info) {
+    if is_multi_role(info) {
         put("roles", json!(info.roles));
     } else {
-        put("role", json!(roles_of(&info).first()));
+        put("role", json!(roles_of(info).first()));
     }
-    let tasks = |place| -> Value { cluster.tasks_of(id, place).map(|found| task(found, &info)).collect() };
-    put("tasks", tasks(TaskPlace::Live));
-    put("unreachable_tasks", tasks(TaskPlace::Unreachable));
-    put("completed_tasks", tasks(TaskPlace::Completed));
-    put("offers", cluster.offers_of(id).map(offer).collect());
-    put("executors", json!([]));
-    if let Some(labels) = &info.labels {
-        put("labels", labels.labels.iter().map(to_json).collect());
-    }
-    put("offer_constraints", json!({}));
-    Value::Object(object)
+    object
 }
 
 /// In `/state-summary`: with counts and the agents it runs on.
@@ -57,8 +72,8 @@ pub(super) fn summary(cluster: &Cluster, framework: &Framework) -> Value {
     let mut object = head(cluster, framework, &info);
     let none = BTreeMap::new();
     let groups = cluster.counts_of_framework(framework_id(framework)).unwrap_or(&none);
-    put_counts(&mut object, groups.values());
-    object.insert("slave_ids".to_owned(), groups.keys().cloned().collect());
+    put_counts(&mut object, cluster.counts_in_framework(framework_id(framework)).into_iter());
+    object.insert("slave_ids".to_owned(), groups.keys().map(|id| id.to_string()).collect());
     Value::Object(object)
 }
 

@@ -59,7 +59,7 @@ impl Batch {
     pub(super) fn note(&mut self, before: &Cluster, change: &Change) {
         match &change.body {
             Some(Body::Agent(agent)) => self.agent(before, agent),
-            Some(Body::AgentRemoved(id)) if before.agents.get(id).is_some_and(is_registered) => {
+            Some(Body::AgentRemoved(id)) if is_known(before, id) => {
                 self.happenings.push(Happening::AgentRemoved(AgentId { value: id.clone() }));
             }
             Some(Body::Framework(framework)) => self.framework(before, framework),
@@ -78,7 +78,7 @@ impl Batch {
     }
 
     fn agent(&mut self, before: &Cluster, agent: &Agent) {
-        let known = before.agents.get(agent_id(agent)).is_some_and(is_registered);
+        let known = is_known(before, agent_id(agent));
         if is_registered(agent) && !known {
             self.happenings.push(Happening::AgentAdded(Box::new(agent.clone())));
         }
@@ -138,6 +138,10 @@ fn updated(previous: &Task, task: &Task) -> Option<Happening> {
     })
 }
 
+fn is_known(before: &Cluster, agent: &str) -> bool {
+    before.agents.get(agent).is_some_and(|agent| is_registered(agent))
+}
+
 fn is_registered(agent: &Agent) -> bool {
     !agent.recovered && !agent.unreachable
 }
@@ -147,36 +151,46 @@ fn same_framework(a: &Framework, b: &Framework) -> bool {
     let key = |framework: &Framework| {
         (framework.active, framework.connected, framework.recovered, framework.reregistered_at_ms)
     };
-    a.info == b.info && key(a) == key(b)
+    a.info == b.info && a.offer_constraints == b.offer_constraints && key(a) == key(b)
 }
 
-/// Where batches are published.
-#[derive(Clone, Debug)]
-pub(super) struct Feed(broadcast::Sender<Arc<Batch>>);
+/// Where batches are published; a copy of the view publishes nothing.
+#[derive(Debug)]
+pub(super) struct Feed(Option<broadcast::Sender<Arc<Batch>>>);
 
 /// A reader's side: batches in order; an error once it was too slow, or the view began anew.
 pub(crate) type Reader = broadcast::Receiver<Arc<Batch>>;
 
 impl Default for Feed {
     fn default() -> Self {
-        Self(broadcast::Sender::new(BEHIND))
+        Self(Some(broadcast::Sender::new(BEHIND)))
+    }
+}
+
+impl Clone for Feed {
+    fn clone(&self) -> Self {
+        Self(None)
     }
 }
 
 impl Feed {
     pub(super) fn has_readers(&self) -> bool {
-        self.0.receiver_count() > 0
+        self.0.as_ref().is_some_and(|readers| readers.receiver_count() > 0)
     }
 
     pub(super) fn subscribe(&self) -> Reader {
-        self.0.subscribe()
+        match &self.0 {
+            Some(readers) => readers.subscribe(),
+            // Ended already.
+            None => broadcast::channel(1).1,
+        }
     }
 
     pub(super) fn publish(&self, batch: Batch) {
         let batch = batch.close();
-        if !batch.happenings.is_empty() {
+        if let (Some(readers), false) = (&self.0, batch.happenings.is_empty()) {
             // A reader that went away meanwhile is no failure.
-            let _ = self.0.send(Arc::new(batch));
+            let _ = readers.send(Arc::new(batch));
         }
     }
 }
@@ -216,7 +230,7 @@ mod tests {
             statuses,
             ..Default::default()
         };
-        Body::Task(allocator::Task { task: Some(task), place: place as i32 })
+        Body::Task(Box::new(allocator::Task { task: Some(task), place: place as i32 }))
     }
 
     fn removed(place: TaskPlace) -> Body {
@@ -328,8 +342,10 @@ mod tests {
         apply(&mut cluster, vec![Body::Framework(Framework { used, ..framework(false) })]);
         apply(&mut cluster, vec![Body::Framework(Framework { connected: false, ..framework(false) })]);
         assert_eq!(states(&heard(&mut reader)), ["FrameworkAdded", "FrameworkUpdated"]);
-        let body = Some(watch_response::Body::Snapshot(allocator::Snapshot::default()));
-        cluster.apply(WatchResponse { epoch: 2, revision: 1, body });
+        let picture = cluster.clone();
+        assert_eq!(picture.subscribe().try_recv().unwrap_err(), broadcast::error::TryRecvError::Closed);
+        cluster = Cluster::default();
+        assert_eq!(cluster.agents.len(), 0);
         assert_eq!(reader.try_recv().unwrap_err(), broadcast::error::TryRecvError::Closed);
     }
 }

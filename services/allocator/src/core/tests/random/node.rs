@@ -16,6 +16,8 @@ pub(super) struct Node {
     pub(super) link: Option<LinkId>,
     pub(super) tasks: BTreeMap<(String, String), pb::Task>,
     pub(super) infos: BTreeMap<String, pb::FrameworkInfo>,
+    /// By framework and id.
+    pub(super) executors: BTreeMap<(String, String), pb::ExecutorInfo>,
     pub(super) total: Resources,
 }
 
@@ -29,6 +31,11 @@ pub(super) fn hear_command(
         Body::Launch(launch) => {
             let info = launch.framework.unwrap();
             let framework = info.id.clone().unwrap();
+            for executor in launch.tasks.iter().filter_map(|task| task.executor.as_ref()) {
+                let key = (framework.value.clone(), executor.executor_id.value.clone());
+                let known = node.executors.entry(key).or_insert_with(|| executor.clone());
+                assert_eq!(known, executor, "another executor of the same id");
+            }
             for task in launch.tasks {
                 accepted.insert((framework.value.clone(), task.task_id.value.clone()));
                 let record = pb::Task {
@@ -38,6 +45,7 @@ pub(super) fn hear_command(
                     agent_id: task.agent_id,
                     state: TaskState::TaskStaging.into(),
                     resources: task.resources,
+                    executor_id: task.executor.map(|executor| executor.executor_id),
                     ..pb::Task::default()
                 };
                 node.tasks.insert((framework.value.clone(), task.task_id.value), record);
@@ -54,6 +62,7 @@ pub(super) fn hear_command(
             let id = shutdown.framework_id.unwrap().value;
             node.tasks.retain(|(framework, _), _| *framework != id);
             node.infos.remove(&id);
+            node.executors.retain(|(framework, _), _| *framework != id);
         }
         Body::ApplyOperation(apply) => {
             let read = |messages: &[pb::Resource]| Resources::from_proto(messages).unwrap();
@@ -61,9 +70,9 @@ pub(super) fn hear_command(
         }
         Body::Accepted(_)
         | Body::Kill(_)
+        | Body::ShutdownExecutor(_)
         | Body::Refused(_)
         | Body::AcknowledgeOperation(_)
-        | Body::FrameworkMessage(_)
-        | Body::ShutdownExecutor(_) => {}
+        | Body::FrameworkMessage(_) => {}
     }
 }

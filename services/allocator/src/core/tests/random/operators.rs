@@ -88,10 +88,12 @@ impl World {
         let live = snapshot.tasks.iter().filter(|task| task.place() == TaskPlace::Live);
         let tasks = live.filter_map(|task| task.task.as_ref()).filter(|task| !frees_resources(task.state()));
         let held = tasks.map(|task| &task.resources);
+        let executors = snapshot.executors.iter().map(|executor| &executor.info.as_ref().unwrap().resources);
+        let held = held.chain(executors);
         for resources in held.chain(snapshot.offers.iter().map(|offer| &offer.resources)) {
             let resources = Resources::from_proto(resources).unwrap();
             for (role, resources) in resources.allocations() {
-                sums.entry(top(&role)).or_default().add(&consumption(&resources));
+                sums.entry(top(&role)).or_default().add(consumption(&resources));
             }
         }
         sums.retain(|_, sum| !sum.is_empty());

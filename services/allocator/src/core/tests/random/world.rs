@@ -5,7 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use meshos_proto::{
-    meshos::{allocator::v1::Reregister, registry::v1::AgentState},
+    meshos::{
+        allocator::v1::{ExecutorEnded, Reregister},
+        registry::v1::AgentState,
+    },
     mesos::v1::{
         self as pb, TaskState,
         scheduler::{Call, call},
@@ -14,13 +17,14 @@ use meshos_proto::{
 use meshos_types::task_state::frees_resources;
 
 use super::{
-    AGENTS, FRAMEWORKS, Step, TOTAL,
+    AGENTS, FRAMEWORKS, Step, TOTAL, Under,
     node::{Node, hear_command},
     view::View,
 };
 use crate::core::{
     CoreConfig, FrameworkId, Input, StreamId,
     tests::{
+        executors::{custom, default_executor, group, with_executor},
         harness::*,
         operations::{messages, plain},
     },
@@ -82,7 +86,10 @@ impl World {
                     self.cluster.input(Input::StreamClosed { stream });
                 }
             }
-            Step::Accept { framework, offer, cpus, count } => self.accept(framework, offer, cpus, count),
+            Step::Accept { framework, offer, cpus, count, under } => {
+                self.accept((framework, offer), (cpus, count), under);
+            }
+            Step::ExecutorEnds(executor) => self.executor_ends(executor),
             Step::Decline { framework, offer, seconds } => {
                 if let Some(offer) = self.take_held(framework, offer) {
                     let decline = call::Decline {
@@ -116,6 +123,7 @@ impl World {
         let report = Reregister {
             tasks: node.tasks.values().cloned().collect(),
             frameworks: node.infos.values().cloned().collect(),
+            executors: node.executors.values().cloned().collect(),
             total: messages(&node.total),
             ..report(&agent_name(agent), TOTAL)
         };
@@ -147,14 +155,33 @@ impl World {
         held.remove(&id)
     }
 
-    pub(super) fn accept(&mut self, framework: usize, offer: usize, cpus: u8, count: u8) {
+    pub(super) fn accept(
+        &mut self,
+        (framework, offer): (usize, usize),
+        (cpus, count): (u8, u8),
+        under: Under,
+    ) {
         let Some(offer) = self.take_held(framework, offer) else { return };
         let tasks = (0..count).map(|_| {
             self.next_task += 1;
             // Without cpus the task is not valid; with many it may not fit.
-            task(&format!("t{}", self.next_task), &offer.agent_id.value, &format!("cpus:{cpus}"))
+            let task = task(&format!("t{}", self.next_task), &offer.agent_id.value, &format!("cpus:{cpus}"));
+            match under {
+                Under::Command | Under::Group => task,
+                Under::Custom(takes) => with_executor(task, custom("custom", &format!("cpus:0.{takes}"))),
+            }
         });
-        let operations = vec![launch(tasks.collect())];
+        let tasks: Vec<_> = tasks.collect();
+        let id = FrameworkId::from(&offer.framework_id);
+        let executor = pb::ExecutorInfo {
+            resources: resources("cpus:0.1;mem:32;disk:1"),
+            ..default_executor(&id, "default")
+        };
+        let operation = match under {
+            Under::Group => group(executor, tasks),
+            _ => launch(tasks),
+        };
+        let operations = vec![operation];
         let accept = call::Accept { offer_ids: vec![offer.id], operations, filters: None };
         self.call(framework, |call| Call { accept: Some(accept), ..call }, call::Type::Accept);
     }
@@ -165,6 +192,23 @@ impl World {
         let all: Vec<_> =
             all.flat_map(|(at, node)| node.tasks.keys().map(move |key| (at, key.clone()))).collect();
         all.get(task % all.len().max(1)).cloned()
+    }
+
+    /// The n-th executor of any agent ends, if its agent can say so.
+    fn executor_ends(&mut self, executor: usize) {
+        let all = self.nodes.iter().enumerate();
+        let all: Vec<_> =
+            all.flat_map(|(at, node)| node.executors.keys().map(move |key| (at, key.clone()))).collect();
+        let Some((at, key)) = all.get(executor % all.len().max(1)).cloned() else { return };
+        self.nodes[at].executors.remove(&key);
+        if let Some(link) = self.nodes[at].link {
+            let ended = ExecutorEnded {
+                framework_id: Some(pb::FrameworkId { value: key.0 }),
+                executor_id: Some(pb::ExecutorId { value: key.1 }),
+                wait_status: 9,
+            };
+            self.cluster.input(Input::ExecutorEnded { link, ended });
+        }
     }
 
     pub(super) fn update(&mut self, task: usize, state: TaskState) {

@@ -1,0 +1,39 @@
+//! The large scenarios at a small scale, so that they keep working: real services, a real etcd, every task accounted
+//! for. Nothing is timed.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// The `meshos` binary beside the load test's own. It belongs to another package: built here when a run of this
+/// package alone has not built it.
+fn meshos() -> PathBuf {
+    let loadtest = Path::new(env!("CARGO_BIN_EXE_meshos-loadtest"));
+    let built =
+        Command::new(env!("CARGO")).args(["build", "--quiet", "--package", "meshos"]).status().unwrap();
+    assert!(built.success(), "meshos does not build");
+    loadtest.with_file_name("meshos")
+}
+
+fn run(scenarios: &str, more: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_meshos-loadtest"))
+        .arg("--binary")
+        .arg(meshos())
+        .args(["--scenario", scenarios, "--agents", "200", "--streams", "50", "--frameworks", "10"])
+        .args(["--http", "2", "--rate", "100", "--seconds", "1"])
+        .args(more)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+#[test]
+fn every_task_is_accounted_for_once_on_a_large_cluster_and_over_fail_overs() {
+    let table = run("cluster,failover,reconcile", &["--tasks", "1000", "--history", "200"]);
+    let audits = table.lines().filter(|line| line.contains("audit | exact")).count();
+    assert_eq!(audits, 4 + 4 + 1, "{table}");
+}

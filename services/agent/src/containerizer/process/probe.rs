@@ -1,0 +1,226 @@
+//! Probes of a process: a connection from this node, for HTTP a request as well.
+
+use std::{sync::Arc, time::Duration};
+
+use http::Uri;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::CryptoProvider,
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
+
+use crate::containerizer::ProbeOutcome;
+
+const REDIRECTS: usize = 20;
+/// The head of the answer must come within so many bytes.
+const HEAD: usize = 16 * 1024;
+
+/// Runs a probe for at most its time.
+pub(super) async fn within(
+    limit: Option<Duration>,
+    probe: impl Future<Output = Result<ProbeOutcome, String>>,
+) -> ProbeOutcome {
+    let done = match limit {
+        Some(limit) => timeout(limit, probe).await.unwrap_or_else(|_| Err(late(limit))),
+        None => probe.await,
+    };
+    done.unwrap_or_else(ProbeOutcome::Failed)
+}
+
+/// Why a probe that took too long failed.
+pub(super) fn late(limit: Duration) -> String {
+    format!("no answer within {} s", limit.as_secs_f64())
+}
+
+fn localhost(v6: bool) -> &'static str {
+    if v6 { "[::1]" } else { "127.0.0.1" }
+}
+
+/// Whether something listens.
+pub(super) async fn tcp(v6: bool, port: u16) -> Result<ProbeOutcome, String> {
+    Ok(ProbeOutcome::Connected(TcpStream::connect(format!("{}:{port}", localhost(v6))).await.is_ok()))
+}
+
+/// The status of the answer, after redirects.
+pub(super) async fn http(tls: bool, (v6, port): (bool, u16), path: &str) -> Result<ProbeOutcome, String> {
+    let scheme = if tls { "https" } else { "http" };
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    let first = format!("{scheme}://{}:{port}{slash}{path}", localhost(v6));
+    let mut uri: Uri = first.parse().map_err(|_| format!("'{path}' is no path of a request"))?;
+    for _ in 0..=REDIRECTS {
+        let (status, location) = ask(&uri).await?;
+        match location.filter(|_| matches!(status, 301..=303 | 307 | 308)) {
+            Some(location) => uri = redirected(&uri, &location)?,
+            None => return Ok(ProbeOutcome::Status(status)),
+        }
+    }
+    Err(format!("more than {REDIRECTS} redirects"))
+}
+
+fn redirected(from: &Uri, location: &str) -> Result<Uri, String> {
+    let bad = || "the answer redirects to what is no address".to_owned();
+    let location = location.split('#').next().unwrap_or_default();
+    let absolute = match location {
+        _ if location.contains("://") => location.to_owned(),
+        _ => {
+            let base =
+                format!("{}://{}", from.scheme_str().unwrap_or("http"), from.authority().ok_or_else(bad)?);
+            match location.starts_with('/') {
+                true => format!("{base}{location}"),
+                false => format!("{base}{}/{location}", from.path().rsplit_once('/').unwrap_or_default().0),
+            }
+        }
+    };
+    let uri: Uri = absolute.parse().map_err(|_| bad())?;
+    if matches!(uri.scheme_str(), Some("http" | "https")) { Ok(uri) } else { Err(bad()) }
+}
+
+/// One request: the status, and where the answer leads to.
+async fn ask(uri: &Uri) -> Result<(u16, Option<String>), String> {
+    let authority = uri.authority().ok_or("the address has no host")?;
+    let tls = uri.scheme_str() == Some("https");
+    let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    let io = TcpStream::connect(format!("{}:{port}", authority.host()))
+        .await
+        .map_err(|error| error.to_string())?;
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: meshos-health\r\nAccept: */*\r\n\
+         Connection: close\r\n\r\n"
+    );
+    if !tls {
+        return exchange(io, &request).await;
+    }
+    let host = authority.host().trim_matches(['[', ']']).to_owned();
+    let name = ServerName::try_from(host).map_err(|error| error.to_string())?;
+    let connector = TlsConnector::from(trusting()?);
+    exchange(connector.connect(name, io).await.map_err(|error| error.to_string())?, &request).await
+}
+
+async fn exchange<T: AsyncRead + AsyncWrite + Unpin>(
+    mut io: T,
+    request: &str,
+) -> Result<(u16, Option<String>), String> {
+    io.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
+    let mut head = Vec::new();
+    loop {
+        let count = io.read_buf(&mut head).await.map_err(|error| error.to_string())?;
+        if count == 0 || head.len() > HEAD || head.windows(4).any(|window| window == b"\r\n\r\n") {
+            return read_head(&String::from_utf8_lossy(&head));
+        }
+    }
+}
+
+fn read_head(head: &str) -> Result<(u16, Option<String>), String> {
+    let mut lines = head.lines();
+    let line = lines.next().filter(|line| line.starts_with("HTTP/")).unwrap_or_default();
+    let status = line.split_whitespace().nth(1).and_then(|code| code.parse().ok());
+    let status = status.ok_or("the answer is not HTTP")?;
+    let mut headers = lines.take_while(|line| !line.is_empty()).filter_map(|line| line.split_once(':'));
+    let location = headers.find(|(name, _)| name.eq_ignore_ascii_case("location"));
+    Ok((status, location.map(|(_, value)| value.trim().to_owned())))
+}
+
+/// Certificates are not checked: the question is whether the task answers.
+fn trusting() -> Result<Arc<ClientConfig>, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+#[derive(Debug)]
+struct Anyone(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[allow(clippy::disallowed_methods, reason = "a test's own server")]
+    async fn server() -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = vec![0; 4096];
+                let count = stream.read(&mut request).await.unwrap_or_default();
+                let text = String::from_utf8_lossy(&request[..count]).into_owned();
+                let answer = match text.split(' ').nth(1).unwrap_or_default() {
+                    "/ok?a=b" => "HTTP/1.1 204 No Content\r\n\r\n",
+                    "/moved" => "HTTP/1.1 302 Found\r\nlocation: ok?a=b\r\n\r\n",
+                    "/loop" => "HTTP/1.1 301 Moved\r\nLocation: /loop\r\n\r\n",
+                    "/ssh" => "SSH-2.0-x 200\r\n",
+                    "/never" => std::future::pending().await,
+                    _ => "HTTP/1.0 404 Not Found\r\n\r\n",
+                };
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn answers_are_read_and_redirects_followed() {
+        let port = server().await;
+        let ask = async |path: &str| http(false, (false, port), path).await;
+        assert_eq!(ask("ok?a=b").await, Ok(ProbeOutcome::Status(204)));
+        assert_eq!(ask("/moved").await, Ok(ProbeOutcome::Status(204)));
+        assert_eq!(ask("/other").await, Ok(ProbeOutcome::Status(404)));
+        assert_eq!(ask("/ssh").await, Err("the answer is not HTTP".to_owned()));
+        assert!(ask("/loop").await.unwrap_err().contains("redirects"));
+        assert!(ask("/ HTTP/1.1\r\n\r\nDELETE /x").await.is_err());
+        assert_eq!(tcp(false, port).await, Ok(ProbeOutcome::Connected(true)));
+        assert_eq!(tcp(false, 1).await, Ok(ProbeOutcome::Connected(false)));
+        let limit = Duration::from_millis(50);
+        let late = within(Some(limit), http(false, (false, port), "/never")).await;
+        assert_eq!(late, ProbeOutcome::Failed("no answer within 0.05 s".to_owned()));
+    }
+}

@@ -1,0 +1,303 @@
+//! What is looked after beside the loop: the output of tasks, the disk that their sandboxes take, the sandboxes of the
+//! past.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use meshos_mesh::Env;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tracing::{info, warn};
+
+use crate::{
+    Config,
+    core::{Input, Limitation, LiveSandbox},
+    disk,
+    gc::{Gc, allowed_age},
+    http::Sandboxes,
+    rotation::Rotation,
+    runner::Event,
+};
+
+/// Between two looks at the output of tasks.
+const OUTPUT: Duration = Duration::from_secs(5);
+
+/// Sandboxes of the past, shared between the loop and the collection.
+#[derive(Clone, Debug)]
+pub(crate) struct Past {
+    gc: Arc<Mutex<Gc>>,
+    started: Instant,
+}
+
+impl Past {
+    pub(crate) fn new() -> Self {
+        Self { gc: Arc::default(), started: Instant::now() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Gc> {
+        self.gc.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A container ended: its sandbox is of the past from now on.
+    pub(crate) fn add(&self, sandbox: PathBuf) {
+        self.add_aged(sandbox, Duration::ZERO);
+    }
+
+    fn add_aged(&self, sandbox: PathBuf, age: Duration) {
+        self.lock().add(sandbox, age, self.started.elapsed());
+    }
+
+    fn due(&self, allowed: Duration) -> Vec<PathBuf> {
+        self.lock().due(allowed, self.started.elapsed())
+    }
+}
+
+/// The agent's flags for it.
+#[derive(Clone, Debug)]
+struct Rules {
+    rotation: Rotation,
+    /// Whether and how often the disk use of sandboxes is measured, and whether too much of it ends a task.
+    disk: Option<(Duration, bool)>,
+    delay: Duration,
+    headroom: f64,
+    every: Duration,
+}
+
+pub(crate) struct Housekeeping {
+    env: Env,
+    rules: Rules,
+    work_dir: PathBuf,
+    events: mpsc::Sender<Event>,
+    sandboxes: Sandboxes,
+    past: Past,
+}
+
+impl Housekeeping {
+    pub(crate) fn new(
+        env: &Env,
+        config: &Config,
+        (events, sandboxes, past): (mpsc::Sender<Event>, Sandboxes, Past),
+    ) -> Self {
+        let rules = Rules {
+            rotation: Rotation {
+                max_stdout: config.max_stdout_size,
+                max_stderr: config.max_stderr_size,
+                keep_stdout: config.max_rotated_files,
+                keep_stderr: config.max_rotated_files,
+            },
+            disk: config
+                .watches_disk()
+                .then_some((config.container_disk_watch_interval, config.enforce_container_disk_quota)),
+            delay: config.gc_delay,
+            headroom: config.gc_disk_headroom,
+            every: config.disk_watch_interval,
+        };
+        Self { env: env.clone(), rules, work_dir: config.work_dir.clone(), events, sandboxes, past }
+    }
+
+    /// Works until the agent ends.
+    pub(crate) async fn run(self) {
+        let Some(live) = self.live(false).await else { return };
+        let known: BTreeSet<_> = live.into_iter().map(|sandbox| sandbox.directory).collect();
+        let (work_dir, now) = (self.work_dir.clone(), self.env.clock.since_epoch());
+        let found = on_thread(move || sandboxes_of_the_past(&work_dir, now, &known)).await;
+        found.into_iter().flatten().for_each(|(sandbox, age)| self.past.add_aged(sandbox, age));
+        let (mut output, mut collection) = (ticks(OUTPUT), ticks(self.rules.every));
+        let mut disks = ticks(self.rules.disk.map_or(Duration::MAX, |(every, _)| every));
+        loop {
+            let more = tokio::select! {
+                biased;
+                _ = collection.tick() => {
+                    self.collect().await;
+                    true
+                }
+                _ = disks.tick(), if self.rules.disk.is_some() => self.measure().await,
+                _ = output.tick() => self.rotate().await,
+            };
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// Sandboxes in use; none when the agent ends.
+    async fn live(&self, with_disks: bool) -> Option<Vec<LiveSandbox>> {
+        let (reply, live) = oneshot::channel();
+        self.events.send(Event::Live { with_disks, reply }).await.ok()?;
+        live.await.ok()
+    }
+
+    async fn rotate(&self) -> bool {
+        let Some(live) = self.live(false).await else { return false };
+        let rules = self.rules.rotation;
+        on_thread(move || {
+            for sandbox in live {
+                let own = sandbox.rotation(rules);
+                if let Err(error) = own.apply(&sandbox.directory) {
+                    warn!(sandbox = %sandbox.directory.display(), %error, "output cannot be rotated");
+                }
+            }
+        })
+        .await;
+        true
+    }
+
+    async fn measure(&self) -> bool {
+        let Some(live) = self.live(true).await else { return false };
+        let enforced = self.rules.disk.is_some_and(|(_, enforced)| enforced);
+        let exceeded = on_thread(move || live.iter().filter_map(too_large).collect::<Vec<_>>()).await;
+        for (container_id, limitation) in exceeded.into_iter().flatten() {
+            warn!(
+                container_id,
+                message = limitation.message,
+                enforced,
+                "a task uses more disk than it asked for"
+            );
+            if enforced {
+                let input = Input::LimitExceeded { container_id, limitation };
+                if self.events.send(Event::Input(input)).await.is_err() {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    async fn collect(&self) {
+        let work_dir = self.work_dir.clone();
+        let used = on_thread(move || disk::used_part(&work_dir)).await.unwrap_or_default();
+        let due = self.past.due(allowed_age(self.rules.delay, self.rules.headroom, used));
+        if due.is_empty() {
+            return;
+        }
+        info!(sandboxes = due.len(), disk_used = used, "removing sandboxes of the past");
+        for sandbox in due {
+            self.sandboxes.detach(&sandbox);
+            let work_dir = self.work_dir.clone();
+            on_thread(move || remove(&work_dir, &sandbox)).await;
+        }
+    }
+}
+
+fn ticks(every: Duration) -> tokio::time::Interval {
+    let mut ticks = interval(every.max(Duration::from_millis(10)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Work on files, which may block.
+async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.inspect_err(|error| warn!(%error, "housekeeping failed")).ok()
+}
+
+/// A sandbox, or a volume in it, that takes more disk than its task asked for.
+fn too_large(sandbox: &LiveSandbox) -> Option<(String, Limitation)> {
+    sandbox.disks.iter().find_map(|quota| {
+        let used = disk::usage(&quota.path);
+        let limitation = quota.exceeded_by(used)?;
+        Some((sandbox.container_id.clone(), limitation))
+    })
+}
+
+/// Sandboxes of all agents that ever worked here but those in use, with the time since they were last changed.
+fn sandboxes_of_the_past(
+    work_dir: &Path,
+    now: Duration,
+    live: &BTreeSet<PathBuf>,
+) -> Vec<(PathBuf, Duration)> {
+    let mut level = vec![work_dir.join("slaves")];
+    for name in [None, Some("frameworks"), None, Some("executors"), None, Some("runs"), None] {
+        level = match name {
+            Some(name) => level.iter().map(|dir| dir.join(name)).collect(),
+            None => level.iter().flat_map(|dir| directories(dir)).collect(),
+        };
+    }
+    let aged = |sandbox: PathBuf| {
+        let changed = sandbox.metadata().ok()?.modified().ok()?;
+        let changed = changed.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Some((sandbox, now.saturating_sub(changed)))
+    };
+    level.into_iter().filter(|sandbox| !live.contains(sandbox)).filter_map(aged).collect()
+}
+
+/// Directories in a directory; links are none.
+fn directories(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    directories.map(|entry| entry.path()).collect()
+}
+
+/// Removes a sandbox, and the directories above it that it leaves empty. Links in it are removed, not followed: a
+/// volume stays.
+fn remove(work_dir: &Path, sandbox: &Path) {
+    match fs::remove_dir_all(sandbox) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            warn!(sandbox = %sandbox.display(), %error, "sandbox cannot be removed");
+            return;
+        }
+        _ => {}
+    }
+    if let Some(runs) = sandbox.parent() {
+        let latest = runs.join("latest");
+        if latest.is_symlink() && !latest.exists() {
+            let _ = fs::remove_file(latest);
+        }
+    }
+    let mut above = sandbox.parent();
+    while let Some(dir) = above.filter(|dir| dir.starts_with(work_dir) && *dir != work_dir) {
+        // Not empty: others are still there.
+        if fs::remove_dir(dir).is_err() {
+            return;
+        }
+        above = dir.parent();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn sandboxes_are_found_and_removed_with_what_they_leave_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = dir.path().join("volumes/roles/r/v");
+        fs::create_dir_all(&volume).unwrap();
+        fs::write(volume.join("data"), "precious").unwrap();
+        let run = |task: &str, run: &str| {
+            dir.path().join(format!("slaves/a/frameworks/f/executors/{task}/runs/{run}"))
+        };
+        for (task, name) in [("t", "1"), ("t", "2"), ("u", "3")] {
+            fs::create_dir_all(run(task, name)).unwrap();
+            symlink(&volume, run(task, name).join("data")).unwrap();
+        }
+        symlink("2", run("t", "latest")).unwrap();
+        let now = Duration::from_secs(1 << 33);
+        let live = BTreeSet::from([run("u", "3")]);
+        let mut found = sandboxes_of_the_past(dir.path(), now, &live);
+        found.sort();
+        assert_eq!(
+            found.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>(),
+            [run("t", "1"), run("t", "2")]
+        );
+        assert!(found[0].1 > Duration::from_secs(3600));
+        // A clock that went back makes nothing old.
+        assert_eq!(sandboxes_of_the_past(dir.path(), Duration::ZERO, &live)[0].1, Duration::ZERO);
+        remove(dir.path(), &run("t", "1"));
+        assert!(run("t", "latest").exists());
+        remove(dir.path(), &run("t", "2"));
+        assert!(!run("t", "").exists() && run("u", "3").exists());
+        remove(dir.path(), &run("u", "3"));
+        assert!(!dir.path().join("slaves").exists());
+        assert_eq!(fs::read_to_string(volume.join("data")).unwrap(), "precious");
+    }
+}

@@ -1,0 +1,442 @@
+//! What cannot be changed while HAProxy runs: texts are looked at, files written, the master told to read them, and
+//! the new worker brought up to date. One step at a time, and the loop goes on between them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use super::{Driver, publish::structure_of};
+use crate::{
+    core::{
+        Candidate,
+        model::Problem,
+        render::{self, RuleTexts},
+        rules::Map,
+    },
+    haproxy::{
+        check::{Checker, Text},
+        files::digest,
+        ports, socket,
+    },
+};
+
+/// Changes that come close together are loaded together: after so much quiet, but not later than the second.
+const QUIET: Duration = Duration::from_millis(40);
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+/// Between two reloads: each leaves an old worker behind.
+const BETWEEN: Duration = Duration::from_millis(500);
+/// How often the master is asked whether the new worker runs.
+const LOOK: Duration = Duration::from_millis(10);
+/// A reload that takes longer has failed.
+const LIMIT: Duration = Duration::from_secs(60);
+/// A failed reload is not tried again at once: one that cannot bind costs seconds of outage.
+const AFTER_FAILURE: Duration = Duration::from_secs(10);
+
+/// What HAProxy said of candidates.
+#[derive(Debug)]
+pub(super) struct Checked {
+    candidates: Vec<Candidate>,
+    verdicts: io::Result<Vec<Option<String>>>,
+}
+
+#[derive(Debug)]
+pub(super) enum Phase {
+    Idle,
+    /// HAProxy looks at texts.
+    Checking,
+    /// Files are written, and the master was told.
+    Reloading(Reloading),
+}
+
+#[derive(Debug)]
+pub(super) struct Reloading {
+    since: Instant,
+    /// When the master is asked next.
+    next: Instant,
+    worker: u32,
+    failed: u32,
+    head: u64,
+    /// Digests of the structures that were loaded; none: the unit is gone.
+    structures: BTreeMap<String, Option<u64>>,
+    maps: BTreeMap<Map, BTreeMap<String, String>>,
+    /// What the files held before.
+    before: BTreeMap<String, String>,
+    head_before: String,
+}
+
+impl Phase {
+    pub(super) fn is_reloading(&self) -> bool {
+        matches!(self, Self::Reloading(_))
+    }
+}
+
+impl Driver {
+    pub(super) fn touch_stale(&mut self) {
+        let now = Instant::now();
+        let first = self.stale_since.map_or(now, |(first, _)| first);
+        self.stale_since = Some((first, now));
+    }
+
+    /// When [`Driver::advance_reload`] has something to do.
+    pub(super) fn reload_due(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Checking => None,
+            Phase::Reloading(reloading) => Some(reloading.next),
+            Phase::Idle => {
+                let (first, last) = self.stale_since?;
+                let quiet = (last + QUIET).min(first + LONGEST_WAIT);
+                Some(self.last_reload.map_or(quiet, |reload| quiet.max(reload + BETWEEN)))
+            }
+        }
+    }
+
+    pub(super) async fn advance_reload(&mut self) {
+        match &self.phase {
+            Phase::Checking => {}
+            Phase::Reloading(_) => self.look_at_reload().await,
+            Phase::Idle => {
+                self.stale_since = None;
+                let stale = self.stale.clone();
+                let candidates = self.core.candidates_to_check(&stale);
+                if candidates.is_empty() {
+                    self.drop_found_entries();
+                    self.load().await;
+                } else {
+                    self.check(candidates);
+                }
+                self.name_problems();
+            }
+        }
+    }
+
+    /// Has HAProxy look at the candidates, beside the loop.
+    fn check(&mut self, candidates: Vec<Candidate>) {
+        self.phase = Phase::Checking;
+        let checker = self.checker();
+        let context = self.core.settings().context.clone();
+        let results = self.checked.0.clone();
+        self.env.tasks.spawn("lb-check", async move {
+            let texts: Vec<Text> =
+                candidates.iter().map(|candidate| check_text(candidate, &context)).collect();
+            let verdicts = checker.check(&texts).await;
+            // Nobody listens at the end.
+            let _ = results.send(Checked { candidates, verdicts }).await;
+        });
+    }
+
+    pub(super) fn checker(&self) -> Checker {
+        Checker {
+            binary: self.config.args.haproxy_binary.clone(),
+            dir: self.files.check(),
+            head: self.check_head(),
+        }
+    }
+
+    pub(super) async fn take_checked(&mut self, checked: Checked) {
+        self.phase = Phase::Idle;
+        match checked.verdicts {
+            Ok(verdicts) => {
+                for (candidate, verdict) in checked.candidates.into_iter().zip(verdicts) {
+                    self.judge(candidate, verdict);
+                }
+            }
+            Err(error) => {
+                error!(%error, "HAProxy cannot look at the configuration, trying again");
+                self.touch_stale();
+                return;
+            }
+        }
+        self.drop_found_entries();
+        let changes = self.core.settle();
+        self.publish(changes).await;
+        self.load().await;
+        self.name_problems();
+    }
+
+    fn judge(&mut self, candidate: Candidate, verdict: Option<String>) {
+        let Candidate { unit, services, .. } = candidate;
+        match verdict {
+            None => self.core.accept(&unit, services),
+            Some(message) => {
+                let app_id = services.first().map_or(unit.as_str(), |service| service.app_id.as_str());
+                let label = blamed_label(&services, &message);
+                let problem = Problem::new(app_id, label, message);
+                self.core.refuse(&unit, Arc::clone(&services), problem);
+            }
+        }
+    }
+
+    /// Writes what differs in structure, and tells the master.
+    async fn load(&mut self) {
+        if self.phase.is_reloading() {
+            return;
+        }
+        if self.last_reload.is_some_and(|reload| reload.elapsed() < BETWEEN) {
+            if !self.stale.is_empty() || self.stale_head {
+                self.touch_stale();
+            }
+            return;
+        }
+        if self.block_taken_ports() {
+            // Without the port it is another text, to be looked at first.
+            let changes = self.core.settle();
+            self.publish(changes).await;
+            self.touch_stale();
+            return;
+        }
+        self.stale_since = None;
+        let mut structures = BTreeMap::new();
+        let mut texts = BTreeMap::new();
+        for unit in std::mem::take(&mut self.stale) {
+            let text = self.core.text(&unit);
+            let structure = structure_of(&text);
+            if structure != self.running.structures.get(&unit).copied() {
+                structures.insert(unit.clone(), structure);
+            }
+            texts.insert(unit, text);
+        }
+        let head = match self.head() {
+            Ok(head) => head,
+            Err(problem) => {
+                error!(message = problem.message, "the head of the configuration cannot be used");
+                std::fs::read_to_string(self.files.head()).unwrap_or_default()
+            }
+        };
+        self.stale_head = false;
+        if structures.is_empty() && digest(head.as_bytes()) == self.running.head {
+            texts.iter().for_each(|(unit, text)| self.write_unit(unit, text));
+            return;
+        }
+        // What waits for a check is not to be forgotten.
+        if let Err(error) = self.reload(&head, texts, structures).await {
+            self.failed(&format!("{error}")).await;
+        }
+    }
+
+    async fn reload(
+        &mut self,
+        head: &str,
+        texts: BTreeMap<String, String>,
+        structures: BTreeMap<String, Option<u64>>,
+    ) -> io::Result<()> {
+        let found = self.process.processes().await?;
+        let mut before = BTreeMap::new();
+        for (unit, text) in &texts {
+            let old = std::fs::read_to_string(self.files.unit(unit)).unwrap_or_default();
+            before.insert(unit.clone(), old.split_once('\n').map_or("", |(_, rest)| rest).to_owned());
+            self.files.write_unit(unit, text)?;
+        }
+        let head_before = std::fs::read_to_string(self.files.head()).unwrap_or_default();
+        crate::haproxy::files::replace(&self.files.head(), head.as_bytes())?;
+        let mut maps = BTreeMap::new();
+        for map in Map::ALL {
+            self.files.write_map(map, self.core.map(map))?;
+            maps.insert(map, self.core.map(map).clone());
+        }
+        self.pending.clear();
+        self.dump_state().await?;
+        self.phase = Phase::Reloading(Reloading {
+            since: Instant::now(),
+            next: Instant::now() + LOOK,
+            worker: found.worker,
+            failed: found.failed_reloads,
+            head: digest(head.as_bytes()),
+            structures,
+            maps,
+            before,
+            head_before,
+        });
+        self.process.reload().await.or_else(|error| {
+            // The master drops the connection when it begins.
+            if error.kind() == io::ErrorKind::ConnectionReset { Ok(()) } else { Err(error) }
+        })
+    }
+
+    /// Servers that HAProxy's checks found dead stay so in the new worker.
+    async fn dump_state(&self) -> io::Result<()> {
+        let state = socket::ask(&self.files.stats_socket(), "show servers state").await?;
+        let state = state.trim_end().to_owned() + "\n";
+        crate::haproxy::files::replace(&self.files.state(), state.as_bytes())
+    }
+
+    async fn look_at_reload(&mut self) {
+        let Phase::Reloading(reloading) = &mut self.phase else { return };
+        reloading.next = Instant::now() + LOOK;
+        let (worker, failed, since) = (reloading.worker, reloading.failed, reloading.since);
+        let found = self.process.processes().await;
+        match found {
+            Ok(found) if found.failed_reloads > failed => {
+                let said = self.process.last_words();
+                self.failed(&said).await;
+            }
+            Ok(found) if found.worker != 0 && found.worker != worker => {
+                self.loaded(found.worker, since).await;
+            }
+            _ if since.elapsed() > LIMIT => self.failed("no new worker came up in time").await,
+            _ => {}
+        }
+    }
+
+    /// The new worker runs: it gets what changed since its files were written.
+    async fn loaded(&mut self, worker: u32, since: Instant) {
+        let Phase::Reloading(done) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
+        self.await_worker(worker).await;
+        self.running.worker = worker;
+        self.running.head = done.head;
+        for (unit, structure) in done.structures {
+            match structure {
+                Some(structure) => self.running.structures.insert(unit, structure),
+                None => self.running.structures.remove(&unit),
+            };
+        }
+        self.running.maps = done.maps;
+        self.running.applied.clear();
+        self.resync_servers().await;
+        self.keep_ports();
+        self.mark_applied();
+        if let Err(error) = self.files.clear_state() {
+            warn!(%error, "states of servers cannot be cleared");
+        }
+        for unit in std::mem::take(&mut self.unwritten) {
+            let text = self.core.text(&unit);
+            self.write_unit(&unit, &text);
+        }
+        self.publish_entries().await;
+        self.old_workers = true;
+        self.metrics.services.set(super::signed(self.core.services("").count()));
+        self.own_problems.remove("reload");
+        self.last_reload = Some(Instant::now());
+        self.metrics.reloads.inc();
+        self.metrics.reload_seconds.observe(since.elapsed().as_secs_f64());
+        info!(worker, ms = since.elapsed().as_millis(), "HAProxy runs a new configuration");
+        self.name_problems();
+    }
+
+    /// Its socket answers a moment after the master names it.
+    async fn await_worker(&self, worker: u32) {
+        let wanted = format!("Pid: {worker}");
+        for _ in 0..500 {
+            let answer = socket::ask(&self.files.stats_socket(), "show info").await.unwrap_or_default();
+            if answer.lines().any(|line| line == wanted) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// The old worker goes on; the files become again what it runs.
+    async fn failed(&mut self, said: &str) {
+        error!(said, "HAProxy did not load the new configuration");
+        self.metrics.failed_reloads.inc();
+        self.failed_reloads += 1;
+        let problem = Problem::new("", "", format!("HAProxy did not load the new configuration: {said}"));
+        self.own_problems.insert("reload".to_owned(), problem);
+        if let Phase::Reloading(reloading) = std::mem::replace(&mut self.phase, Phase::Idle) {
+            for (unit, text) in &reloading.before {
+                self.write_unit(unit, text);
+                self.stale.insert(unit.clone());
+            }
+            if let Err(error) =
+                crate::haproxy::files::replace(&self.files.head(), reloading.head_before.as_bytes())
+            {
+                error!(%error, "configuration cannot be written");
+            }
+            // The maps of the old worker are behind by what it was not told.
+            let behind =
+                Map::ALL.into_iter().filter(|map| self.running.maps.get(map) != Some(self.core.map(*map)));
+            for map in behind.collect::<Vec<_>>() {
+                let entries = self.core.map(map).iter();
+                self.pending.extend(entries.map(|(key, value)| ((map, key.clone()), Some(value.clone()))));
+            }
+            self.publish_entries().await;
+        }
+        self.last_reload = Some(Instant::now() + AFTER_FAILURE);
+        self.touch_stale();
+        self.name_problems();
+    }
+
+    /// Ports of services, as they are bound now.
+    pub(super) fn keep_ports(&mut self) {
+        let services = self.core.services("").filter(|service| service.frontend);
+        let mut ports: BTreeSet<u16> = services.map(|service| service.port).collect();
+        ports.extend(self.own_listeners().into_iter().flatten());
+        self.running.ports = ports;
+    }
+
+    /// New ports that another program holds are left out, and tried again later. Whether there are any.
+    fn block_taken_ports(&mut self) -> bool {
+        let everywhere = self.config.args.lb_bind_address.clone();
+        let new = self
+            .core
+            .services("")
+            .filter(|service| service.frontend && !self.running.ports.contains(&service.port));
+        let taken: Vec<u16> = new
+            .filter(|service| {
+                let address = service.labels.bind_addr.as_deref().unwrap_or(&everywhere);
+                !ports::is_free(address, service.port)
+            })
+            .map(|service| service.port)
+            .collect();
+        for port in &taken {
+            warn!(port, "service port is held by another program");
+            self.core.block(*port, true);
+        }
+        !taken.is_empty()
+    }
+
+    /// Tries again what was not possible: ports that others held.
+    pub(super) async fn retry(&mut self) {
+        let address = self.config.args.lb_bind_address.clone();
+        let free: Vec<u16> =
+            self.core.blocked().iter().copied().filter(|port| ports::is_free(&address, *port)).collect();
+        for port in free {
+            self.core.block(port, false);
+        }
+        let changes = self.core.settle();
+        if !changes.texts.is_empty() {
+            self.publish(changes).await;
+        }
+        self.retry_listeners();
+    }
+}
+
+/// The label that HAProxy's message is about, where that can be seen.
+fn blamed_label(services: &[crate::core::service::Service], message: &str) -> String {
+    let of = |service: &crate::core::service::Service| {
+        let labels = &service.labels;
+        let known = [
+            ("BALANCE", labels.balance.as_ref()),
+            ("BIND_OPTIONS", labels.bind_options.as_ref()),
+            ("SSL_CERT", labels.ssl_cert.as_ref()),
+        ];
+        let named = known.into_iter().find(|(_, value)| {
+            value.is_some_and(|value| value.split(' ').any(|word| !word.is_empty() && message.contains(word)))
+        });
+        let balance = message.contains("balance").then_some("BALANCE");
+        let name = named.map(|(name, _)| name).or(balance.filter(|_| labels.balance.is_some()));
+        let template = labels.templates.keys().next().copied();
+        name.or(template).map(|name| format!("HAPROXY_{}_{name}", service.index))
+    };
+    services.iter().find_map(of).unwrap_or_default()
+}
+
+/// The text as HAProxy looks at it: rules of the HTTP and HTTPS ports come in frontends of their own.
+fn check_text(candidate: &Candidate, context: &render::Context) -> Text {
+    let mut text = candidate.text.clone();
+    for service in candidate.services.iter().filter(|service| {
+        service.mode == crate::core::model::Mode::Http
+            && (service.has_rule_texts() || context.templates.has_rule())
+    }) {
+        let RuleTexts { http, https, app_id } = render::rule_texts(service, context).unwrap_or_default();
+        for (kind, rules) in [("http", http), ("https", https), ("app_id", app_id)] {
+            text.push_str(&format!("\nfrontend check_{kind}_{}\n  mode http\n{rules}", service.backend));
+        }
+    }
+    Text { backends: candidate.services.iter().map(|service| service.backend.clone()).collect(), text }
+}

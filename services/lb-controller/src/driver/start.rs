@@ -1,0 +1,337 @@
+//! The begin: settings, the head of the configuration, a HAProxy that runs already or is started.
+
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit};
+use tracing::{error, info, warn};
+
+use super::{
+    Driver,
+    publish::{map_of, structure_of},
+};
+use crate::{
+    config::Config,
+    core::{
+        Settings,
+        model::Problem,
+        render::{Certificates, Context, Head, Listener, RuleTexts},
+        rules::Map,
+        slots::Endpoint,
+        templates::Templates,
+    },
+    error::Error,
+    haproxy::{
+        certs,
+        files::{digest, replace},
+        ports, socket,
+    },
+};
+
+/// Pause between two tries to start HAProxy.
+const PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Connections that are taken when nothing limits them.
+const MOST_CONNECTIONS: u64 = 50_000;
+const OPTIONS: &str = "redispatch,http-server-close,dontlognull";
+
+/// The core's settings.
+pub(super) fn settings(config: &Config) -> Settings {
+    let args = &config.args;
+    let file = |name: &str| {
+        let dir = args.templates.as_ref()?;
+        std::fs::read_to_string(dir.join(format!("HAPROXY_{name}"))).ok()
+    };
+    let variable = |name: &str| config.haproxy_variables.get(&format!("HAPROXY_{name}")).cloned();
+    let templates = Templates::new(|name| variable(name).or_else(|| file(name)));
+    let mut own_ports = std::collections::BTreeSet::from([args.admin_port, args.app_id_port]);
+    if !args.dont_bind_http_https {
+        own_ports.extend([args.http_port, args.https_port]);
+    }
+    Settings {
+        groups: args.group.iter().map(|group| group.trim().to_owned()).collect(),
+        strict: args.strict_mode,
+        ignore_health: args.ignore_health,
+        custom_templates: args.allow_custom_templates,
+        min_slots: args.min_slots as usize,
+        own_ports,
+        context: Context {
+            templates,
+            bind_address: args.lb_bind_address.clone(),
+            cookie_key: "meshos".to_owned(),
+        },
+    }
+}
+
+impl Driver {
+    /// HTTP, HTTPS, admin, app ids.
+    pub(super) fn own_listeners(&self) -> [Listener; 4] {
+        let args = &self.config.args;
+        let hosts = !args.dont_bind_http_https;
+        let usable = |port: u16| {
+            let free = self.running.ports.contains(&port) || ports::is_free(&args.lb_bind_address, port);
+            (port != 0 && free).then_some(port)
+        };
+        let of = |wanted: bool, port| if wanted { usable(port) } else { None };
+        [
+            of(hosts, args.http_port),
+            of(hosts, args.https_port),
+            usable(args.admin_port),
+            usable(args.app_id_port),
+        ]
+    }
+
+    /// The text of the head.
+    pub(super) fn head(&mut self) -> Result<String, Problem> {
+        let listeners = self.own_listeners();
+        self.name_listeners(listeners);
+        let rules = self.core.rule_texts();
+        self.head_with(listeners, &rules)
+    }
+
+    /// Global settings and defaults alone.
+    pub(super) fn check_head(&self) -> String {
+        self.head_with([None; 4], &RuleTexts::default()).unwrap_or_default()
+    }
+
+    fn head_with(&self, listeners: [Listener; 4], rules: &RuleTexts) -> Result<String, Problem> {
+        let [http, https, admin, app_id] = listeners;
+        let args = &self.config.args;
+        let given = self.config.haproxy_variables.get("HAPROXY_GLOBAL_DEFAULT_OPTIONS");
+        let names = given.map_or(OPTIONS, String::as_str).split(',').map(str::trim);
+        let mut options: Vec<String> =
+            names.filter(|name| !name.is_empty()).map(|name| format!("option {name}")).collect();
+        // A leaving worker answers once more before it closes: else the client's next request fails.
+        options.push("option idle-close-on-response".to_owned());
+        options.sort();
+        options.dedup();
+        let dir = self.files.dir().display().to_string();
+        Head {
+            context: &self.core.settings().context,
+            dir: &dir,
+            maxconn: args.lb_maxconn.unwrap_or_else(maxconn),
+            hard_stop_s: args.hard_stop_after.as_secs().max(1),
+            options: &options,
+            compression: args.compression,
+            http,
+            https,
+            admin,
+            app_id,
+            certificates: &Certificates::List(certs::list(&self.files).display().to_string()),
+            rules,
+        }
+        .text()
+    }
+
+    fn name_listeners(&mut self, listeners: [Listener; 4]) {
+        let args = &self.config.args;
+        let hosts = !args.dont_bind_http_https;
+        let wanted = [
+            ("HTTP", args.http_port, hosts),
+            ("HTTPS", args.https_port, hosts),
+            ("admin", args.admin_port, true),
+            ("app id", args.app_id_port, true),
+        ];
+        for ((name, port, wanted), listener) in wanted.into_iter().zip(listeners) {
+            let key = format!("port {name}");
+            if wanted && port != 0 && listener.is_none() {
+                let message = format!("the {name} port {port} cannot be bound: it is taken, or needs rights");
+                self.own_problems.insert(key, Problem::new("", "", message));
+            } else {
+                self.own_problems.remove(&key);
+            }
+        }
+    }
+
+    /// Ports of HAProxy's own that were not free are tried again.
+    pub(super) fn retry_listeners(&mut self) {
+        let missing = self.own_problems.keys().any(|key| key.starts_with("port "));
+        if missing && self.head().is_ok_and(|head| digest(head.as_bytes()) != self.running.head) {
+            self.stale_head = true;
+            self.touch_stale();
+        }
+    }
+
+    /// A HAProxy that runs on our files is taken over as it is; else one is started on them.
+    ///
+    /// # Errors
+    /// When the head is not valid.
+    pub(super) async fn take_over_or_start(&mut self) -> Result<(), Error> {
+        let verdict = self.checker().check(&[]).await;
+        verdict
+            .map_err(|source| Error::Binary { binary: self.config.args.haproxy_binary.clone(), source })?;
+        if let Some(found) = self.process.attach().await {
+            info!(master = found.master, worker = found.worker, "taking over HAProxy");
+            self.running.worker = found.worker;
+            self.adopt(true).await;
+            return Ok(());
+        }
+        let head = self.head().map_err(|problem| Error::Head { message: problem.message })?;
+        if let Err(error) = replace(&self.files.head(), head.as_bytes()) {
+            return Err(Error::Directory { dir: self.files.dir().to_owned(), source: error });
+        }
+        if let Err(error) = self.process.start().await {
+            // What lies there from before may not fit any more: it comes back with the first snapshot.
+            warn!(%error, "HAProxy does not start on what lies there, beginning anew");
+            for unit in self.files.read_units().unwrap_or_default().keys() {
+                self.write_unit(unit, "");
+            }
+            self.process.start().await.map_err(|error| Error::Head { message: error.to_string() })?;
+        }
+        let worker = self.process.processes().await.map(|found| found.worker).unwrap_or_default();
+        self.running.worker = worker;
+        self.adopt(false).await;
+        self.mark_applied();
+        Ok(())
+    }
+
+    /// Reads what the running worker has. `taken_over`: files may be newer than the worker.
+    async fn adopt(&mut self, taken_over: bool) {
+        let head = std::fs::read_to_string(self.files.head()).unwrap_or_default();
+        let units = self.files.read_units().unwrap_or_default();
+        self.running.head = digest(head.as_bytes());
+        self.running.structures =
+            units.iter().filter_map(|(unit, text)| Some((unit.clone(), structure_of(text)?))).collect();
+        let applied = std::fs::read_to_string(self.files.applied()).unwrap_or_default();
+        if taken_over && applied != self.digest() {
+            warn!("HAProxy runs something else than lies on disk: it will be reloaded");
+            self.running.structures.clear();
+            self.running.head = 0;
+        }
+        self.running.ports =
+            std::iter::once(&head).chain(units.values()).flat_map(|text| bound(text)).collect();
+        self.adopt_servers().await;
+        for map in Map::ALL {
+            let file = self.files.map(map).display().to_string();
+            let shown = socket::ask(&self.files.stats_socket(), &format!("show map {file}")).await;
+            self.running.maps.insert(map, map_of(&shown.unwrap_or_default()));
+        }
+    }
+
+    /// Entries of maps that were found and are nobody's, once everything that there is has been looked at.
+    pub(super) fn drop_found_entries(&mut self) {
+        if !self.synced || std::mem::replace(&mut self.settled, true) {
+            return;
+        }
+        for map in Map::ALL {
+            let wanted = self.core.map(map);
+            let running = self.running.maps.entry(map).or_default().keys();
+            let gone = running.filter(|key| !wanted.contains_key(*key));
+            self.pending.extend(gone.map(|key| ((map, key.clone()), None)));
+        }
+    }
+
+    async fn adopt_servers(&mut self) {
+        let answer = socket::ask(&self.files.stats_socket(), "show servers state").await.unwrap_or_default();
+        for (backend, servers) in socket::servers(&answer) {
+            if backend == "meshos_lb_controller" {
+                continue;
+            }
+            self.core.adopt_room(&backend, servers.len());
+            for (index, server) in servers.iter().enumerate() {
+                let check_port = (server.check_port != 0).then_some(server.check_port);
+                let endpoint = Endpoint { ip: server.ip, port: server.port, check_port };
+                self.core.adopt(&backend, index, endpoint, server.ready);
+            }
+            self.running.numbers.insert(backend.clone(), servers[0].backend);
+            let applied = self.running.applied.entry(backend).or_default();
+            applied.extend(servers.iter().map(|server| crate::core::slots::Applied {
+                endpoint: Some(Endpoint {
+                    ip: server.ip,
+                    port: server.port,
+                    check_port: (server.check_port != 0).then_some(server.check_port),
+                }),
+                ready: server.ready,
+            }));
+        }
+    }
+
+    /// Remembers what the running worker was started with.
+    pub(super) fn mark_applied(&self) {
+        if let Err(error) = replace(&self.files.applied(), self.digest().as_bytes()) {
+            error!(%error, "what HAProxy runs cannot be noted");
+        }
+    }
+
+    fn digest(&self) -> String {
+        let mut all = format!("{:x}\n", self.running.head);
+        for (unit, structure) in &self.running.structures {
+            all.push_str(&format!("{unit} {structure:x}\n"));
+        }
+        format!("{:016x}", digest(all.as_bytes()))
+    }
+
+    /// HAProxy died: it is started again on its files, which are up to date.
+    pub(super) async fn revive(&mut self) {
+        let mut pause = PAUSE;
+        let stop = self.env.tasks.stopping();
+        if self.phase.is_reloading() {
+            // The files are complete; the structures are known once it runs.
+            self.phase = super::Phase::Idle;
+        }
+        // Sockets of the dead: nobody answers there.
+        for socket in [self.files.master_socket(), self.files.stats_socket()] {
+            let _ = std::fs::remove_file(socket);
+        }
+        loop {
+            self.metrics.restarts.inc();
+            match self.process.start().await {
+                Ok(found) => {
+                    self.running.worker = found.worker;
+                    break;
+                }
+                Err(error) => error!(%error, "HAProxy does not start"),
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        self.await_socket().await;
+        self.after_revival().await;
+        info!(worker = self.running.worker, "HAProxy is back");
+    }
+
+    async fn await_socket(&self) {
+        for _ in 0..1000 {
+            if socket::ask(&self.files.stats_socket(), "show info").await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// The files were its configuration.
+    async fn after_revival(&mut self) {
+        let units = self.files.read_units().unwrap_or_default();
+        let head = std::fs::read_to_string(self.files.head()).unwrap_or_default();
+        self.running.head = digest(head.as_bytes());
+        self.running.structures =
+            units.iter().filter_map(|(unit, text)| Some((unit.clone(), structure_of(text)?))).collect();
+        for map in Map::ALL {
+            let entries = self.files.read_map(map).unwrap_or_default();
+            self.running.maps.insert(map, entries);
+            let wanted = self.core.map(map).iter();
+            self.pending.extend(wanted.map(|(key, value)| ((map, key.clone()), Some(value.clone()))));
+        }
+        self.running.applied.clear();
+        self.resync_servers().await;
+        self.publish_entries().await;
+        self.mark_applied();
+    }
+}
+
+/// Ports that a text binds.
+fn bound(text: &str) -> impl Iterator<Item = u16> {
+    let addresses = text.lines().filter_map(|line| line.trim_start().strip_prefix("bind "));
+    let ports = addresses.filter_map(|rest| rest.split_whitespace().next()?.rsplit(':').next()?.parse().ok());
+    ports.collect::<Vec<_>>().into_iter()
+}
+
+/// Two descriptors for each connection; a part is left for listeners and checks.
+fn maxconn() -> u32 {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    let spare = (hard / 4).clamp(200, 20_000);
+    u32::try_from((hard.saturating_sub(spare) / 2).clamp(100, MOST_CONNECTIONS)).unwrap_or(1000)
+}

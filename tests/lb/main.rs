@@ -1,0 +1,197 @@
+//! The load balancer in front of a real cluster: `meshos local --lb`, real tasks, real requests.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod load;
+
+use std::{
+    net::TcpListener,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use load::Load;
+use meshos_testing::{Http, Local, LocalCluster, wait::until_blocking};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A cluster whose HAProxy has ports of its own.
+struct Cluster {
+    local: Local,
+    http: u16,
+    admin: u16,
+    dir: TempDir,
+}
+
+/// Ports that are free now.
+fn ports<const N: usize>() -> [u16; N] {
+    let listeners: Vec<TcpListener> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let ports: Vec<u16> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+    ports.try_into().unwrap()
+}
+
+impl Cluster {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let [http, https, admin, app_id] = ports();
+        // Tasks bind the ports that they are given: no other test's cluster may give out the same.
+        static CLUSTERS: AtomicU32 = AtomicU32::new(0);
+        let number = std::process::id() % 3 * 3 + CLUSTERS.fetch_add(1, Ordering::Relaxed) % 3;
+        let first = 31_800 + number * 100;
+        let resources = format!("cpus:8;mem:8192;disk:1000;ports:[{first}-{}]", first + 99);
+        let mut cluster = LocalCluster::new(env!("CARGO_BIN_EXE_meshos"), &dir.path().join("data")).with(&[
+            "--lb",
+            "--resources",
+            &resources,
+        ]);
+        let settings = [
+            ("MESOS_HOSTNAME", "127.0.0.1".to_owned()),
+            ("MESHOS_LB_HTTP_PORT", http.to_string()),
+            ("MESHOS_LB_HTTPS_PORT", https.to_string()),
+            ("MESHOS_LB_ADMIN_PORT", admin.to_string()),
+            ("MESHOS_LB_APP_ID_PORT", app_id.to_string()),
+            ("MESHOS_LB_MAXCONN", "2000".to_owned()),
+        ];
+        cluster.environment.extend(settings.map(|(name, value)| (name.to_owned(), value)));
+        Self { local: cluster.start(), http, admin, dir }
+    }
+
+    fn marathon(&self, method: &str, path: &str, body: &Value) -> Value {
+        let response = self.local.marathon.json(method, path, body).unwrap();
+        assert!(response.status < 300, "{method} {path}: {}", response.text());
+        response.json()
+    }
+
+    /// Waits until as many tasks are healthy and no deployment runs.
+    fn settled(&self, id: &str, tasks: u64) -> Value {
+        until_blocking(&format!("{tasks} tasks of {id}"), || {
+            let response = self.local.marathon.get(&format!("/v2/apps/{id}")).unwrap();
+            let app = response.json()["app"].clone();
+            let settled = app["tasksHealthy"] == tasks
+                && app["tasksRunning"] == tasks
+                && app["deployments"] == json!([]);
+            if settled { Ok(app) } else { Err(app["deployments"].to_string()) }
+        })
+    }
+
+    fn reloads(&self) -> u64 {
+        let status = Http::new(format!("127.0.0.1:{}", self.admin)).get("/_lb/status").unwrap().json();
+        status["reloads"].as_u64().unwrap()
+    }
+}
+
+/// A web server that ends at once when it is told to: requests under way would fail.
+fn web(id: &str, instances: u64, version: &str) -> Value {
+    json!({
+        "id": id,
+        "cmd": format!("echo {version} > index.html; exec python3 -m http.server $PORT0"),
+        "cpus": 0.1,
+        "mem": 128,
+        "instances": instances,
+        "portDefinitions": [{"port": 0, "protocol": "tcp"}],
+        "labels": {"HAPROXY_GROUP": "external", "HAPROXY_0_VHOST": "web.test"},
+        "healthChecks": [{
+            "protocol": "HTTP", "path": "/", "portIndex": 0,
+            "gracePeriodSeconds": 60, "intervalSeconds": 1, "timeoutSeconds": 5,
+        }],
+    })
+}
+
+#[test]
+fn rolling_restarts_and_scaling_fail_no_request() {
+    let cluster = Cluster::start();
+    cluster.marathon("POST", "/v2/apps", &web("/web", 3, "one"));
+    cluster.settled("/web", 3);
+    until_blocking("the app is served", || {
+        load::get(cluster.http, "web.test", "/").map_err(|e| e.to_string())
+    });
+    let reloads = cluster.reloads();
+    let loads = [false, true].map(|keep| Load::start(2, keep, cluster.http, "web.test"));
+
+    cluster.marathon("PUT", "/v2/apps//web", &json!({"instances": 4}));
+    cluster.settled("/web", 4);
+    cluster.marathon("PUT", "/v2/apps//web", &json!({"instances": 1}));
+    cluster.settled("/web", 1);
+    cluster.marathon("PUT", "/v2/apps//web", &json!({"instances": 3}));
+    cluster.settled("/web", 3);
+    cluster.marathon("PUT", "/v2/apps//web", &web("/web", 3, "two"));
+    until_blocking("the new version answers", || match load::get(cluster.http, "web.test", "/") {
+        Ok(body) if body.contains("two") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    cluster.settled("/web", 3);
+    // A task that is killed on purpose leaves the table first, too.
+    let app = cluster.settled("/web", 3);
+    let task = app["tasks"][0]["id"].as_str().unwrap();
+    cluster.marathon("DELETE", &format!("/v2/apps//web/tasks/{task}"), &json!({}));
+    cluster.settled("/web", 3);
+
+    for load in loads {
+        let (asked, failures) = load.stop();
+        assert!(failures.is_empty(), "{} of {asked} failed: {:?}", failures.len(), &failures[..1]);
+        assert!(asked > 100, "{asked}");
+    }
+    assert_eq!(cluster.reloads(), reloads, "servers change without a reload");
+}
+
+#[test]
+fn an_app_is_served_under_the_load_balancers_own_port_by_its_host() {
+    let cluster = Cluster::start();
+    let mut app = web("/nginx", 1, "hello");
+    app["portDefinitions"][0]["port"] = json!(cluster.http);
+    app["labels"]["HAPROXY_0_VHOST"] = json!("nginx.marathon.mesos");
+    cluster.marathon("POST", "/v2/apps", &app);
+    until_blocking("the app is served", || load::get(cluster.http, "nginx.marathon.mesos", "/"));
+    let status = Http::new(format!("127.0.0.1:{}", cluster.admin)).get("/_lb/status").unwrap().json();
+    let message = status["problems"][0]["message"].as_str().unwrap();
+    assert!(message.contains("the load balancer's own"), "{status}");
+}
+
+/// Runs `meshos lb deploy`; its exit status.
+fn deploy(cluster: &Cluster, app: &Value, more: &[&str]) -> (Option<i32>, String) {
+    let file = cluster.dir.path().join("app.json");
+    std::fs::write(&file, app.to_string()).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_meshos"))
+        .args(["lb", "deploy", "--step-delay", "100ms", "-j"])
+        .arg(&file)
+        .args(["-m", &format!("http://{}", cluster.local.marathon.address)])
+        .args(["-l", &format!("http://127.0.0.1:{}", cluster.admin)])
+        .args(more)
+        .output()
+        .unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_blue_green_deployment_fails_no_request_and_a_bad_one_is_taken_back() {
+    let cluster = Cluster::start();
+    let [port, alternative] = ports();
+    let version = |text: &str| {
+        let mut app = web("/shop", 2, text);
+        app["portDefinitions"][0]["port"] = json!(port);
+        app["labels"]["HAPROXY_DEPLOYMENT_GROUP"] = json!("shop");
+        app["labels"]["HAPROXY_DEPLOYMENT_ALT_PORT"] = json!(alternative.to_string());
+        app
+    };
+    let (status, said) = deploy(&cluster, &version("one"), &[]);
+    assert_eq!(status, Some(0), "{said}");
+    cluster.settled("/shop-blue", 2);
+    until_blocking("blue is served", || load::get(port, "x", "/").map_err(|e| e.to_string()));
+    let load = Load::start(2, false, port, "web.test");
+    let (status, said) = deploy(&cluster, &version("two"), &[]);
+    assert_eq!(status, Some(0), "{said}");
+    cluster.settled("/shop-green", 2);
+    assert_eq!(cluster.local.marathon.get("/v2/apps//shop-blue").unwrap().status, 404);
+    assert!(load::get(port, "x", "/").unwrap().contains("two"));
+
+    let mut bad = version("three");
+    bad["cmd"] = json!("sleep 1000");
+    let (status, said) = deploy(&cluster, &bad, &["--max-wait", "3s"]);
+    assert_eq!(status, Some(7), "{said}");
+    until_blocking("the bad one is gone", || {
+        let status = cluster.local.marathon.get("/v2/apps//shop-blue").unwrap().status;
+        if status == 404 { Ok(()) } else { Err(status) }
+    });
+    assert!(load::get(port, "x", "/").unwrap().contains("two"));
+    let (asked, failures) = load.stop();
+    assert!(failures.is_empty(), "{} of {asked} failed: {:?}", failures.len(), &failures[..1]);
+}
