@@ -93,7 +93,11 @@ async fn start_control(
         meshos_app_scheduler::start(env, Arc::clone(store), config).await?;
     }
     if arguments.lb {
-        let settings: meshos_lb_controller::LbArgs = from_environment()?;
+        let mut settings: meshos_lb_controller::LbArgs = from_environment()?;
+        // As for everything else here: the network sees it only if somebody says so.
+        if std::env::var_os("MESHOS_LB_BIND_ADDRESS").is_none() {
+            settings.lb_bind_address = "127.0.0.1".to_owned();
+        }
         let dir = arguments.data_dir.join("lb");
         let mut config = meshos_lb_controller::Config::new("lb-controller", settings, dir);
         config.keep_haproxy = arguments.keep_tasks;

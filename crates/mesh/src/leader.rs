@@ -11,7 +11,7 @@ use meshos_store::{Campaign, Fence, KeyValue, LeaseId, SharedStore, leader_key};
 use prost::Message;
 use tokio::{
     sync::watch,
-    time::{Instant, interval, timeout},
+    time::{Instant, interval, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
@@ -142,10 +142,8 @@ impl Runner {
                     Ok(Err(error)) if !meshos_store::Error::retryable(&error) => return,
                     Ok(Err(_)) | Err(_) => {}
                 },
+                () = sleep_until(kept + ttl) => return,
                 _ = ticks.tick() => {
-                    if kept.elapsed() >= ttl {
-                        return;
-                    }
                     let asked = Instant::now();
                     tries.push(async move { (asked, timeout(ttl, self.store.keep_alive(lease)).await) });
                 }
@@ -204,9 +202,14 @@ impl Runner {
         }
     }
 
+    /// Returns once the leader of this epoch may have gone.
     async fn gone(&self, epoch: u64) {
         let mut leader = follow_leader(&self.env, &self.store, self.candidate.service);
-        let _ = leader.wait_for(|leader| leader.as_ref().is_some_and(|leader| leader.epoch == epoch)).await;
+        let seen = leader.wait_for(|leader| leader.as_ref().is_some_and(|leader| leader.epoch >= epoch));
+        // It went before it was seen: the store says who leads now.
+        if timeout(self.candidate.ttl, seen).await.is_err() {
+            return;
+        }
         let _ = leader.wait_for(|leader| leader.as_ref().is_none_or(|leader| leader.epoch != epoch)).await;
     }
 

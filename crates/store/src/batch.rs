@@ -150,7 +150,11 @@ impl BatchRunner {
             Ok(TxnOutcome::Refused) if !alone && compared => self.write_each(group).await,
             result => {
                 let result = self.checked(result, compared).await;
-                group.into_iter().try_for_each(|submission| answer(submission, result.clone()))
+                let mut end = Ok(());
+                for submission in group {
+                    end = end.and(answer(submission, result.clone()));
+                }
+                end
             }
         }
     }

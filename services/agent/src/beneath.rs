@@ -6,7 +6,7 @@ use std::{
     fs::{File, Permissions},
     io,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, AsRawFd, OwnedFd},
         unix::fs::{PermissionsExt, fchown},
     },
     path::{Component, Path, PathBuf},
@@ -19,7 +19,8 @@ use nix::{
     unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat},
 };
 
-const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+const DIRECTORY: OFlag =
+    OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// A directory that files are made below.
 #[derive(Debug)]
@@ -30,9 +31,21 @@ pub(crate) struct Beneath {
 }
 
 impl Beneath {
-    /// The directory itself must be there, and be no link.
+    /// The directory must be there. Its path is absolute, and no step of it is a link: what lies above may be others'
+    /// as well.
     pub(crate) fn open(root: &Path, owner: Option<(u32, u32)>) -> io::Result<Self> {
-        Ok(Self { root: open(root, DIRECTORY, Mode::empty())?, owner })
+        let inside = root.strip_prefix("/").map_err(|_| Errno::EINVAL)?;
+        let mut directory = open(Path::new("/"), DIRECTORY, Mode::empty())?;
+        for component in inside.components() {
+            let Component::Normal(name) = component else { return Err(Errno::EINVAL.into()) };
+            directory = openat(&directory, name, DIRECTORY, Mode::empty())?;
+        }
+        Ok(Self { root: directory, owner })
+    }
+
+    /// The directory itself, whatever its name is now; good for as long as this lives.
+    pub(crate) fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.root.as_raw_fd()))
     }
 
     /// Makes the directories of a path that are not there; the last of them.

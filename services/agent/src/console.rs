@@ -101,6 +101,7 @@ impl Console {
         let (output, _) = broadcast::channel(BEHIND);
         let console = Self::new(input, output, vec![slave], None);
         let (reader, reading) = (Arc::clone(&terminal), Arc::clone(&console));
+        let writing = Arc::clone(&console);
         tasks.spawn("console-output", async move {
             // It reads as broken when the last process has closed it.
             while let Ok(piece) = reader.read(PIECE).await {
@@ -109,17 +110,21 @@ impl Console {
             reading.close();
         });
         tasks.spawn("console-input", async move {
-            while let Some(input) = inputs.recv().await {
-                let written = match input {
-                    // The end of input, as one types it.
-                    Input::Data(data) if data.is_empty() => terminal.write(&[END]).await,
-                    Input::Data(data) => terminal.write(&data).await,
-                    Input::Size(rows, columns) => terminal.resize(rows, columns),
-                };
-                if let Err(error) = written {
-                    return debug!(%error, "terminal closed");
+            let write = async move {
+                while let Some(input) = inputs.recv().await {
+                    let written = match input {
+                        // The end of input, as one types it.
+                        Input::Data(data) if data.is_empty() => terminal.write(&[END]).await,
+                        Input::Data(data) => terminal.write(&data).await,
+                        Input::Size(rows, columns) => terminal.resize(rows, columns),
+                    };
+                    if let Err(error) = written {
+                        return debug!(%error, "terminal closed");
+                    }
                 }
-            }
+            };
+            // What the container did not read nobody will.
+            tokio::select! { biased; () = writing.ended() => {}, () = write => {} }
         });
         let stdio = Stdio { stdin: path.clone(), stdout: path.clone(), stderr: path, terminal: true };
         Ok((console, stdio))
@@ -152,19 +157,24 @@ impl Console {
             futures::future::join_all(copies).await;
             reading.close();
         });
+        let writing = Arc::clone(&console);
         tasks.spawn("console-input", async move {
-            while let Some(input) = inputs.recv().await {
-                if let Input::Data(data) = &input
-                    && data.is_empty()
-                {
-                    return;
+            let write = async move {
+                while let Some(input) = inputs.recv().await {
+                    if let Input::Data(data) = &input
+                        && data.is_empty()
+                    {
+                        return;
+                    }
+                    if let Input::Data(data) = input
+                        && let Err(error) = to_stdin.write_all(&data).await
+                    {
+                        return debug!(%error, "input closed");
+                    }
                 }
-                if let Input::Data(data) = input
-                    && let Err(error) = to_stdin.write_all(&data).await
-                {
-                    return debug!(%error, "input closed");
-                }
-            }
+            };
+            // What the container did not read nobody will.
+            tokio::select! { biased; () = writing.ended() => {}, () = write => {} }
         });
         Ok((console, Stdio { stdin, stdout, stderr, terminal: false }))
     }

@@ -268,6 +268,8 @@ pub struct Core {
     /// The newest allocator that was obeyed.
     epoch: u64,
     linked: bool,
+    /// Executors that ended since the report: told once the link is accepted.
+    ended_unlinked: Vec<ExecutorEnded>,
     stopping: bool,
     frameworks: BTreeMap<FrameworkId, Framework>,
     /// Frameworks without tasks, the longest idle first.
@@ -300,6 +302,7 @@ impl Core {
             registered_at_ms: 0,
             epoch: 0,
             linked: false,
+            ended_unlinked: Vec::new(),
             stopping: false,
             frameworks: BTreeMap::new(),
             idle: VecDeque::new(),
@@ -318,7 +321,11 @@ impl Core {
     pub fn handle(&mut self, input: Input, now: Now) -> Vec<Effect> {
         match input {
             Input::Registered(id) => self.registered(id, now),
-            Input::LinkDown => self.linked = false,
+            Input::LinkDown => {
+                self.linked = false;
+                // The next report does not have them any more.
+                self.ended_unlinked.clear();
+            }
             Input::Allocator(message) => self.obey(*message, now),
             Input::Launched { container_id, pid } => self.launched(&container_id, pid, now),
             Input::LaunchFailed { container_id, reason } => self.launch_failed(&container_id, &reason, now),
@@ -414,6 +421,8 @@ impl Core {
             }
             self.send_oldest(&key, now);
         }
+        let ended = std::mem::take(&mut self.ended_unlinked);
+        self.effects.extend(ended.into_iter().map(|ended| Effect::SendExecutorEnded(Box::new(ended))));
     }
 
     fn task(&self, key: &TaskKey) -> Option<&Task> {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, warn};
 
 use crate::{
+    beneath::Beneath,
     checkpoint::{Change, Checkpoint, Record},
     containerizer::{ContainerSpec, ContainerizerError, Ended, Probe, ProbeKind, SharedContainerizer},
     core::{Core, Effect, Input, LiveSandbox, Now, TaskKey, View, Which},
@@ -428,8 +429,11 @@ impl Runner {
                 });
             }
             Effect::Send(update) => {
-                let body = Some(agent_message::Body::Update(*update));
-                self.outlet.waiting.push_back(AgentMessage { body });
+                // Without a link it is sent again when there is one.
+                if self.outlet.link.is_some() {
+                    let body = Some(agent_message::Body::Update(*update));
+                    self.outlet.waiting.push_back(AgentMessage { body });
+                }
             }
             Effect::SendOperation(update) => {
                 let body = Some(agent_message::Body::OperationUpdate(*update));
@@ -440,8 +444,10 @@ impl Runner {
                 self.best_effort(AgentMessage { body });
             }
             Effect::SendExecutorEnded(ended) => {
-                let body = Some(agent_message::Body::ExecutorEnded(*ended));
-                self.best_effort(AgentMessage { body });
+                if self.outlet.link.is_some() {
+                    let body = Some(agent_message::Body::ExecutorEnded(*ended));
+                    self.outlet.waiting.push_back(AgentMessage { body });
+                }
             }
             Effect::ToExecutor { stream, event } => self.outlet.executors.send(stream, *event),
             Effect::CloseExecutor { stream } => self.outlet.executors.forget(stream),
@@ -483,13 +489,16 @@ impl Runner {
 
     /// Moved away at once, so that the place is free; deleted in the background.
     fn remove_volume(&self, path: PathBuf, is_mount: bool) {
+        let mut held = None;
         let doomed = match is_mount {
             true => std::fs::read_dir(&path).into_iter().flatten().flatten().map(|e| e.path()).collect(),
             false => {
                 let name = format!(".{}.destroyed", self.env.rng.uuid());
-                let aside = path.with_file_name(name);
-                match std::fs::rename(&path, &aside) {
-                    Ok(()) => vec![aside],
+                match set_aside(&path, &name, self.sandboxes.root()) {
+                    Ok((parent, aside)) => {
+                        held = parent;
+                        vec![aside]
+                    }
                     Err(error) => {
                         warn!(path = %path.display(), %error, "volume cannot be removed");
                         return;
@@ -498,6 +507,7 @@ impl Runner {
             }
         };
         self.env.tasks.spawn("remove-volume", async move {
+            let _held = held;
             for path in doomed {
                 let removed = match path.is_dir() && !path.is_symlink() {
                     true => tokio::fs::remove_dir_all(&path).await,
@@ -613,6 +623,23 @@ fn complain(written: std::io::Result<()>) -> Option<String> {
     let error = written.err()?;
     error!(%error, "checkpoint cannot be written: a restart of the agent would forget what happens now");
     Some(error.to_string())
+}
+
+/// Gives a directory another name beside. A task's user may own what lies above it in the work directory, so its
+/// parent is held open and no link is followed; an operator's own disk may lie behind one.
+fn set_aside(path: &Path, name: &str, work_dir: &Path) -> std::io::Result<(Option<Beneath>, PathBuf)> {
+    let (Some(parent), Some(old)) = (path.parent(), path.file_name()) else {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    };
+    if !path.starts_with(work_dir) {
+        let aside = path.with_file_name(name);
+        std::fs::rename(path, &aside)?;
+        return Ok((None, aside));
+    }
+    let parent = Beneath::open(parent, None)?;
+    parent.rename(Path::new(old), Path::new(name))?;
+    let aside = parent.path().join(name);
+    Ok((Some(parent), aside))
 }
 
 #[cfg(test)]

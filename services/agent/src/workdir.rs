@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -22,6 +23,9 @@ impl WorkDir {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let failed = |what| move |source| Error::WorkDir { dir: path.to_owned(), what, source };
         fs::create_dir_all(path.join("meta")).map_err(failed("be made"))?;
+        // Variables of tasks are written down there.
+        fs::set_permissions(path.join("meta"), fs::Permissions::from_mode(0o700))
+            .map_err(failed("be closed to others"))?;
         let path = fs::canonicalize(path).map_err(failed("be found"))?;
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).write(true);

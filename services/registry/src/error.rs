@@ -30,6 +30,9 @@ impl From<Error> for Status {
             Error::Fenced { .. } => Status::failed_precondition(message),
             Error::Contended { .. } | Error::CutOff | Error::Unsure { .. } => Status::unavailable(message),
             Error::Store(cause) if cause.retryable() => Status::unavailable(message),
+            Error::Store(
+                meshos_store::Error::ValueTooLarge { .. } | meshos_store::Error::TxnTooLarge { .. },
+            ) => Status::invalid_argument(message),
             Error::Store(_) | Error::Transport(_) => Status::internal(message),
         }
     }

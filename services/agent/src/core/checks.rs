@@ -184,8 +184,13 @@ fn empty(kind: CheckType) -> CheckStatusInfo {
     status
 }
 
+/// Longer than any agent lives; what is beyond would overflow its clock.
+const LONGEST: f64 = 10.0 * 365.0 * 86_400.0;
+
 /// Seconds as the checks give them; anything senseless is none.
 pub(super) fn seconds(seconds: f64) -> Duration {
+    // Not `min`, which would make a time of what is no number.
+    let seconds = if seconds > LONGEST { LONGEST } else { seconds };
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
 
@@ -253,6 +258,7 @@ mod tests {
             (seconds(-1.0), seconds(f64::NAN), seconds(0.5)),
             (Duration::ZERO, Duration::ZERO, Duration::from_millis(500))
         );
+        assert!(seconds(1e19) < Duration::from_secs(1 << 30) && seconds(f64::INFINITY) > Duration::ZERO);
     }
 
     #[test]

@@ -99,8 +99,6 @@ pub(super) struct Executor {
     pub(super) due: Option<Duration>,
     /// Why the agent ends it.
     pub(super) verdict: Option<Verdict>,
-    /// How its tasks fare when nobody says otherwise.
-    pub(super) silent: bool,
 }
 
 impl Executor {
@@ -117,7 +115,6 @@ impl Executor {
             queued: VecDeque::new(),
             due: None,
             verdict: None,
-            silent: false,
         }
     }
 

@@ -62,6 +62,8 @@ pub(super) struct Nested {
     is_session: bool,
     /// What it was below of is gone.
     is_orphan: bool,
+    /// What is to be sent as soon as it is there.
+    signal: Option<i32>,
 }
 
 /// A container of the API, for readers.
@@ -126,6 +128,7 @@ impl Core {
             exit: None,
             is_session: launch.is_session,
             is_orphan: false,
+            signal: None,
         };
         if !nested.is_session {
             self.effects.push(record(Change::Nested(nested.record())));
@@ -145,9 +148,12 @@ impl Core {
         signal: i32,
     ) -> Result<Vec<Effect>, ContainerError> {
         let key = container_path(id);
-        let runs = |nested: &&Nested| nested.phase != Phase::Ended;
-        if self.nested.get(&key).filter(runs).is_some() {
-            self.effects.push(Effect::Signal { container_id: key, signal });
+        if let Some(nested) = self.nested.get_mut(&key).filter(|nested| nested.phase != Phase::Ended) {
+            if nested.phase == Phase::Launching {
+                nested.signal = Some(signal);
+            } else {
+                self.effects.push(Effect::Signal { container_id: key, signal });
+            }
         } else if let Some(container_id) = self.live_container(id) {
             self.effects.push(Effect::Signal { container_id, signal });
         } else {
@@ -229,6 +235,9 @@ impl Core {
         if nested.phase == Phase::Launching {
             (nested.phase, nested.pid) = (Phase::Running, Some(pid));
         }
+        if let Some(signal) = nested.signal.take() {
+            self.effects.push(Effect::Signal { container_id: key.to_owned(), signal });
+        }
         if nested.is_orphan {
             self.effects.push(Effect::Signal { container_id: key.to_owned(), signal: SIGKILL });
         }
@@ -241,6 +250,7 @@ impl Core {
             return false;
         }
         self.forget_nested(key);
+        self.effects.push(Effect::ContainerEnded { path: key.to_owned(), exit: None });
         true
     }
 
@@ -317,6 +327,7 @@ impl Core {
                 pid: found.as_ref().map(|found| found.pid),
                 exit: found.and_then(|found| found.exit),
                 is_session: false,
+                signal: None,
             };
             let (is_orphan, phase) = (nested.is_orphan, nested.phase);
             self.nested.insert(key.clone(), nested);

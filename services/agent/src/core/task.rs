@@ -12,6 +12,9 @@ use meshos_types::{ExecutorId, FrameworkId, TaskId, task_state::is_terminal};
 use super::{Limitation, checks::Checks, executor::Executor, updates::Updates};
 use crate::checkpoint::{self, Completed};
 
+/// States of a task that are remembered; in between some are left out.
+const HISTORY: usize = 64;
+
 /// How far a task's container got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -152,6 +155,9 @@ impl Task {
             self.statuses.pop();
         }
         self.statuses.push(status.clone());
+        if self.statuses.len() > HISTORY {
+            self.statuses.remove(HISTORY / 2);
+        }
     }
 
     pub(super) fn is_over(&self) -> bool {

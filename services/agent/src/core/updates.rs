@@ -8,6 +8,9 @@ use meshos_proto::mesos::v1 as pb;
 /// Time until an unacknowledged update is sent again: doubles from the first to the last.
 pub(super) const FIRST_RETRY: Duration = Duration::from_secs(10);
 pub(super) const LAST_RETRY: Duration = Duration::from_secs(600);
+/// What may wait for the framework: updates, and bytes of them.
+const MOST: usize = 256;
+const MOST_BYTES: usize = 32 * 1024 * 1024;
 
 /// Updates that have not been acknowledged, oldest first.
 #[derive(Debug)]
@@ -28,6 +31,12 @@ impl Updates {
     pub(super) fn push(&mut self, status: pb::TaskStatus) -> bool {
         self.queue.push_back(status);
         self.queue.len() == 1
+    }
+
+    /// Whether no more is taken of an executor until the framework acknowledges some.
+    pub(super) fn is_full(&self) -> bool {
+        self.queue.len() >= MOST
+            || self.queue.iter().map(prost::Message::encoded_len).sum::<usize>() > MOST_BYTES
     }
 
     pub(super) fn oldest(&self) -> Option<&pb::TaskStatus> {

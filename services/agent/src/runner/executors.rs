@@ -74,8 +74,12 @@ impl Runner {
                 Err(error)
             }
         };
-        // Gone again when nobody waits for it.
-        let _ = reply.send(answer);
+        if reply.send(answer).is_err()
+            && let Some(stream) = stream
+        {
+            self.outlet.executors.forget(stream);
+            self.core.executor_gone(stream);
+        }
     }
 
     /// Sends something to the allocator if there is a link with room.

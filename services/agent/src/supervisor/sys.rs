@@ -9,7 +9,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open},
+    fcntl::{AT_FDCWD, FcntlArg, FdFlag, OFlag, OpenHow, ResolveFlag, fcntl, open, openat2},
     libc,
     sys::{
         signal::{SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, signal},
@@ -172,10 +172,20 @@ fn redirect(command: &Command) -> nix::Result<()> {
         return unistd::dup2_stderr(&terminal);
     }
     unistd::dup2_stdin(open(stdin, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?)?;
+    unistd::dup2_stdout(open_output(&command.stdout)?)?;
+    unistd::dup2_stderr(open_output(&command.stderr)?)
+}
+
+/// The task's user may own the directories above, so no link is followed.
+fn open_output(path: &CStr) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let mode = Mode::from_bits_truncate(0o644);
-    unistd::dup2_stdout(open(command.stdout.as_c_str(), flags, mode)?)?;
-    unistd::dup2_stderr(open(command.stderr.as_c_str(), flags, mode)?)
+    let how = OpenHow::new().flags(flags).mode(mode).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    match openat2(AT_FDCWD, path, how) {
+        // Before Linux 5.6.
+        Err(Errno::ENOSYS) => open(path, flags, mode),
+        opened => opened,
+    }
 }
 
 fn become_user(command: &Command) -> nix::Result<()> {

@@ -7,7 +7,7 @@ use meshos_proto::{
     meshos::allocator::v1::{self as wire, ExecutorEnded, ExecutorKey, allocator_message, change},
     mesos::v1::{self as pb, scheduler::call},
 };
-use meshos_types::{AgentId, ExecutorId, FrameworkId, Resources, RoleName};
+use meshos_types::{AgentId, ExecutorId, FrameworkId, Resources, RoleName, TaskId};
 
 use super::{Core, LinkId, account::Place, events};
 
@@ -150,11 +150,26 @@ impl Core {
         let Some(agent) = self.links.get(&link).cloned() else { return };
         let (Some(framework), Some(id)) = (ended.framework_id, ended.executor_id) else { return };
         let key = (agent, FrameworkId::from(framework), ExecutorId::from(id));
-        if !self.end_executor(&key) {
+        if !self.is_started_anew(&key) && !self.end_executor(&key) {
             return;
         }
         let failure = events::executor_ended(&key.0, &key.2, ended.wait_status);
         self.send(&key.1, failure);
+    }
+
+    /// Whether the end crossed a launch: the agent tells the ends of an executor's tasks before its own, so one that is
+    /// staging still came later, and the agent starts the executor anew for it.
+    fn is_started_anew(&self, key: &Key) -> bool {
+        let staging = |(of, task): &(FrameworkId, TaskId)| {
+            let entry = self.frameworks.get(of).and_then(|known| known.ledger.live.get(task));
+            *of == key.1
+                && entry.is_some_and(|entry| {
+                    entry.task.state() == pb::TaskState::TaskStaging
+                        && entry.task.executor_id.as_ref().is_some_and(|id| id.value == key.2.as_str())
+                })
+        };
+        self.executors.0.contains_key(key)
+            && self.agents.get(&key.0).is_some_and(|agent| agent.tasks.iter().any(staging))
     }
 
     /// MESSAGE, best effort: whether the executor is there is for its agent to know.

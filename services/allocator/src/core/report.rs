@@ -138,6 +138,10 @@ impl Core {
     fn adopt_task(&mut self, framework: &FrameworkId, agent: &AgentId, task: pb::Task, returned: bool) {
         let task_id = TaskId::from(&task.task_id);
         let state = task.state();
+        let live = self.frameworks.get(framework).and_then(|known| known.ledger.live.get(&task_id));
+        if live.is_some_and(|entry| entry.agent != *agent) {
+            return self.end_double(framework, (agent, &task_id), state);
+        }
         // Whoever was told that it is lost or over must hear that it is not.
         let mut revived = returned;
         if self.live_state(framework, &task_id).is_some() {
@@ -154,6 +158,20 @@ impl Core {
             let status = events::status(&task_id, Some(agent), &verdict, self.now);
             self.count_status(framework, &status);
             self.send(framework, events::update(status));
+        }
+    }
+
+    /// While this agent was away its task was given up, and launched again elsewhere: that one stays.
+    fn end_double(&mut self, framework: &FrameworkId, (agent, task): (&AgentId, &TaskId), state: TaskState) {
+        tracing::warn!(agent_id = %agent, task_id = %task, framework_id = %framework, "a task of this id runs elsewhere");
+        let link = self.agents.get(agent).and_then(|agent| agent.link);
+        if let Some(link) = link.filter(|_| !is_terminal(state)) {
+            let kill = Kill {
+                framework_id: Some(framework.to_proto()),
+                task_id: Some(task.to_proto()),
+                kill_policy: None,
+            };
+            self.command(link, Body::Kill(kill));
         }
     }
 

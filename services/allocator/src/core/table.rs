@@ -176,6 +176,7 @@ impl<I, T> Table<I, T> {
     }
 }
 
+#[cfg(test)]
 impl<I: Clone + Eq + Hash, T> std::ops::Index<&I> for Table<I, T> {
     type Output = T;
 

@@ -202,6 +202,11 @@ impl Registry {
                     error!(%status, epoch = self.epoch, "role settings refused");
                     return Err(Fenced);
                 }
+                Ok(Err(status)) if status.code() == Code::InvalidArgument => {
+                    // Whoever waits hears that it failed.
+                    error!(%status, "role settings can never be written, dropped");
+                    return Ok(());
+                }
                 Ok(Err(status)) => warn!(%status, "role settings not written, trying again"),
                 Err(_) => warn!("registry does not answer, writing the role settings again"),
             }
@@ -224,6 +229,11 @@ impl Registry {
                     // Another leader has taken over: this term ends soon. Nobody is told that it is durable.
                     error!(%status, epoch = self.epoch, "framework record refused");
                     return Err(Fenced);
+                }
+                Ok(Err(status)) if status.code() == Code::InvalidArgument => {
+                    // Whoever waits hears that it failed.
+                    error!(%status, "framework record can never be written, dropped");
+                    return Ok(());
                 }
                 Ok(Err(status)) => warn!(%status, "framework record not written, trying again"),
                 Err(_) => warn!("registry does not answer, writing the framework record again"),

@@ -37,7 +37,10 @@ impl Leaving {
             return;
         }
         let now = Instant::now();
-        self.places.extend(places.into_iter().map(|(id, places)| (id, (places, now))));
+        for (id, places) in places {
+            // Asked for again, it has no place any more where it still serves.
+            self.places.entry(id).or_insert_with(|| (BTreeSet::new(), now)).0.extend(places);
+        }
         (self.next, self.pause) = (Some(now), FIRST);
     }
 

@@ -236,6 +236,7 @@ impl Driver {
             }
         };
         self.running.applied.clear();
+        self.running.numbers.clear();
         for (backend, servers) in socket::servers(&answer) {
             if !servers[0].name.starts_with('s') {
                 continue;

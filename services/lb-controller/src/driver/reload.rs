@@ -214,7 +214,13 @@ impl Driver {
             return;
         }
         // What waits for a check is not to be forgotten.
+        let units: Vec<String> = texts.keys().cloned().collect();
         if let Err(error) = self.reload(&head, texts, structures).await {
+            if !self.phase.is_reloading() {
+                // It did not come as far as the master: all of it is still to be loaded.
+                self.stale.extend(units);
+                self.stale_head = true;
+            }
             self.failed(&format!("{error}")).await;
         }
     }

@@ -2,21 +2,23 @@
 
 use std::{
     ffi::CString,
-    fs::{self, OpenOptions, Permissions},
+    fs::{self, File, Permissions},
     io,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, symlink},
+    os::unix::fs::{MetadataExt, PermissionsExt, chown, fchown, symlink},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use nix::{
     errno::Errno,
-    fcntl::readlinkat,
+    fcntl::{OFlag, openat, readlinkat},
+    sys::stat::Mode,
     unistd::{User, getgrouplist, symlinkat},
 };
 
 use crate::{
     beneath::Beneath,
-    containerizer::{ContainerSpec, TaskUser, Within, output_paths},
+    containerizer::{ContainerSpec, TaskUser, Within},
 };
 
 /// Looks a user up. May ask a directory service, so it may block.
@@ -32,19 +34,37 @@ pub(super) fn find_user(name: &str) -> Result<TaskUser, String> {
 
 /// Makes the sandbox with empty `stdout` and `stderr`, owned by the task's user, and points `latest` at it.
 pub(super) fn make(sandbox: &Path, user: Option<&TaskUser>) -> io::Result<()> {
+    // A task's user may own what lies above: no step follows a link.
+    let inside = sandbox.strip_prefix("/").map_err(|_| Errno::EINVAL)?;
+    let above = Beneath::open(Path::new("/"), None)?;
     // The directories above may be removed with an older sandbox at the same moment.
-    fs::create_dir_all(sandbox).or_else(|_| fs::create_dir_all(sandbox))?;
-    fs::set_permissions(sandbox, Permissions::from_mode(0o750))?;
-    let (stdout, stderr) = output_paths(sandbox);
-    for path in [&stdout, &stderr] {
-        OpenOptions::new().create(true).append(true).mode(0o644).open(path)?;
+    let made = above.directory(inside, 0o755).or_else(|_| above.directory(inside, 0o755))?;
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let directory = File::from(openat(&made, ".", flags, Mode::empty())?);
+    directory.set_permissions(Permissions::from_mode(0o750))?;
+    for name in ["stdout", "stderr"] {
+        make_output(&directory, name, user)?;
     }
     if let Some(user) = user {
-        for path in [sandbox, &stdout, &stderr] {
-            chown(path, Some(user.uid), Some(user.gid))?;
-        }
+        fchown(&directory, Some(user.uid), Some(user.gid))?;
     }
     point_latest_at(sandbox)
+}
+
+/// Makes a file for output, the user's. One that is there already must be a file, and of this one name.
+fn make_output(directory: &File, name: &str, user: Option<&TaskUser>) -> io::Result<()> {
+    let flags = OFlag::O_WRONLY
+        | OFlag::O_APPEND
+        | OFlag::O_CREAT
+        | OFlag::O_NOFOLLOW
+        | OFlag::O_NONBLOCK
+        | OFlag::O_CLOEXEC;
+    let file = File::from(openat(directory, name, flags, Mode::from_bits_truncate(0o644))?);
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.nlink() != 1 {
+        return Err(Errno::EINVAL.into());
+    }
+    user.map_or(Ok(()), |user| fchown(&file, Some(user.uid), Some(user.gid)))
 }
 
 /// Makes a persistent volume appear at `place` in the sandbox; it belongs to the task's user.
@@ -99,7 +119,11 @@ fn point_latest_at(sandbox: &Path) -> io::Result<()> {
     if !runs.ends_with("runs") {
         return Ok(());
     }
-    let new = runs.join(format!("latest.{}", name.to_string_lossy()));
+    // Containers that share a sandbox come here at the same time.
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let new = runs.join(format!("latest.{}.{number}", name.to_string_lossy()));
+    // Left behind by an agent before this one.
     let _ = fs::remove_file(&new);
     symlink(name, &new)?;
     fs::rename(&new, runs.join("latest"))
@@ -122,6 +146,43 @@ mod tests {
         }
         assert_eq!(fs::metadata(runs.join("two")).unwrap().permissions().mode() & 0o777, 0o750);
         assert!(runs.join("two/stdout").exists() && runs.join("two/stderr").exists());
+    }
+
+    #[test]
+    fn containers_that_share_a_sandbox_make_it_at_the_same_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("executors/e/runs/one");
+        std::thread::scope(|scope| {
+            let makers: Vec<_> =
+                (0..4).map(|_| scope.spawn(|| (0..200).try_for_each(|_| make(&run, None)))).collect();
+            makers.into_iter().for_each(|maker| maker.join().unwrap().unwrap());
+        });
+        assert_eq!(fs::read_dir(run.parent().unwrap()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_a_tasks_user_put_in_the_way_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (sandbox, outside) = (dir.path().join("sandbox"), dir.path().join("outside"));
+        for path in [&sandbox, &outside] {
+            fs::create_dir(path).unwrap();
+            fs::set_permissions(path, Permissions::from_mode(0o700)).unwrap();
+        }
+        let precious = outside.join("precious");
+        fs::write(&precious, "as it was").unwrap();
+        symlink(&outside, sandbox.join("containers")).unwrap();
+        assert!(make(&sandbox.join("containers/deeper"), None).is_err());
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+        symlink(&precious, sandbox.join("stdout")).unwrap();
+        assert!(make(&sandbox, None).is_err());
+        fs::remove_file(sandbox.join("stdout")).unwrap();
+        fs::hard_link(&precious, sandbox.join("stdout")).unwrap();
+        assert!(make(&sandbox, None).is_err());
+        fs::remove_file(sandbox.join("stdout")).unwrap();
+        nix::unistd::mkfifo(&sandbox.join("stdout"), Mode::S_IRWXU).unwrap();
+        assert!(make(&sandbox, None).is_err());
+        assert_eq!(fs::read_to_string(precious).unwrap(), "as it was");
+        assert_eq!(fs::metadata(outside).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]

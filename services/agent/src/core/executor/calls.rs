@@ -180,6 +180,17 @@ impl Core {
             Some(task) if task.is_over() => {
                 warn!(task_id = %task_key.task_id, framework_id = %key.framework_id, "update of a task that has ended dropped");
             }
+            // Its framework is gone: nobody is told.
+            Some(task) if task.silent => {
+                if is_terminal(status.state()) {
+                    self.remove(&task_key);
+                }
+            }
+            Some(task) if task.updates.is_full() && !is_terminal(status.state()) => {
+                warn!(task_id = %task_key.task_id, framework_id = %key.framework_id, "too many updates wait, one not taken");
+                // Not acknowledged: the executor may tell it again.
+                return;
+            }
             Some(_) => {
                 self.complete(key, &mut status, now);
                 let over = is_terminal(status.state());

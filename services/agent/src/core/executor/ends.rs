@@ -117,9 +117,6 @@ impl Core {
     /// Ends the executors of a framework that is gone.
     pub(in crate::core) fn shutdown_executors(&mut self, framework_id: &FrameworkId, now: Now) {
         for key in self.executor_keys().into_iter().filter(|key| key.framework_id == *framework_id) {
-            if let Some(executor) = self.executor_mut(&key) {
-                executor.silent = true;
-            }
             self.shutdown_executor(&key, now);
         }
     }
@@ -185,13 +182,12 @@ impl Core {
         let detach = |completed: checkpoint::Executor| Effect::Detach(completed.directory.into());
         self.effects.extend(forgotten.into_iter().map(detach));
         self.effects.push(Effect::Collect(executor.directory.clone()));
-        self.effects.push(Effect::Collect(executor.directory.clone()));
         let ended = ExecutorEnded {
             framework_id: Some((&key.framework_id).into()),
             executor_id: Some((&key.executor_id).into()),
             wait_status: exit.map_or(0, |exit| wait_status(exit.status)),
         };
-        self.effects.push(Effect::SendExecutorEnded(Box::new(ended)));
+        self.tell_executor_ended(ended);
         self.end_nested_below(&executor.container_id);
         self.effects.push(Effect::ContainerEnded { path: executor.container_id.clone(), exit });
         if !executor.is_pod() {
@@ -199,6 +195,15 @@ impl Core {
             self.effects.push(Effect::Cleanup { container_id: executor.container_id });
         }
         self.forget_frameworks(&key.framework_id);
+    }
+
+    /// Tells the leader; one that has not accepted the link yet is told then.
+    pub(super) fn tell_executor_ended(&mut self, ended: ExecutorEnded) {
+        if self.linked {
+            self.effects.push(Effect::SendExecutorEnded(Box::new(ended)));
+        } else {
+            self.ended_unlinked.push(ended);
+        }
     }
 }
 

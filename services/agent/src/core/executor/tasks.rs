@@ -1,6 +1,9 @@
 //! Tasks that an executor of the framework runs: queued, told to it, killed.
 
-use meshos_proto::mesos::v1::{self as pb, TaskState, executor::event, task_status::Reason};
+use meshos_proto::{
+    meshos::allocator::v1::ExecutorEnded,
+    mesos::v1::{self as pb, TaskState, executor::event, task_status::Reason},
+};
 use tracing::{debug, info, warn};
 
 use super::{ExecutorKey, ExecutorState, Queued, event_of};
@@ -52,7 +55,13 @@ impl Core {
         let Some((container_id, directory, is_pod)) = self.place_of(key) else {
             let reason = made.err().unwrap_or_default();
             let failed = News::agent(TaskState::TaskFailed, Reason::ContainerLaunchFailed, reason);
-            return self.refuse(key, batch, refusal.unwrap_or(failed), now);
+            self.refuse(key, batch, refusal.unwrap_or(failed), now);
+            // The leader has counted it already.
+            return self.tell_executor_ended(ExecutorEnded {
+                framework_id: Some((&key.framework_id).into()),
+                executor_id: Some((&key.executor_id).into()),
+                wait_status: 0,
+            });
         };
         match refusal {
             Some(refusal) => self.refuse(key, batch, refusal, now),
@@ -137,10 +146,10 @@ impl Core {
             let mut infos = Vec::new();
             for task_key in keys {
                 // It may have been killed meanwhile.
-                let Some(task) = self.task_mut(&task_key).filter(|task| task.phase == Phase::Launching)
-                else {
-                    continue;
+                let mine = |task: &&mut Task| {
+                    task.phase == Phase::Launching && task.home.executor() == Some(&key.executor_id)
                 };
+                let Some(task) = self.task_mut(&task_key).filter(mine) else { continue };
                 task.phase = Phase::Running;
                 infos.push(task.info.clone());
             }

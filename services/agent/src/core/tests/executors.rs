@@ -179,6 +179,19 @@ fn calls_of_nobody_and_with_the_token_of_another_are_refused() {
 }
 
 #[test]
+fn an_end_before_the_link_is_accepted_is_told_then() {
+    let mut scene = Scene::new();
+    let container = scene.with_executor("t");
+    scene.input(Input::LinkDown);
+    scene.exit(&container, ExitStatus::Code(0));
+    assert!(scene.ended.is_empty());
+    for _ in 0..2 {
+        scene.link();
+        assert_eq!(scene.ended.len(), 1);
+    }
+}
+
+#[test]
 fn tasks_end_with_their_executor() {
     let mut scene = Scene::new();
     let container = scene.with_executor("t");

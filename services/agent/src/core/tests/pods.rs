@@ -159,6 +159,7 @@ fn groups_survive_a_restart_and_one_that_broke_meanwhile_is_killed() {
     assert!(scene.signals.is_empty());
     scene.exit(&containers[0], ExitStatus::Code(0));
     let mut scene = scene.restart(all(&containers[1..]));
+    scene.link();
     assert!(scene.signals.is_empty(), "one finished, the other runs on");
     scene.exit(&containers[1], ExitStatus::Code(0));
     assert_eq!(scene.ended.len(), 1);

@@ -9,7 +9,7 @@ use meshos_proto::mesos::v1::{
 use tokio::sync::oneshot;
 use warp::http::StatusCode;
 
-use super::{of, unavailable};
+use super::{of, streams::Starting, unavailable};
 use crate::{
     console::Console,
     containerizer::{Exit, ExitStatus},
@@ -87,8 +87,9 @@ pub(super) async fn launch(api: &Api, launch: NestedLaunch) -> Result<Done, Repl
             let path = container_path(&launch.container_id);
             let directory = api.io_directory(&path);
             let (console, stdio) = Console::open(&api.tasks, &directory, Some(&tty)).map_err(no_console)?;
+            let starting = Starting { console: Arc::clone(&console), session: None };
             let started = start(api, NestedLaunch { stdio: Some(stdio), ..launch }).await;
-            console.handed_over();
+            drop(starting);
             if matches!(started, Ok(StatusCode::OK)) {
                 api.consoles.insert(&path, Arc::clone(&console));
                 let consoles = api.consoles.clone();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use meshos_mesh::Tasks;
 use meshos_proto::{
     call::Encoding,
     mesos::v1::{
@@ -72,6 +73,25 @@ impl Records {
     }
 }
 
+/// A container that is being started: if the client goes meanwhile, nothing is left behind.
+pub(super) struct Starting {
+    pub(super) console: std::sync::Arc<Console>,
+    /// What to end with the client.
+    pub(super) session: Option<(Tasks, mpsc::Sender<Event>, pb::ContainerId)>,
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.console.handed_over();
+        let Some((tasks, events, id)) = self.session.take() else { return };
+        tasks.spawn("session-kill", async move {
+            let (reply, _) = tokio::sync::oneshot::channel();
+            let kill = ContainerRequest::Signal { id, signal: SIGKILL, reply };
+            let _ = events.send(Event::Container(kill)).await;
+        });
+    }
+}
+
 /// Runs a command beside a container, for as long as the client listens.
 pub(super) async fn session(api: &Api, call: Call, media: Media) -> Result<Reply, Reply> {
     let part = call.launch_nested_container_session.unwrap_or_default();
@@ -89,8 +109,11 @@ pub(super) async fn session(api: &Api, call: Call, media: Media) -> Result<Reply
         is_session: true,
         ..NestedLaunch::default()
     };
+    let session = Some((api.tasks.clone(), api.events.clone(), part.container_id.clone()));
+    let mut starting = Starting { console: std::sync::Arc::clone(&console), session };
     let started = start(api, launch).await;
-    console.handed_over();
+    starting.session = None;
+    drop(starting);
     match started? {
         StatusCode::OK => {}
         _ => return Err(Reply::text(StatusCode::CONFLICT, format!("Container '{path}' already exists"))),

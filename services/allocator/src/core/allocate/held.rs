@@ -40,17 +40,20 @@ impl Core {
 
     /// The agents that have something left, beginning where the last round ended.
     fn offer_available(&mut self, role: &RoleName, key: RoleKey, run: &mut Run) {
-        let mut left = self.available.len();
+        let (mut left, mut from_start) = (self.available.len(), false);
         while left > 0 && self.quotas.has_room(role) {
             left -= 1;
             if self.next_available >= self.available.len() {
-                self.next_available = 0;
+                (self.next_available, from_start) = (0, true);
             }
             let Some(agent) = self.available.get(self.next_available).copied() else { return };
             self.offer_again(agent, Whom::Below(key), run);
             // Another agent is at its place if it has nothing left.
             if self.available.get(self.next_available) == Some(&agent) {
                 self.next_available += 1;
+            } else if from_start {
+                // One that was looked at before has come there from the end: it does not count again.
+                left += 1;
             }
         }
         if left > 0 {

@@ -47,7 +47,14 @@ impl Core {
             self.timers.cancel(due, Timer::Failover(id.clone()));
         }
         self.removed.insert(id.clone());
-        let record = registry::Framework { removed: true, removed_at_ms: self.now, ..framework.record() };
+        // Kept for ever, so as little as will do.
+        let info = pb::FrameworkInfo { id: Some(id.to_proto()), ..pb::FrameworkInfo::default() };
+        let record = registry::Framework {
+            removed: true,
+            removed_at_ms: self.now,
+            info: Some(info),
+            ..framework.record()
+        };
         self.effects.push(Effect::Persist(Box::new(record)));
         let completed = Completed {
             info: framework.info,

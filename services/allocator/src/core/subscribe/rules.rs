@@ -37,9 +37,16 @@ pub(super) fn check_same(before: &pb::FrameworkInfo, after: &pb::FrameworkInfo) 
     Ok(())
 }
 
+/// Largest description of a framework: all of them are read at once when a leader begins.
+const MOST_BYTES: usize = 256 * 1024;
+
 /// What a framework says of itself.
 #[allow(deprecated, reason = "single-role frameworks use the field `role`")]
 pub(super) fn check_info(info: &pb::FrameworkInfo) -> Result<(), String> {
+    let size = prost::Message::encoded_len(info);
+    if size > MOST_BYTES {
+        return Err(format!("'FrameworkInfo' has {size} bytes; at most {MOST_BYTES} are stored"));
+    }
     if has_capability(info, CapabilityType::MultiRole) {
         if info.role.is_some() {
             let text = "'FrameworkInfo.role' must not be set when the framework is MULTI_ROLE capable";

@@ -54,6 +54,32 @@ fn mesos_c52_c53_an_unreachable_agent_and_its_return() {
 }
 
 #[test]
+fn a_task_that_was_launched_again_elsewhere_stays_there() {
+    let (mut cluster, _, link) = Harness::with_running_task(info("a"));
+    let twin = cluster.report_with("s2", "cpus:4;mem:1024", &["t1"]);
+    cluster.input(Input::RegistryChanged(Box::new(record("s2", AgentState::Connected))));
+    let other = cluster.link(twin);
+    let commands = cluster.take_commands(other);
+    assert!(commands.iter().any(|body| matches!(body, Body::Kill(_))), "{commands:?}");
+    assert!(cluster.take_commands(link).iter().all(|body| !matches!(body, Body::Kill(_))));
+    let snapshot = cluster.core.snapshot();
+    let agents: Vec<_> =
+        snapshot.tasks.iter().map(|task| &task.task.as_ref().unwrap().agent_id.value).collect();
+    assert_eq!(agents, ["s1"]);
+    assert_eq!(cluster.tasks()["t1"], (TaskState::TaskRunning, TaskPlace::Live));
+}
+
+#[test]
+fn a_framework_may_not_say_more_of_itself_than_is_stored() {
+    let mut cluster = Harness::new();
+    let stream =
+        cluster.subscribe_any(pb::FrameworkInfo { principal: Some("p".repeat(1 << 20)), ..info("a") });
+    let events = cluster.take(&stream);
+    assert_eq!(kinds(&events), [event::Type::Error]);
+    assert!(events[0].error.as_ref().unwrap().message.contains("at most 262144 are stored"));
+}
+
+#[test]
 fn mesos_c52_who_knows_no_partitions_hears_lost() {
     let (mut cluster, framework, _) =
         Harness::with_running_task(pb::FrameworkInfo { capabilities: Vec::new(), ..info("a") });
