@@ -10,7 +10,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
-use tracing::info;
+use tracing::{info, warn};
 
 use client::Client;
 use plan::{Next, Seen, Step};
@@ -260,8 +260,20 @@ impl Deployment<'_> {
         }
     }
 
+    /// Deletes an app and waits until it is gone: before that nothing may be made under its id again.
     async fn delete(&self, id: &str) -> Result<(), Error> {
-        self.client.send("DELETE", &format!("/v2/apps/{id}?force=true"), None).await.map(drop)
+        let deleted = self.client.send("DELETE", &format!("/v2/apps/{id}?force=true"), None).await?;
+        let is_it = |running: &Value| running["id"] == deleted["deploymentId"];
+        let begun = Instant::now();
+        while begun.elapsed() < self.args.max_wait {
+            let running = self.client.send("GET", "/v2/deployments", None).await?;
+            if !running.as_array().is_some_and(|all| all.iter().any(is_it)) {
+                return Ok(());
+            }
+            sleep(self.args.step_delay.min(Duration::from_millis(200))).await;
+        }
+        warn!(app = id, "its tasks take long to end; it is deleted all the same");
+        Ok(())
     }
 }
 
