@@ -19,6 +19,7 @@ pub mod tasks;
 pub mod telemetry;
 pub mod trace;
 pub mod transport;
+mod unverified;
 
 pub use backoff::Backoff;
 pub use channel::{MAX_MESSAGE_BYTES, MeshChannel, connect};
@@ -33,3 +34,4 @@ pub use rng::Rng;
 pub use server::{Serving, serve};
 pub use tasks::Tasks;
 pub use transport::{Listener, SharedTransport, Transport, TransportError};
+pub use unverified::unverified_tls;

@@ -1,15 +1,10 @@
 //! One health check: a connection, and for HTTP a request whose status counts.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use meshos_mesh::SharedTransport;
+use meshos_mesh::{SharedTransport, unverified_tls};
 use meshos_proto::meshos::apps::v1::{HealthProtocol, ReadinessResponse};
-use rustls::{
-    ClientConfig, DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::CryptoProvider,
-};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::timeout,
@@ -104,7 +99,7 @@ impl Target<'_> {
             return Ok(Box::new(io));
         }
         let name = ServerName::try_from(self.host.to_owned()).map_err(|error| error.to_string())?;
-        let connector = TlsConnector::from(tls().map_err(|error| error.to_string())?);
+        let connector = TlsConnector::from(unverified_tls().map_err(|error| error.to_string())?);
         Ok(Box::new(connector.connect(name, io).await.map_err(|error| error.to_string())?))
     }
 
@@ -166,55 +161,6 @@ fn judge(status: u16, ignore_1xx: bool) -> Outcome {
         200..=399 => Outcome::Alive,
         100..=199 if ignore_1xx => Outcome::Ignored,
         _ => Outcome::Failed(format!("{status}")),
-    }
-}
-
-/// Certificates are not checked: the question is whether the task answers.
-fn tls() -> Result<Arc<ClientConfig>, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
-        .with_no_client_auth();
-    Ok(Arc::new(config))
-}
-
-#[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

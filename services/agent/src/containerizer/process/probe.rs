@@ -1,14 +1,10 @@
 //! Probes of a process: a connection from this node, for HTTP a request as well.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use http::Uri;
-use rustls::{
-    ClientConfig, DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::CryptoProvider,
-};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use meshos_mesh::unverified_tls;
+use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -100,7 +96,7 @@ async fn ask(uri: &Uri) -> Result<(u16, Option<String>), String> {
     }
     let host = authority.host().trim_matches(['[', ']']).to_owned();
     let name = ServerName::try_from(host).map_err(|error| error.to_string())?;
-    let connector = TlsConnector::from(trusting()?);
+    let connector = TlsConnector::from(unverified_tls().map_err(|error| error.to_string())?);
     exchange(connector.connect(name, io).await.map_err(|error| error.to_string())?, &request).await
 }
 
@@ -126,56 +122,6 @@ fn read_head(head: &str) -> Result<(u16, Option<String>), String> {
     let mut headers = lines.take_while(|line| !line.is_empty()).filter_map(|line| line.split_once(':'));
     let location = headers.find(|(name, _)| name.eq_ignore_ascii_case("location"));
     Ok((status, location.map(|(_, value)| value.trim().to_owned())))
-}
-
-/// Certificates are not checked: the question is whether the task answers.
-fn trusting() -> Result<Arc<ClientConfig>, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
-        .with_no_client_auth();
-    Ok(Arc::new(config))
-}
-
-#[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]
