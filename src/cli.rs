@@ -6,7 +6,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use meshos_allocator::AllocatorArgs;
 use meshos_app_scheduler::MarathonArgs;
 use meshos_gateway::GatewayArgs;
-use meshos_lb_controller::{LbArgs, deploy::DeployArgs};
+use meshos_lb_controller::{LbArgs, MarathonLbArgs, deploy::DeployArgs};
 use meshos_mesh::{
     config::{MeshArgs, TlsArgs},
     telemetry::LogFormat,
@@ -36,6 +36,9 @@ pub(crate) enum Command {
     AppScheduler(Box<ServiceArgs<MarathonArgs>>),
     /// Publishes apps through HAProxy.
     LbController(Box<ServiceArgs<LbArgs>>),
+    /// Publishes apps of a Marathon through HAProxy, with the command line of marathon-lb.
+    #[command(visible_alias = "poll")]
+    Sse(Box<MarathonLbArgs>),
     /// Works with the load balancer.
     #[command(subcommand)]
     Lb(LbCommand),
@@ -57,6 +60,7 @@ impl Command {
             Self::Allocator(_) => "allocator",
             Self::AppScheduler(_) => "app-scheduler",
             Self::LbController(_) => "lb-controller",
+            Self::Sse(_) => "lb-controller",
             Self::Lb(_) => "lb",
             Self::Agent(_) => "agent",
             Self::Gateway(_) => "gateway",

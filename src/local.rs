@@ -101,7 +101,7 @@ async fn start_control(
         let dir = arguments.data_dir.join("lb");
         let mut config = meshos_lb_controller::Config::new("lb-controller", settings, dir);
         config.keep_haproxy = arguments.keep_tasks;
-        meshos_lb_controller::start(env, Arc::clone(store), config).await?;
+        meshos_lb_controller::start(env, Some(Arc::clone(store)), config).await?;
     }
     Ok(gateway)
 }

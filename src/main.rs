@@ -45,7 +45,7 @@ fn run(cli: Cli, meaningless: &[String]) -> anyhow::Result<()> {
         }
         let result = match cli.command {
             Command::Local(arguments) => local::run(arguments).await,
-            other => single::run(other).await,
+            other => Box::pin(single::run(other)).await,
         };
         telemetry.shutdown();
         result

@@ -1,17 +1,14 @@
 //! One service alone in its process, on TCP or TLS and a shared store.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use meshos_agent::{
     config::Recover,
-    containerizer::{
-        SharedContainerizer,
-        process::{ProcessContainerizer, Settings},
-    },
+    containerizer::{SharedContainerizer, router::Router},
 };
-use meshos_lb_controller::deploy::DeployArgs;
-use meshos_mesh::{Env, config::MeshArgs};
+use meshos_lb_controller::{MarathonLbArgs, deploy::DeployArgs};
+use meshos_mesh::{Env, config::MeshArgs, transport};
 use meshos_store::SharedStore;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
@@ -67,9 +64,10 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
             );
             // Connections outlive the controller: it may be an upgrade.
             config.keep_haproxy = true;
-            let handle = meshos_lb_controller::start(&part.env, part.store.clone(), config).await?;
+            let handle = meshos_lb_controller::start(&part.env, Some(part.store.clone()), config).await?;
             part.serve(name, &handle.address).await
         }
+        Command::Sse(arguments) => marathon_lb(*arguments).await,
         Command::Gateway(arguments) => {
             let part = Part::open(name, &arguments.mesh).await?;
             let config = meshos_gateway::Config::from_args(&arguments.service, &arguments.mesh.listen);
@@ -95,12 +93,25 @@ async fn deploy(arguments: &DeployArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The load balancer where there is no store, as a task of the cluster that it serves. It ends with its HAProxy.
+async fn marathon_lb(arguments: MarathonLbArgs) -> anyhow::Result<()> {
+    let stop = StopSignal::new()?;
+    let env = Env::real(transport::tcp());
+    // A task has its sandbox, which is gone with it.
+    let sandbox = std::env::var_os("MESOS_SANDBOX").map_or_else(|| "/run".into(), PathBuf::from);
+    let config = meshos_lb_controller::Config::new("127.0.0.1:0", arguments.lb, sandbox.join("meshos-lb"));
+    let handle = meshos_lb_controller::start(&env, None, config).await?;
+    info!(address = handle.address, "serving");
+    stop.wait().await;
+    env.tasks.shutdown(DRAIN).await;
+    Ok(())
+}
+
 async fn agent(arguments: AgentArgs) -> anyhow::Result<()> {
     let stop = StopSignal::new()?;
     let env = Env::real(arguments.tls.transport()?);
     if arguments.config.recover == Recover::Cleanup {
-        let containerizer = ProcessContainerizer::open(&env, &Settings::new(&arguments.config));
-        let containerizer: SharedContainerizer = Arc::new(containerizer);
+        let containerizer: SharedContainerizer = Arc::new(Router::open(&env, &arguments.config)?);
         meshos_agent::clean_up(&arguments.config, &containerizer).await?;
         env.tasks.shutdown(DRAIN).await;
         return Ok(());
@@ -131,12 +142,12 @@ async fn reconfigure(handle: &meshos_agent::Handle) {
     std::future::pending().await
 }
 
-/// Starts an agent that runs tasks as processes.
+/// Starts an agent that runs tasks as its flags say.
 pub(crate) async fn start_agent(
     env: &Env,
     config: meshos_agent::Config,
 ) -> Result<meshos_agent::Handle, meshos_agent::Error> {
-    let containerizer = ProcessContainerizer::open(env, &Settings::new(&config));
+    let containerizer = Router::open(env, &config)?;
     meshos_agent::start(env, config, Arc::new(containerizer)).await
 }
 

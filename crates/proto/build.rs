@@ -7,6 +7,7 @@ use std::{
 };
 
 use prost::Message as _;
+use tonic_prost_build::manual::{Builder, Method, Service};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
@@ -28,10 +29,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Type names (`prost::Name`) lead the JSON mapping from a Rust type to its descriptor.
     let mut config = tonic_prost_build::Config::new();
     config.enable_type_names();
+    config.extern_path(".meshos.allocator.v1.Task", "crate::packed::Task");
     // Ordered maps: the same message has the same bytes, which simulated runs rely on.
     tonic_prost_build::configure()
         .btree_map(".")
         .bytes(".")
+        // Idle streams are many: see there.
+        .codec_path("crate::codec::Codec")
         // The largest message by far, and rare: it must not make every command as large.
         .boxed(".meshos.allocator.v1.AllocatorMessage.body.apply_operation")
         // As here: a change is mostly an offer, or what is used of something.
@@ -42,7 +46,23 @@ fn main() -> Result<(), Box<dyn Error>> {
         .boxed(".mesos.v1.Resource.disk")
         .include_file("modules.rs")
         .compile_fds_with_config(descriptors, config)?;
+    packed_agent_link();
     Ok(())
+}
+
+/// `AgentLink` once more, with agents' reports as they are on the wire: see `src/packed.rs`.
+fn packed_agent_link() {
+    let link = Method::builder()
+        .name("link")
+        .route_name("Link")
+        .input_type("crate::packed::AgentMessage")
+        .output_type("crate::meshos::allocator::v1::AllocatorMessage")
+        .codec_path("crate::codec::Codec")
+        .client_streaming()
+        .server_streaming()
+        .build();
+    let service = Service::builder().name("AgentLink").package("meshos.allocator.v1").method(link).build();
+    Builder::new().compile(&[service]);
 }
 
 fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>> {

@@ -15,7 +15,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "target/release/meshos")]
     pub(crate) binary: PathBuf,
     /// Scenarios, in this order, with commas between them.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Scenario::Start, Scenario::Posts, Scenario::Thousand, Scenario::Allocation])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Scenario::Start, Scenario::Posts, Scenario::Thousand, Scenario::Allocation, Scenario::Agent])]
     pub(crate) scenario: Vec<Scenario>,
     /// `start`: how often.
     #[arg(long, default_value_t = 20)]
@@ -62,6 +62,36 @@ pub(crate) struct Arguments {
     /// `failover`: finished tasks of the past, beside those that run.
     #[arg(long, default_value_t = 0)]
     pub(crate) history: u64,
+    /// `balancing`: numbers of apps to measure with, with commas between them.
+    #[arg(long, value_delimiter = ',', default_values_t = [10, 1000])]
+    pub(crate) balanced: Vec<usize>,
+    /// `balancing`: instances of each app.
+    #[arg(long, default_value_t = 10)]
+    pub(crate) servers: usize,
+    /// `balancing`: times that a change is measured.
+    #[arg(long, default_value_t = 200)]
+    pub(crate) changes: usize,
+    /// `balancing`: requests to make while everything changes.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub(crate) requests: u64,
+    /// Tasks are web servers, and each agent has so many ports for them.
+    #[arg(skip)]
+    pub(crate) serve: Option<u16>,
+    /// `apps`: instances of the large app, and tasks of all apps together where there are many.
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) large: u64,
+    /// `apps`: apps deployed at once; in the end there are ten times as many.
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) many: u64,
+    /// `leaders`: how often the leading app-scheduler is killed.
+    #[arg(long, default_value_t = 30)]
+    pub(crate) kills: u64,
+    /// `checks`: instances whose health is checked every 10 s.
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) checked: u64,
+    /// `agent`: tasks at once; twice as many for its restart.
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) containers: usize,
     /// Keep logs and data of the services in this directory.
     #[arg(long, value_name = "DIR")]
     pub(crate) keep: Option<PathBuf>,
@@ -90,4 +120,16 @@ pub(crate) enum Scenario {
     Failover,
     /// One framework reconciles all its tasks while others launch.
     Reconcile,
+    /// Marathon's API: large apps, many apps, cancels.
+    Apps,
+    /// Health checks that the app-scheduler runs.
+    Checks,
+    /// The leading app-scheduler is killed again and again during deployments.
+    Leaders,
+    /// One real agent, with limits by cgroups: start, stop, memory, restart, reads, checks.
+    Agent,
+    /// Tasks with an image, beside `docker run` of the same one. Needs a Docker engine.
+    Images,
+    /// HAProxy in front of many apps: from a change to the first request, and requests that fail meanwhile.
+    Balancing,
 }

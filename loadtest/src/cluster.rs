@@ -56,6 +56,8 @@ impl Drop for Process {
 pub(crate) struct Cluster {
     pub(crate) env: Env,
     pub(crate) gateway: Http,
+    /// Marathon's API.
+    pub(crate) marathon: Http,
     /// `host:port` of the registry.
     pub(crate) registry: String,
     pub(crate) leader: watch::Receiver<Option<LeaderInfo>>,
@@ -89,6 +91,7 @@ impl Cluster {
         let mut cluster = Self {
             leader: follow_leader(&env, &store, "allocator"),
             gateway: Http::new(mesos.clone()),
+            marathon: Http::new(marathon.clone()),
             registry: String::new(),
             processes: vec![etcd],
             binary: binary.to_owned(),
@@ -112,7 +115,7 @@ impl Cluster {
     /// Starts `meshos <name without its number>`.
     pub(crate) fn service(&mut self, name: &str, more: &[&str]) -> anyhow::Result<()> {
         let log = File::create(self.dir.join(format!("{name}.log")))?;
-        let kind = name.split('-').next().unwrap_or(name);
+        let kind = name.trim_end_matches(|last: char| last.is_ascii_digit() || last == '-');
         // A new life of a killed one has a name of its own.
         let instance = format!("{name}-{}", self.env.rng.uuid());
         let child = Command::new(&self.binary)
@@ -126,6 +129,15 @@ impl Cluster {
         Ok(())
     }
 
+    /// Who leads another service.
+    pub(crate) async fn follow(
+        &self,
+        service: &'static str,
+    ) -> anyhow::Result<watch::Receiver<Option<LeaderInfo>>> {
+        let store = Arc::clone(&meshos_store::open(&self.store).await?.store);
+        Ok(follow_leader(&self.env, &store, service))
+    }
+
     /// The first leader with a newer epoch.
     pub(crate) async fn led_after(&self, epoch: u64) -> anyhow::Result<LeaderInfo> {
         let mut leader = self.leader.clone();
@@ -137,15 +149,35 @@ impl Cluster {
     /// Kills the leading allocator; its epoch.
     pub(crate) fn kill_leader(&mut self) -> anyhow::Result<u64> {
         let leader = self.leader.borrow().clone().context("nobody leads")?;
-        let at = self.processes.iter().position(|process| process.name == leader.instance);
-        let mut process = self.processes.remove(at.context("the leader is no process of ours")?);
-        process.kill();
+        self.kill(&leader.instance)?;
         Ok(leader.epoch)
+    }
+
+    /// Kills the first process whose name begins like this.
+    pub(crate) fn kill(&mut self, name: &str) -> anyhow::Result<()> {
+        let at = self.processes.iter().position(|process| process.name.starts_with(name));
+        let mut process = self.processes.remove(at.with_context(|| format!("no process {name} of ours"))?);
+        process.kill();
+        Ok(())
     }
 
     /// CPU time and memory of all services.
     pub(crate) fn usage(&self) -> Sample {
         Sample::of(self.processes.iter().map(|process| (process.name.as_str(), process.pid())))
+    }
+
+    /// Keys that were written and deleted since etcd started.
+    pub(crate) async fn writes(&self) -> anyhow::Result<u64> {
+        let etcd = Http::new(self.store.trim_start_matches("etcd://"));
+        let answer = tokio::task::spawn_blocking(move || etcd.get("/metrics")).await??;
+        let text = answer.text();
+        let count = |name: &str| -> Option<f64> {
+            text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+        };
+        let (puts, deletes) = (count("etcd_mvcc_put_total "), count("etcd_mvcc_delete_total "));
+        let sum = puts.context("etcd counts no puts")? + deletes.context("etcd counts no deletes")?;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+        Ok(sum as u64)
     }
 
     /// A number of the metrics under Mesos's names.

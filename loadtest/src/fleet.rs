@@ -3,6 +3,7 @@
 mod agent;
 pub(crate) mod child;
 mod report;
+mod serve;
 mod tasks;
 
 use std::{
@@ -49,6 +50,9 @@ impl Fleets {
             command.args(["--number", &number.to_string(), "--streams", &arguments.streams.to_string()]);
             if arguments.one_update {
                 command.arg("--one-update");
+            }
+            if let Some(ports) = arguments.serve {
+                command.args(["--serve", &ports.to_string()]);
             }
             fleets.push(Fleet::start(command)?);
         }

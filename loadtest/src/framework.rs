@@ -41,7 +41,7 @@ pub(crate) struct Plan {
 pub(crate) enum Order {
     /// Launch, and answer when all of it has settled.
     Launch(Plan, oneshot::Sender<()>),
-    /// Suppress and decline, or revive; answered when the calls are.
+    /// Suppress and decline, answered when the calls are; or revive, answered once there are enough offers.
     Want(bool, oneshot::Sender<()>),
     /// Reconcile all tasks; answers with the time until the last answer came.
     Reconcile(oneshot::Sender<Duration>),
@@ -75,6 +75,8 @@ struct Shared {
     firsts: Firsts,
     /// Offers that one keeps; more are declined.
     hoard: usize,
+    /// Offers that one begins to launch with.
+    enough: usize,
     subscribed: watch::Sender<usize>,
 }
 
@@ -93,7 +95,8 @@ impl Frameworks {
         hoard: usize,
     ) -> anyhow::Result<Self> {
         let (count, http) = (arguments.frameworks, arguments.http);
-        let shared = Shared { firsts: Firsts::default(), hoard, subscribed: watch::Sender::new(0) };
+        let enough = if hoard == usize::MAX { 1 } else { (hoard / 2).max(1) };
+        let shared = Shared { firsts: Firsts::default(), hoard, enough, subscribed: watch::Sender::new(0) };
         let shared = Arc::new(shared);
         let channels = Channels::default();
         let mut orders = Vec::new();
@@ -152,8 +155,14 @@ impl Frameworks {
 
     /// All want offers again, and have them.
     pub(crate) async fn wake(&self) -> anyhow::Result<()> {
-        self.each(0..self.len(), |done| Order::Want(true, done)).await?;
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        self.wake_some(0..self.len()).await
+    }
+
+    /// Some want offers again, and have them.
+    pub(crate) async fn wake_some(&self, numbers: std::ops::Range<usize>) -> anyhow::Result<()> {
+        const PATIENCE: Duration = Duration::from_secs(60);
+        let woken = self.each(numbers, |done| Order::Want(true, done));
+        tokio::time::timeout(PATIENCE, woken).await.context("not all frameworks get offers")??;
         Ok(())
     }
 

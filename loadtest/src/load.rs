@@ -37,7 +37,8 @@ pub(crate) struct Scene {
 impl Scene {
     /// As [`Scene::start`] with frameworks of about the same needs.
     pub(crate) async fn fair(arguments: &Arguments) -> anyhow::Result<Self> {
-        Self::start(arguments, 2 * arguments.agents / arguments.frameworks.max(1) + 8).await
+        // With more, some could keep so much that nothing is left for others.
+        Self::start(arguments, arguments.agents.div_ceil(arguments.frameworks.max(1)).max(1)).await
     }
 
     /// Starts everything; no framework keeps more than `hoard` offers. The time in which all agents registered is shown.

@@ -1,8 +1,11 @@
 //! Measures meshos: `meshos local` on one machine, the allocator's decisions, and a large cluster of real control
 //! services with simulated agents and frameworks.
 
+mod agent;
 mod allocation;
+mod apps;
 mod arguments;
+mod balancing;
 mod cluster;
 mod fleet;
 mod framework;
@@ -46,6 +49,12 @@ fn run(scenario: Scenario, arguments: &Arguments) -> anyhow::Result<()> {
         Scenario::Cluster => return load::blocking(load::cluster::run(arguments)),
         Scenario::Failover => return load::blocking(load::failover::run(arguments)),
         Scenario::Reconcile => return load::blocking(load::reconcile::run(arguments)),
+        Scenario::Apps => return load::blocking(apps::run(arguments)),
+        Scenario::Checks => return load::blocking(apps::checks::run(arguments)),
+        Scenario::Leaders => return load::blocking(apps::leaders::run(arguments)),
+        Scenario::Agent => return load::blocking(agent::run(arguments)),
+        Scenario::Images => return load::blocking(agent::images::run(arguments)),
+        Scenario::Balancing => return load::blocking(balancing::run(arguments)),
     };
     rows.iter().for_each(|row| show(row));
     Ok(())

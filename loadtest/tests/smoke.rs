@@ -37,3 +37,17 @@ fn every_task_is_accounted_for_once_on_a_large_cluster_and_over_fail_overs() {
     let audits = table.lines().filter(|line| line.contains("audit | exact")).count();
     assert_eq!(audits, 4 + 4 + 1, "{table}");
 }
+
+#[test]
+fn apps_are_deployed_and_cancelled_as_users_ask() {
+    let table = run("apps", &["--instances", "50", "--large", "400", "--many", "20"]);
+    assert!(table.contains("keys written by a change of one app"), "{table}");
+}
+
+/// More kills for a longer search: `MESHOS_TEST_KILLS=50 cargo test -p meshos-loadtest leaders`.
+#[test]
+fn leaders_that_are_killed_during_deployments_lose_and_double_nothing() {
+    let kills = std::env::var("MESHOS_TEST_KILLS").unwrap_or_else(|_| "4".to_owned());
+    let table = run("leaders", &["--kills", &kills]);
+    assert!(table.contains("audit | exact"), "{table}");
+}

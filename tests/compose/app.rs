@@ -92,16 +92,21 @@ impl<'a> App<'a> {
     /// Waits until each task has written `text`, read through its agent's file endpoints.
     pub(crate) fn wait_for_output(&self, tasks: &Tasks, text: &str) {
         for (id, task) in tasks {
-            let agent = self.project.address(&task.host, 5051);
-            wait_until(&format!("{id} writes {text:?}"), Duration::from_secs(30), || {
-                let sandbox = sandbox(&agent, id)?;
-                let listing = get(&agent, &format!("/files/browse?path={sandbox}")).ok()?.json();
-                let files = listing.as_array()?;
-                files.iter().find(|file| file["path"] == format!("{sandbox}/stdout"))?;
-                let read = get(&agent, &format!("/files/read?path={sandbox}/stdout&offset=0")).ok()?.json();
-                read["data"].as_str()?.contains(text).then_some(())
-            });
+            self.wait_for_text(id, &task.host, text);
         }
+    }
+
+    /// The same for one task.
+    pub(crate) fn wait_for_text(&self, id: &str, host: &str, text: &str) {
+        let agent = self.project.address(host, 5051);
+        wait_until(&format!("{id} writes {text:?}"), Duration::from_secs(30), || {
+            let sandbox = sandbox(&agent, id)?;
+            let listing = get(&agent, &format!("/files/browse?path={sandbox}")).ok()?.json();
+            let files = listing.as_array()?;
+            files.iter().find(|file| file["path"] == format!("{sandbox}/stdout"))?;
+            let read = get(&agent, &format!("/files/read?path={sandbox}/stdout&offset=0")).ok()?.json();
+            read["data"].as_str()?.contains(text).then_some(())
+        });
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod app;
 mod http;
+mod images;
 mod processes;
 mod project;
 mod wait;
@@ -53,6 +54,7 @@ fn the_main_job_works_and_outlives_both_leaders() {
     let four = app.wait_for_tasks("four run under the new leaders", |tasks| tasks.len() == 4);
     assert!(three.iter().all(|(id, task)| four.get(id) == Some(task)), "was {three:?}, is {four:?}");
     delete_the_app(&project, &app, &four);
+    images::run_through_the_engine_of_the_machine(&project);
 
     // etcd was there all the time: whoever lost it asked too much of it.
     let log = project.compose(&["logs", "--no-color", "gateway"]);

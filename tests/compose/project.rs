@@ -5,6 +5,8 @@ use std::{
     process::{Command, Output},
 };
 
+use tempfile::TempDir;
+
 /// A running cluster.
 pub(crate) struct Project {
     name: String,
@@ -12,6 +14,8 @@ pub(crate) struct Project {
     pub(crate) marathon: String,
     /// `host:port` of the Mesos API.
     pub(crate) mesos: String,
+    /// Where the agents keep their files, on this machine and in their containers.
+    agents: TempDir,
 }
 
 impl Project {
@@ -26,6 +30,7 @@ impl Project {
             name: format!("meshos-test-{}", std::process::id()),
             marathon: String::new(),
             mesos: String::new(),
+            agents: tempfile::tempdir().expect("a temporary directory"),
         };
         project.compose(&["up", "-d"]);
         project.marathon = project.address("gateway", 8080);
@@ -49,6 +54,11 @@ impl Project {
         self.compose(&["port", service, &port.to_string()])
     }
 
+    /// The network in which the containers of the cluster are.
+    pub(crate) fn network(&self) -> String {
+        format!("{}_mesh", self.name)
+    }
+
     /// The instance of `service` that leads, as etcd knows it.
     pub(crate) fn leader(&self, service: &str) -> Option<String> {
         let key = format!("leaders/{service}");
@@ -64,6 +74,7 @@ impl Project {
         for port in ["MARATHON", "MESOS", "AGENT_A", "AGENT_B"].into_iter().chain(lb) {
             command.env(format!("PUBLISH_{port}_PORT"), "");
         }
+        command.env("AGENTS_DIR", self.agents.path());
         command.output().expect("scripts/compose can be run")
     }
 }
@@ -76,6 +87,11 @@ impl Drop for Project {
             let _ = writeln!(out, "{}", String::from_utf8_lossy(&logs.stdout));
         }
         let down = self.run(&["down", "--volumes", "--timeout", "5"]);
+        // Only root may remove what root wrote.
+        let mount = format!("{}:/agents", self.agents.path().display());
+        let remove =
+            ["run", "--rm", "-v", &mount, "debian:bookworm-slim", "rm", "-rf", "/agents/a", "/agents/b"];
+        let _ = Command::new("timeout").args(["60", "docker"]).args(remove).output();
         if !down.status.success() {
             let _ = writeln!(out, "{} is left: {}", self.name, String::from_utf8_lossy(&down.stderr));
         }

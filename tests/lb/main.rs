@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod load;
+mod marathon;
 
 use std::{
     net::TcpListener,
@@ -29,19 +30,22 @@ fn ports<const N: usize>() -> [u16; N] {
     ports.try_into().unwrap()
 }
 
+/// Resources of an agent. Tasks bind the ports that they are given: no other test's cluster may give out the same.
+fn resources() -> String {
+    static CLUSTERS: AtomicU32 = AtomicU32::new(0);
+    let number = std::process::id() % 3 * 4 + CLUSTERS.fetch_add(1, Ordering::Relaxed) % 4;
+    let first = 31_600 + number * 100;
+    format!("cpus:8;mem:8192;disk:1000;ports:[{first}-{}]", first + 99)
+}
+
 impl Cluster {
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let [http, https, admin, app_id] = ports();
-        // Tasks bind the ports that they are given: no other test's cluster may give out the same.
-        static CLUSTERS: AtomicU32 = AtomicU32::new(0);
-        let number = std::process::id() % 3 * 3 + CLUSTERS.fetch_add(1, Ordering::Relaxed) % 3;
-        let first = 31_800 + number * 100;
-        let resources = format!("cpus:8;mem:8192;disk:1000;ports:[{first}-{}]", first + 99);
         let mut cluster = LocalCluster::new(env!("CARGO_BIN_EXE_meshos"), &dir.path().join("data")).with(&[
             "--lb",
             "--resources",
-            &resources,
+            &resources(),
         ]);
         let settings = [
             ("MESOS_HOSTNAME", "127.0.0.1".to_owned()),

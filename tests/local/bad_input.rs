@@ -6,7 +6,7 @@ use std::{
     process::{Output, Stdio},
 };
 
-use crate::common::{app, cluster, sleeper};
+use crate::common::{app, cluster, directory, sleeper};
 use meshos_testing::LocalCluster;
 use serde_json::json;
 
@@ -21,7 +21,7 @@ fn refused(cluster: &LocalCluster) -> String {
 
 #[test]
 fn bad_requests_get_marathons_errors_and_change_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let meshos = cluster(dir.path()).start();
     let marathon = &meshos.marathon;
     assert_eq!(marathon.json("POST", "/v2/apps", &sleeper("kept", 1)).unwrap().status, 201);
@@ -59,7 +59,7 @@ fn bad_requests_get_marathons_errors_and_change_nothing() {
 
 #[test]
 fn a_port_in_use_stops_the_start_and_names_it() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     for flag in ["--mesos-listen", "--marathon-listen", "--agent-listen"] {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap().to_string();
@@ -73,7 +73,7 @@ fn a_port_in_use_stops_the_start_and_names_it() {
 
 #[test]
 fn a_data_directory_held_by_another_process_is_refused_and_unharmed() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let first = cluster(dir.path()).start();
     let said = refused(&cluster(dir.path()));
     assert!(said.contains("held by another process"), "{said}");
@@ -83,7 +83,7 @@ fn a_data_directory_held_by_another_process_is_refused_and_unharmed() {
 
 #[test]
 fn an_unwritable_data_directory_is_named() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     // A file where the directory should be stops root as well.
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
@@ -94,7 +94,7 @@ fn an_unwritable_data_directory_is_named() {
 
 #[test]
 fn unknown_flags_and_settings_stop_the_start() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let said = refused(&cluster(dir.path()).with(&["--agnets", "2"]));
     assert!(said.contains("--agnets"), "{said}");
     for (name, value) in [("MESHOS_STOER", "x"), ("MESOS_WROK_DIR", "/x"), ("MARATHON_HOSTNAEM", "x")] {
@@ -111,7 +111,7 @@ fn unknown_flags_and_settings_stop_the_start() {
 
 #[test]
 fn a_setting_of_mesos_without_a_meaning_here_is_accepted_and_named() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let log = std::fs::File::create(dir.path().join("log")).unwrap();
     let mut cluster = cluster(dir.path());
     cluster.environment.push(("MESOS_ZK".to_owned(), "zk://h:2181/mesos".to_owned()));

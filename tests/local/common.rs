@@ -1,9 +1,57 @@
 //! What the tests against `meshos local` share.
 
-use std::{collections::BTreeSet, fmt::Debug, path::Path};
+use std::{collections::BTreeSet, fmt::Debug, fs, path::Path, process::Command};
 
 use meshos_testing::{Http, LocalCluster, wait::until_blocking};
 use serde_json::{Value, json};
+
+/// A directory of a test. At its end nothing may run any more that was started on it: no agent's supervisor, no task, no
+/// load balancer.
+pub(crate) struct Directory(tempfile::TempDir);
+
+pub(crate) fn directory() -> Directory {
+    Directory(tempfile::tempdir().unwrap())
+}
+
+impl Directory {
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Processes with the directory in their command line or environment.
+    fn processes(&self) -> Vec<(String, String)> {
+        let name = self.path().display().to_string();
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let pid = entry.file_name().to_string_lossy().into_owned();
+            let read = |file: &str| {
+                let bytes = fs::read(entry.path().join(file)).unwrap_or_default();
+                String::from_utf8_lossy(&bytes).replace('\0', " ")
+            };
+            let line = read("cmdline");
+            // One without a command line has ended.
+            let ours = !line.is_empty() && (line.contains(&name) || read("environ").contains(&name));
+            if pid.parse::<u32>().is_ok() && ours {
+                found.push((pid, line));
+            }
+        }
+        found
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let left = self.processes().into_iter().map(|(pid, _)| pid);
+            let _ = Command::new("kill").arg("-KILL").args(left).status();
+            return;
+        }
+        eventually("everything that the test started has ended", || match self.processes() {
+            left if left.is_empty() => Ok(()),
+            left => Err(left),
+        });
+    }
+}
 
 /// A cluster on free ports with its data under `dir`.
 pub(crate) fn cluster(dir: &Path) -> LocalCluster {

@@ -1,11 +1,11 @@
 //! `meshos local` as a user meets it: the first app, from nothing to gone.
 
-use crate::common::{app, basic_app, cluster, eventually, task_ids};
+use crate::common::{app, basic_app, cluster, directory, eventually, task_ids};
 use serde_json::json;
 
 #[test]
 fn the_first_app_runs_scales_is_repaired_restarts_and_goes() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     // With every service there is.
     let meshos = cluster(dir.path()).with(&["--lb"]).start();
     let marathon = &meshos.marathon;

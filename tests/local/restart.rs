@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use crate::common::{app, cluster, eventually, sleeper, task_ids};
+use crate::common::{app, cluster, directory, eventually, sleeper, task_ids};
 use serde_json::json;
 
 /// Ids of the processes that run exactly this command.
@@ -30,7 +30,7 @@ fn running(command: &str, count: usize) -> Vec<String> {
 
 #[test]
 fn after_kill_9_the_same_apps_tasks_and_processes_are_there() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let cluster = cluster(dir.path());
     let meshos = cluster.start();
     // A number that no other test sleeps for.
@@ -67,7 +67,7 @@ fn after_kill_9_the_same_apps_tasks_and_processes_are_there() {
 
 #[test]
 fn keep_tasks_leaves_them_running_over_an_orderly_stop() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let number = 800_000 + u64::from(std::process::id());
     let command = format!("sleep {number}");
     let meshos = cluster(dir.path()).with(&["--keep-tasks"]).start();

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use crate::common::{app, cluster, eventually, sleeper};
+use crate::common::{app, cluster, directory, eventually, sleeper};
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
     trace_service_server::{TraceService, TraceServiceServer},
@@ -41,7 +41,7 @@ fn one_trace_leads_from_the_post_to_the_running_task() {
     let server = tonic::transport::Server::builder().add_service(TraceServiceServer::new(collector.clone()));
     let serving = runtime.spawn(server.serve_with_incoming(incoming));
 
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let mut cluster = cluster(dir.path());
     let setting = |name: &str, value: String| (name.to_owned(), value);
     cluster.environment.push(setting("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{address}")));
@@ -58,7 +58,7 @@ fn one_trace_leads_from_the_post_to_the_running_task() {
         traces.values().find(whole).cloned().ok_or(traces)
     });
     // The hops in between belong to it: the change, the launch and the status update.
-    for hop in ["meshos.apps.v1.AppScheduler/CreateApp", "meshos.allocator.v1.Scheduler/Call"] {
+    for hop in ["meshos.apps.v1.AppScheduler/CreateApp", "launch", "launch_task", "forward status update"] {
         assert!(names.contains(hop), "{hop} is missing in {names:?}");
     }
     assert!(meshos.terminate().success());

@@ -7,14 +7,14 @@ use std::{
 
 use serde_json::json;
 
-use crate::common::{app, cluster, eventually};
+use crate::common::{app, cluster, directory, eventually};
 
 /// `nobody` on every system.
 const NOBODY: u32 = 65534;
 
 #[test]
 fn a_user_without_rights_runs_a_cluster_and_its_tasks() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
     let mut cluster = cluster(dir.path());
     let root =

@@ -5,12 +5,14 @@
 
 mod changes;
 mod common;
+mod containers;
 mod courses;
 mod definitions;
 mod deployments;
 mod events;
 mod groups;
 mod health;
+mod hosts;
 mod kills;
 mod leader;
 mod openapi;

@@ -74,6 +74,21 @@ fn full(id: &str) -> Value {
     )
 }
 
+/// An app with an image, and nothing of it started.
+fn contained(id: &str) -> Value {
+    json!({
+        "id": id, "instances": 0, "tty": true,
+        "container": {
+            "type": "MESOS",
+            "docker": {"image": "nginx"},
+            "portMappings": [{"containerPort": 80, "name": "http", "networkNames": ["n"]}],
+            "volumes": [{"containerPath": "/etc/x", "hostPath": "/x", "mode": "RO"}],
+            "linuxInfo": {"ipcInfo": {"mode": "PRIVATE", "shmSize": 16}, "seccomp": {"profileName": "p"}},
+        },
+        "networks": [{"mode": "container", "name": "n", "labels": {"l": "v"}}],
+    })
+}
+
 const EMBEDS: &str = "embed=apps.tasks&embed=apps.counts&embed=apps.deployments&embed=apps.readiness\
     &embed=apps.lastTaskFailure&embed=apps.taskStats";
 
@@ -97,6 +112,7 @@ fn every_answer_is_as_it_is_described() {
 
 fn changes(api: &Checked) {
     api.ask("POST", "/v2/apps", "/v2/apps", Some(&full("/a")));
+    api.ask("POST", "/v2/apps", "/v2/apps", Some(&contained("/contained")));
     api.ask("POST", "/v2/apps", "/v2/apps", Some(&huge("/waits")));
     api.ask(
         "POST",

@@ -5,6 +5,7 @@
 mod agent_needs;
 mod clients;
 mod containers;
+mod docker;
 mod endpoints;
 mod executors;
 mod frameworks;

@@ -3,57 +3,107 @@
 use std::{
     fmt,
     pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 
 use futures::{Stream, StreamExt, stream};
-use tokio::sync::broadcast;
-use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
+use tokio::sync::mpsc::{self, Receiver, Sender};
 use tonic::Status;
 
-/// Publishes changes to any number of readers. A reader that falls more than `capacity` changes behind gets
-/// ABORTED and must begin again with a snapshot; it never slows the owner.
+/// Publishes changes to any number of readers. A reader that falls more than `capacity` changes behind gets what it
+/// was given, then ABORTED, and must begin again with a snapshot; it never slows the owner.
 #[derive(Clone, Debug)]
 pub struct Feed<T> {
-    sender: broadcast::Sender<T>,
+    readers: Arc<Mutex<Vec<Reader<T>>>>,
+    capacity: usize,
+}
+
+#[derive(Debug)]
+struct Reader<T> {
+    changes: Sender<T>,
+    /// Set when it is cut off.
+    slow: Arc<AtomicBool>,
 }
 
 impl<T: Clone + Send + 'static> Feed<T> {
     /// Holds up to `capacity` changes for slow readers.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self { sender: broadcast::Sender::new(capacity) }
+        Self { readers: Arc::default(), capacity }
     }
 
-    /// Sends a change to all readers there are.
+    fn readers(&self) -> MutexGuard<'_, Vec<Reader<T>>> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a change to all readers there are. It is copied for all but the last: most of the time there is one.
     pub fn publish(&self, change: T) {
-        // No reader is no failure.
-        let _ = self.sender.send(change);
+        let mut readers = self.readers();
+        let Some(last) = readers.len().checked_sub(1) else { return };
+        let mut change = Some(change);
+        let mut number = 0;
+        readers.retain(|reader| {
+            let change = if number == last { change.take() } else { change.clone() };
+            number += 1;
+            change.is_some_and(|change| reader.takes(change))
+        });
     }
 
     /// Whether anybody reads.
     #[must_use]
     pub fn has_readers(&self) -> bool {
-        self.sender.receiver_count() > 0
+        self.readers().iter().any(|reader| !reader.changes.is_closed())
     }
 
     /// A stream of `snapshot`, then every later change. Call it where no change can come between taking the
     /// snapshot and this call: in the owner's task.
     #[must_use]
     pub fn subscribe(&self, snapshot: T) -> FeedStream<T> {
-        self.subscribe_parts(vec![snapshot])
+        self.subscribe_parts([snapshot])
     }
 
-    /// As [`Feed::subscribe`], for a snapshot that is too large for one message.
+    /// As [`Feed::subscribe`], for a snapshot that is too large for one message. Its parts are made one by one as the
+    /// reader takes them, while the owner goes on.
     #[must_use]
-    pub fn subscribe_parts(&self, snapshot: Vec<T>) -> FeedStream<T> {
-        let changes = BroadcastStream::new(self.sender.subscribe()).map(|change| {
-            change.map_err(|BroadcastStreamRecvError::Lagged(missed)| {
-                Status::aborted(format!("reader too slow: missed {missed} changes; subscribe again"))
-            })
-        });
+    pub fn subscribe_parts<I>(&self, snapshot: I) -> FeedStream<T>
+    where
+        I: IntoIterator<Item = T, IntoIter: Send + 'static>,
+    {
+        let (changes, receiver) = mpsc::channel(self.capacity.max(1));
+        let slow = Arc::new(AtomicBool::new(false));
+        self.readers().push(Reader { changes, slow: Arc::clone(&slow) });
+        let changes = stream::unfold((receiver, slow), next_change);
         FeedStream(Box::pin(stream::iter(snapshot.into_iter().map(Ok)).chain(changes)))
     }
+}
+
+impl<T> Reader<T> {
+    /// Whether it goes on reading.
+    fn takes(&self, change: T) -> bool {
+        let sent = self.changes.try_send(change);
+        if matches!(sent, Err(mpsc::error::TrySendError::Full(_))) {
+            self.slow.store(true, Ordering::Release);
+        }
+        sent.is_ok()
+    }
+}
+
+type Changes<T> = (Receiver<T>, Arc<AtomicBool>);
+
+/// The next change; the end when the feed ends or, with an error before it, when the reader was too slow.
+async fn next_change<T>((mut changes, slow): Changes<T>) -> Option<(Result<T, Status>, Changes<T>)> {
+    let next = match changes.recv().await {
+        Some(change) => Ok(change),
+        None if slow.swap(false, Ordering::AcqRel) => {
+            Err(Status::aborted("reader too slow: missed changes; subscribe again"))
+        }
+        None => return None,
+    };
+    Some((next, (changes, slow)))
 }
 
 /// A reader's side of a [`Feed`]; fits as a tonic response stream.
@@ -83,10 +133,18 @@ mod tests {
         feed.publish(1);
         assert_eq!(reader.next().await.unwrap().unwrap(), 0);
         assert_eq!(reader.next().await.unwrap().unwrap(), 1);
+        let mut other = feed.subscribe_parts([1]);
         for change in 2..6 {
             feed.publish(change);
+            assert!(other.next().await.unwrap().is_ok());
         }
+        assert_eq!((reader.next().await.unwrap().unwrap(), reader.next().await.unwrap().unwrap()), (2, 3));
         let error = reader.next().await.unwrap().unwrap_err();
         assert_eq!(error.code(), tonic::Code::Aborted);
+        assert!(reader.next().await.is_none());
+        // The other one keeps up.
+        assert!(feed.has_readers());
+        drop(feed);
+        assert_eq!(other.map(Result::unwrap).collect::<Vec<_>>().await, [5]);
     }
 }

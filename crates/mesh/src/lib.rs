@@ -4,6 +4,7 @@
 //! and changes, telemetry and shutdown.
 
 pub mod backoff;
+pub mod calls;
 pub mod channel;
 pub mod clock;
 pub mod config;
@@ -22,6 +23,7 @@ pub mod transport;
 mod unverified;
 
 pub use backoff::Backoff;
+pub use calls::{Answer, Calls, NotSent};
 pub use channel::{MAX_MESSAGE_BYTES, MeshChannel, connect};
 pub use clock::Clock;
 pub use discovery::{InstanceInfo, LeaderInfo, follow_instances, follow_leader, register_instance};

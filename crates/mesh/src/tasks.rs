@@ -34,11 +34,14 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
     {
         let stop = self.stop.clone();
-        self.spawn_graceful(name, async move {
+        // On the heap by itself: each future around it would hold it twice, where it came in and where it runs, and
+        // there is one for each agent.
+        let mut work = Box::pin(work);
+        self.begin(name, async move {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => debug!(task = name, "task stopped"),
-                () = work => {}
+                () = &mut work => {}
             }
         });
     }
@@ -48,6 +51,10 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        self.begin(name, Box::pin(work));
+    }
+
+    fn begin(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
         let span = tracing::debug_span!("task", task = name);
         // Not a second task that waits for this one: there is one for each agent.
         let guarded = async move {

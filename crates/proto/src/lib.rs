@@ -8,8 +8,10 @@
 
 pub mod call;
 pub mod json;
+pub mod packed;
 pub mod recordio;
 
+mod codec;
 mod schema;
 mod wire;
 

@@ -19,12 +19,14 @@ pub struct ClusterOptions {
     pub agents: Vec<String>,
     pub app_scheduler: bool,
     pub gateways: usize,
+    /// Agents are named `h1`, `h2` and so on, as if each were a machine of its own.
+    pub own_hosts: bool,
 }
 
 impl Default for ClusterOptions {
     fn default() -> Self {
         let agents = vec!["cpus:4;mem:4096;disk:4096;ports:[31000-32000]".to_owned()];
-        Self { agents, app_scheduler: true, gateways: 1 }
+        Self { agents, app_scheduler: true, gateways: 1, own_hosts: false }
     }
 }
 
@@ -88,6 +90,7 @@ impl Cluster {
             );
             config.port = 0;
             config.resources = Some(resources.clone());
+            config.hostname = options.own_hosts.then(|| format!("h{}", number + 1));
             let agent = meshos_agent::start(&env, config, Arc::new(machine.clone())).await.expect("agent");
             agents.push(agent);
             machines.push(machine);

@@ -104,7 +104,7 @@ impl Cluster {
         hosts::add(&mut sim, &central, &machines, work_dirs.path(), rng.u64());
         let outcome = Arc::default();
         user::add(&mut sim, &central, script, &outcome, rng.u64());
-        let schedule = Schedule::new(&Rng::seeded(rng.u64()), script.faults_until);
+        let schedule = Schedule::of(&Rng::seeded(rng.u64()), script);
         Self {
             sim,
             central,

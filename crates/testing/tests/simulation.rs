@@ -29,6 +29,15 @@ fn no_task_is_lost_or_doubled_while_things_go_wrong() {
 }
 
 #[test]
+fn leaders_that_die_during_deployments_lose_and_double_nothing() {
+    for seed in 0..seeds() {
+        let report = run(seed, &Script::of_leaders()).unwrap_or_else(|why| panic!("{why}"));
+        assert!(report.faults.len() > 10);
+        check(seed, &report);
+    }
+}
+
+#[test]
 fn a_run_replays_from_its_seed() {
     let script = Script { faults_until: Duration::from_secs(30), ..Script::default() };
     let first = run(7, &script).unwrap_or_else(|why| panic!("{why}"));

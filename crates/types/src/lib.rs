@@ -5,6 +5,7 @@
 //! work with these types inside.
 
 pub mod app_id;
+pub mod app_port;
 pub mod attributes;
 pub mod container_id;
 pub mod disk;
@@ -30,6 +31,7 @@ pub mod wire;
 mod testing;
 
 pub use app_id::{AppId, AppIdError};
+pub use app_port::{AppPort, HostPort, app_ports, network_mode};
 pub use attributes::{Attribute, AttributeValue, Attributes};
 pub use container_id::ContainerId;
 pub use disk::Disk;

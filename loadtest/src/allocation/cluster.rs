@@ -106,7 +106,7 @@ impl Cluster {
             };
             self.input(Input::RegistryChanged(Box::new(record)))?;
             let agent = Some(pb::AgentInfo { resources: resources.clone(), ..info });
-            let report = Box::new(Reregister { agent, endpoint, ..Reregister::default() });
+            let report = Box::new(Reregister { agent, endpoint, ..Reregister::default() }.into());
             self.input(Input::AgentLinked { link: number as u64, report })?;
         }
         self.agents += count;

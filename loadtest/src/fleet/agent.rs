@@ -1,6 +1,6 @@
 //! One simulated agent: a session with the registry, and a link to whoever leads.
 
-use std::{fmt, rc::Rc, time::Duration};
+use std::{fmt, net::Ipv4Addr, rc::Rc, time::Duration};
 
 use futures::{
     StreamExt,
@@ -10,16 +10,14 @@ use futures::{
 use meshos_mesh::{Backoff, MAX_MESSAGE_BYTES, MeshChannel};
 use meshos_proto::{
     meshos::{
-        allocator::v1::{
-            AgentMessage, AllocatorMessage, Reregister, agent_link_client::AgentLinkClient,
-            agent_message::Body as Told, allocator_message::Body as Command,
-        },
+        allocator::v1::{AllocatorMessage, allocator_message::Body as Command},
         registry::v1::{
             Leader, Pong, Register, SessionRequest, SessionResponse, registry_client::RegistryClient,
             session_request, session_response::Body as Said,
         },
     },
     mesos::v1::{self as pb, TaskState},
+    packed::{AgentMessage, Reregister, Told, agent_link_client::AgentLinkClient},
 };
 use tokio::{
     sync::watch,
@@ -30,12 +28,16 @@ use tonic::Streaming;
 use super::{
     child::{LinkChannel, Shared},
     report::{Report, id_sum},
+    serve,
     tasks::{Settled, Tasks},
 };
 
 const OPENING: Duration = Duration::from_secs(5);
 /// As the agent: an update that is not acknowledged is sent again.
 const RESEND: Duration = Duration::from_secs(10);
+/// Of the ports that agents have.
+pub(crate) const FIRST_PORT: u16 = 31_000;
+const PORTS: u16 = 1000;
 
 /// An open stream both ways.
 struct Open<Out, In> {
@@ -90,6 +92,8 @@ pub(crate) struct Agent {
     epoch: u64,
     tasks: Tasks,
     resend: Option<Instant>,
+    /// Where the tasks' web servers are.
+    address: Ipv4Addr,
 }
 
 impl Agent {
@@ -99,9 +103,17 @@ impl Agent {
         registry: MeshChannel,
         links: Rc<LinkChannel>,
     ) -> Self {
-        let hostname = format!("host-{}-{number}", shared.arguments.number);
+        let address = serve::address(shared.arguments.number, number);
+        let hostname = match shared.arguments.serve {
+            Some(_) => address.to_string(),
+            None => format!("host-{}-{number}", shared.arguments.number),
+        };
         let endpoint = format!("{hostname}:5051");
-        let agent = pb::AgentInfo { hostname, resources: resources(), ..pb::AgentInfo::default() };
+        let agent = pb::AgentInfo {
+            hostname,
+            resources: resources(shared.arguments.serve.unwrap_or(PORTS)),
+            ..pb::AgentInfo::default()
+        };
         let register = Register {
             agent: Some(agent),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -121,6 +133,7 @@ impl Agent {
             epoch: 0,
             tasks: Tasks::default(),
             resend: None,
+            address,
         }
     }
 
@@ -248,7 +261,10 @@ impl Agent {
                     let sum = ids.iter().fold(0_u64, |sum, id| sum.wrapping_add(id_sum(id)));
                     report.launched_ids = report.launched_ids.wrapping_add(sum);
                 });
-                ids.iter().for_each(|id| self.send_update(id));
+                for id in &ids {
+                    self.shared.serving.begin(self.address, self.tasks.ports(id));
+                    self.send_update(id);
+                }
             }
             Some(Command::Acknowledge(acknowledge)) => {
                 match self.tasks.acknowledge(&acknowledge) {
@@ -266,6 +282,7 @@ impl Agent {
             }
             Some(Command::Kill(kill)) => {
                 if let Some(id) = self.tasks.kill(&kill) {
+                    self.shared.serving.end(self.address, self.tasks.ports(&id));
                     self.send_update(&id);
                 }
             }
@@ -330,14 +347,14 @@ async fn at(due: Option<Instant>) {
     }
 }
 
-fn resources() -> Vec<pb::Resource> {
+fn resources(ports: u16) -> Vec<pb::Resource> {
     let scalar = |name: &str, value| pb::Resource {
         name: name.to_owned(),
         r#type: pb::value::Type::Scalar.into(),
         scalar: Some(pb::value::Scalar { value }),
         ..pb::Resource::default()
     };
-    let range = pb::value::Range { begin: 31000, end: 32000 };
+    let range = pb::value::Range { begin: FIRST_PORT.into(), end: (FIRST_PORT + ports - 1).into() };
     let ports = pb::Resource {
         name: "ports".to_owned(),
         r#type: pb::value::Type::Ranges.into(),

@@ -15,7 +15,11 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{agent::Agent, report::Report};
+use super::{
+    agent::{Agent, FIRST_PORT},
+    report::Report,
+    serve::{self, Serving},
+};
 
 /// How often counts are reported, if they changed.
 const REPORTS: Duration = Duration::from_millis(10);
@@ -38,6 +42,9 @@ pub(crate) struct FleetArguments {
     /// Report TASK_RUNNING alone.
     #[arg(long)]
     pub(crate) one_update: bool,
+    /// Tasks are web servers: each agent has a loopback address, and this many ports from the first one on.
+    #[arg(long, value_name = "PORTS")]
+    pub(crate) serve: Option<u16>,
 }
 
 /// What the agents of the process share. All run in one thread.
@@ -48,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) report: RefCell<Report>,
     /// Counts the commands to finish all tasks.
     pub(crate) finish: watch::Receiver<u64>,
+    pub(crate) serving: Rc<Serving>,
 }
 
 impl Shared {
@@ -86,12 +94,16 @@ pub(crate) fn main(arguments: FleetArguments) -> anyhow::Result<()> {
         std::process::exit(0);
     });
     let env = Env::real(transport::tcp());
-    let shared = Shared { env, arguments, report: RefCell::default(), finish: finished };
+    let shared =
+        Shared { env, arguments, report: RefCell::default(), finish: finished, serving: Rc::default() };
     runtime.block_on(LocalSet::new().run_until(run(Rc::new(shared), gone)))
 }
 
 #[allow(clippy::disallowed_methods, reason = "tasks of one thread, which ends with the process")]
 async fn run(shared: Rc<Shared>, mut gone: watch::Receiver<bool>) -> anyhow::Result<()> {
+    for port in 0..shared.arguments.serve.unwrap_or_default() {
+        serve::listen(FIRST_PORT + port, Rc::clone(&shared.serving)).await?;
+    }
     gone.wait_for(|gone| *gone).await?;
     let agents: Vec<usize> = (0..shared.arguments.agents).collect();
     for group in agents.chunks(shared.arguments.streams.max(1)) {

@@ -5,10 +5,13 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use meshos_proto::{
     meshos::allocator::v1::{Acknowledge, Kill, Launch, StatusUpdate},
     mesos::v1::{self as pb, TaskState, task_status},
+    packed::{self, Changing, Parts},
 };
+use prost::Message;
 
 /// What became of an acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +38,9 @@ pub(crate) struct Tasks {
 #[derive(Debug)]
 struct Task {
     framework: Arc<pb::FrameworkInfo>,
-    name: String,
-    resources: Vec<pb::Resource>,
+    /// A `mesos.v1.Task` but for its state: what a new leader is told is made a thousand times at once.
+    lasting: Vec<u8>,
+    ports: Vec<u16>,
     /// What the framework has acknowledged.
     state: TaskState,
     /// Not acknowledged yet; the first has been sent.
@@ -57,10 +61,19 @@ impl Tasks {
                 continue;
             }
             let updates = states.iter().map(|state| (*state, self.next_update())).collect();
+            let ports = ports_of(&task.resources);
+            let whole = pb::Task {
+                name: task.name,
+                task_id: pb::TaskId { value: id.clone() },
+                framework_id: framework.id.clone().unwrap_or_default(),
+                resources: task.resources,
+                ..pb::Task::default()
+            };
+            let lasting = Parts::of(&whole.encode_to_vec()).map(|parts| parts.lasting).unwrap_or_default();
             let task = Task {
                 framework: Arc::clone(&framework),
-                name: task.name,
-                resources: task.resources,
+                lasting,
+                ports,
                 state: TaskState::TaskStaging,
                 updates,
             };
@@ -68,6 +81,11 @@ impl Tasks {
             new.push(id);
         }
         (new, repeated)
+    }
+
+    /// The ports that a task has.
+    pub(crate) fn ports(&self, id: &str) -> Vec<u16> {
+        self.tasks.get(id).map(|task| task.ports.clone()).unwrap_or_default()
     }
 
     fn next_update(&mut self) -> u64 {
@@ -152,34 +170,35 @@ impl Tasks {
     }
 
     /// All of them, and their frameworks, for a leader that knows nothing.
-    pub(crate) fn report(&self, agent: &str) -> (Vec<pb::FrameworkInfo>, Vec<pb::Task>) {
-        let task = |(id, task): (&String, &Task)| {
+    pub(crate) fn report(&self, agent: &str) -> (Vec<Bytes>, Vec<Bytes>) {
+        let task = |task: &Task| {
             let newest = task.updates.back().map_or(task.state, |(state, _)| *state);
             let (told, number) = task
                 .updates
                 .front()
                 .map_or((task.state, None), |(state, number)| (*state, Some(uuid(*number))));
-            pb::Task {
-                name: task.name.clone(),
-                task_id: pb::TaskId { value: id.clone() },
-                framework_id: task.framework.id.clone().unwrap_or_default(),
-                agent_id: pb::AgentId { value: agent.to_owned() },
+            let changing = Changing {
+                agent_id: agent,
                 state: newest.into(),
-                resources: task.resources.clone(),
                 status_update_state: Some(told.into()),
-                status_update_uuid: number,
-                ..pb::Task::default()
-            }
+                status_update_uuid: number.as_deref(),
+            };
+            packed::join(&task.lasting, &changing, std::iter::empty())
         };
-        (
-            self.frameworks.values().map(|info| (**info).clone()).collect(),
-            self.tasks.iter().map(task).collect(),
-        )
+        let frameworks = self.frameworks.values().map(|info| info.encode_to_vec().into());
+        (frameworks.collect(), self.tasks.values().map(task).collect())
     }
 }
 
+fn ports_of(resources: &[pb::Resource]) -> Vec<u16> {
+    let ranges = resources.iter().filter(|resource| resource.name == "ports").flat_map(|resource| {
+        resource.ranges.iter().flat_map(|ranges| &ranges.range).flat_map(|range| range.begin..=range.end)
+    });
+    ranges.filter_map(|port| u16::try_from(port).ok()).collect()
+}
+
 /// A UUID of version 4, as everybody checks.
-fn uuid(number: u64) -> bytes::Bytes {
+fn uuid(number: u64) -> Bytes {
     let mut bytes = [0_u8; 16];
     bytes[8..].copy_from_slice(&number.to_be_bytes());
     (bytes[6], bytes[8]) = (0x40, 0x80);

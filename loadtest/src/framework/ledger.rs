@@ -87,6 +87,18 @@ impl Ledger {
         self.account.failed_calls += 1;
     }
 
+    /// Number of the next task.
+    pub(crate) fn next(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Ids of those of some tasks that neither run nor are over.
+    pub(crate) fn unsettled(&self, numbers: std::ops::Range<usize>) -> impl Iterator<Item = String> + '_ {
+        let submitted =
+            |number: &usize| self.tasks.get(*number).is_some_and(|(_, seen)| *seen == Seen::Submitted);
+        numbers.filter(submitted).map(|number| format!("{}-{number}", self.name))
+    }
+
     /// A status of one of the tasks; whether it runs now for the first time.
     pub(crate) fn status(&mut self, id: &str, state: TaskState, answer: bool) -> bool {
         let number = id.rsplit_once('-').and_then(|(_, number)| number.parse::<usize>().ok());
@@ -148,5 +160,7 @@ mod tests {
         assert_eq!((account.submitted, account.ran, account.dropped), (2, 1, 1));
         assert_eq!((account.repeated, account.finished, account.lost), (1, 1, 0));
         assert_eq!((ledger.open(), account.ran_ids), (0, id_sum("f-0")));
+        let c = ledger.submit(now);
+        assert_eq!(ledger.unsettled(0..ledger.next()).collect::<Vec<_>>(), [c]);
     }
 }

@@ -1,7 +1,10 @@
 //! One framework's loop.
 
+mod launch;
+
 use std::{
     collections::{BTreeMap, VecDeque},
+    ops::Range,
     sync::Arc,
     time::Duration,
 };
@@ -18,6 +21,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use self::launch::Launching;
 use super::{
     Firsts, Order, Plan, Shared,
     ledger::Ledger,
@@ -26,31 +30,14 @@ use super::{
 
 /// Roles that the frameworks are spread over.
 const ROLES: usize = 20;
-/// Calls under way at a time.
-const CALLS: usize = 64;
+/// Calls under way at a time; the allocator refuses those beyond a thousand.
+const CALLS: usize = 512;
 /// Seconds for which offers that nobody needs are refused.
 const REFUSE: f64 = 60.0;
 /// A framework without offers asks for them this often.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
-
-struct Launching {
-    plan: Plan,
-    submitted: u64,
-    /// Everything is submitted, and the offers that are left are others'.
-    released: bool,
-    done: oneshot::Sender<()>,
-}
-
-impl Launching {
-    fn goes_on(&self) -> bool {
-        self.submitted < self.plan.tasks
-    }
-
-    /// Whether the last task was submitted just now.
-    fn releases(&mut self) -> bool {
-        !self.goes_on() && !std::mem::replace(&mut self.released, true)
-    }
-}
+/// A framework that does not know what became of an ACCEPT asks this often.
+const RECONCILE: Duration = Duration::from_secs(2);
 
 struct Reconciling {
     from: Instant,
@@ -58,11 +45,20 @@ struct Reconciling {
     done: oneshot::Sender<Duration>,
 }
 
+/// A call to be made.
+struct Waiting {
+    call: Call,
+    /// Numbers of the tasks that it launches.
+    tasks: Range<usize>,
+    /// Told once the call is answered.
+    done: Option<oneshot::Sender<()>>,
+}
+
 /// How a call ended.
 struct Answered {
     kind: call::Type,
     ok: bool,
-    /// Told once the call is answered.
+    tasks: Range<usize>,
     done: Option<oneshot::Sender<()>>,
 }
 
@@ -77,11 +73,17 @@ pub(super) struct Framework {
     ledger: Ledger,
     launching: Option<Launching>,
     reconciling: Option<Reconciling>,
-    waiting: VecDeque<(Call, Option<oneshot::Sender<()>>)>,
+    waiting: VecDeque<Waiting>,
     calls: FuturesUnordered<BoxFuture<'static, Answered>>,
     shared: Arc<Shared>,
     /// When it may ask for offers again.
     revive: Instant,
+    /// Tasks of ACCEPTs that failed: they may have been launched.
+    unsure: Vec<Range<usize>>,
+    /// When it may ask for them again.
+    reconcile: Instant,
+    /// Told once there are enough offers.
+    waking: Option<oneshot::Sender<()>>,
 }
 
 impl Framework {
@@ -113,6 +115,9 @@ impl Framework {
             calls: FuturesUnordered::new(),
             shared,
             revive: Instant::now(),
+            unsure: Vec::new(),
+            reconcile: Instant::now(),
+            waking: None,
         }
     }
 
@@ -137,6 +142,7 @@ impl Framework {
             }
             self.submit();
             self.ask_again();
+            self.ask_for_unsure();
             self.send_waiting();
             self.check_done();
         }
@@ -174,7 +180,8 @@ impl Framework {
         self.events = None;
         self.offers.clear();
         self.queue.clear();
-        self.waiting.clear();
+        let never_sent = self.waiting.drain(..).map(|waiting| waiting.tasks);
+        self.unsure.extend(never_sent.filter(|tasks| !tasks.is_empty()));
     }
 
     fn event(&mut self, event: Event) {
@@ -223,8 +230,11 @@ impl Framework {
         }
         let (Some(uuid), Some(agent_id)) = (status.uuid, status.agent_id) else { return };
         let acknowledge = call::Acknowledge { agent_id, task_id: status.task_id, uuid };
-        let call = Call { acknowledge: Some(acknowledge), ..self.call(call::Type::Acknowledge) };
-        self.waiting.push_back((call, None));
+        self.queue_call(Call { acknowledge: Some(acknowledge), ..self.call(call::Type::Acknowledge) }, None);
+    }
+
+    fn queue_call(&mut self, call: Call, done: Option<oneshot::Sender<()>>) {
+        self.waiting.push_back(Waiting { call, tasks: 0..0, done });
     }
 
     fn call(&self, kind: call::Type) -> Call {
@@ -238,16 +248,18 @@ impl Framework {
                     self.offers.clear();
                     self.queue.clear();
                 }
-                self.launching = Some(Launching { plan, submitted: 0, released: false, done });
+                self.launching = Some(Launching::new(plan, done));
             }
-            Order::Want(true, done) => self.waiting.push_back((self.call(call::Type::Revive), Some(done))),
+            Order::Want(true, done) => {
+                self.revive = Instant::now();
+                self.waking = Some(done);
+            }
             Order::Want(false, done) => self.release(Some(done)),
             Order::Reconcile(done) => {
                 let missing = self.ledger.running();
                 self.reconciling = Some(Reconciling { from: Instant::now(), missing, done });
                 let reconcile = Some(call::Reconcile::default());
-                let call = Call { reconcile, ..self.call(call::Type::Reconcile) };
-                self.waiting.push_back((call, None));
+                self.queue_call(Call { reconcile, ..self.call(call::Type::Reconcile) }, None);
             }
             // Whoever asked may have gone.
             Order::Account(reply) => drop(reply.send(self.ledger.account())),
@@ -256,7 +268,7 @@ impl Framework {
 
     /// Wants no offers any more: an idle framework must not keep what others need.
     fn release(&mut self, done: Option<oneshot::Sender<()>>) {
-        self.waiting.push_back((self.call(call::Type::Suppress), None));
+        self.queue_call(self.call(call::Type::Suppress), None);
         let ids = self.offers.keys().map(|id| pb::OfferId { value: id.clone() }).collect();
         self.decline(ids, 0.0, done);
         self.offers.clear();
@@ -266,64 +278,48 @@ impl Framework {
     fn decline(&mut self, offer_ids: Vec<pb::OfferId>, seconds: f64, done: Option<oneshot::Sender<()>>) {
         let filters = Some(pb::Filters { refuse_seconds: Some(seconds) });
         let decline = Some(call::Decline { offer_ids, filters });
-        self.waiting.push_back((Call { decline, ..self.call(call::Type::Decline) }, done));
+        self.queue_call(Call { decline, ..self.call(call::Type::Decline) }, done);
     }
 
     /// Asks for offers that it refused before, when it has none and something to launch.
     fn ask_again(&mut self) {
-        let starves = self.offers.is_empty() && self.launching.as_ref().is_some_and(Launching::goes_on);
+        let starves = self.offers.is_empty() && self.launching.as_ref().is_some_and(Launching::goes_on)
+            || self.offers.len() < self.shared.enough && self.waking.is_some();
         if starves && self.revive <= Instant::now() {
             self.revive = Instant::now() + ASK_AGAIN;
-            self.waiting.push_back((self.call(call::Type::Revive), None));
+            self.queue_call(self.call(call::Type::Revive), None);
         }
     }
 
-    /// When the next ACCEPT of a paced launch is due, if an offer is there for it.
+    /// Asks for tasks whose ACCEPT failed, until it is known of each whether it was launched.
+    fn ask_for_unsure(&mut self) {
+        if self.unsure.is_empty() || self.events.is_none() || Instant::now() < self.reconcile {
+            return;
+        }
+        self.reconcile = Instant::now() + RECONCILE;
+        let ledger = &self.ledger;
+        self.unsure.retain(|tasks| ledger.unsettled(tasks.clone()).next().is_some());
+        let ids = self.unsure.iter().flat_map(|tasks| ledger.unsettled(tasks.clone()));
+        let tasks: Vec<_> = ids
+            .map(|id| call::reconcile::Task { task_id: pb::TaskId { value: id }, agent_id: None })
+            .collect();
+        if !tasks.is_empty() {
+            let reconcile = Some(call::Reconcile { tasks });
+            self.queue_call(Call { reconcile, ..self.call(call::Type::Reconcile) }, None);
+        }
+    }
+
+    /// When there is something to do even if nothing happens.
     fn next_due(&self) -> Option<Instant> {
-        let launching = self.launching.as_ref().filter(|launching| launching.goes_on())?;
-        if self.queue.is_empty() {
-            return Some(self.revive);
-        }
-        launching.plan.pace.map(|pace| launching.plan.from + pace.mul_f64(nth(launching)))
-    }
-
-    /// Sends the ACCEPTs that are due and have an offer.
-    fn submit(&mut self) {
-        loop {
-            let Some(launching) = &mut self.launching else { return };
-            let Plan { tasks, each, window, pace, from, .. } = launching.plan;
-            let left = tasks - launching.submitted;
-            let now = Instant::now();
-            let due = pace.map_or(now, |pace| from + pace.mul_f64(nth(launching)));
-            if left == 0 || due > now || self.ledger.open() >= window {
-                return;
-            }
-            let Some(id) = self.queue.pop_front() else { return };
-            let Some(offer) = self.offers.remove(&id) else { continue };
-            let count = each.min(usize::try_from(left).unwrap_or(usize::MAX));
-            launching.submitted += count as u64;
-            let call = self.accept(offer, count, due);
-            self.waiting.push_back((call, None));
-            self.send_waiting();
-        }
-    }
-
-    fn accept(&mut self, offer: pb::Offer, count: usize, due: Instant) -> Call {
-        let task_infos = (0..count).map(|_| task(self.ledger.submit(due), &offer.agent_id)).collect();
-        let operation = pb::offer::Operation {
-            r#type: Some(pb::offer::operation::Type::Launch.into()),
-            launch: Some(pb::offer::operation::Launch { task_infos }),
-            ..pb::offer::Operation::default()
-        };
-        let filters = Some(pb::Filters { refuse_seconds: Some(0.0) });
-        let accept = call::Accept { offer_ids: vec![offer.id], operations: vec![operation], filters };
-        Call { accept: Some(accept), ..self.call(call::Type::Accept) }
+        let unsure = (!self.unsure.is_empty()).then_some(self.reconcile);
+        let waking = self.waking.is_some().then_some(self.revive);
+        [unsure, waking, self.next_launch()].into_iter().flatten().min()
     }
 
     fn send_waiting(&mut self) {
         let Some(caller) = &self.caller else { return };
         while self.calls.len() < CALLS
-            && let Some((call, done)) = self.waiting.pop_front()
+            && let Some(Waiting { call, tasks, done }) = self.waiting.pop_front()
         {
             let (caller, kind) = (Arc::clone(caller), call.r#type());
             let sent = async move {
@@ -331,7 +327,7 @@ impl Framework {
                 if let Err(error) = &answer {
                     crate::note(&format!("{kind:?} failed: {error:#}"));
                 }
-                Answered { kind, ok: answer.is_ok(), done }
+                Answered { kind, ok: answer.is_ok(), tasks, done }
             };
             self.calls.push(sent.boxed());
         }
@@ -340,6 +336,7 @@ impl Framework {
     fn answered(&mut self, answered: Answered) {
         if !answered.ok {
             self.ledger.failed_call();
+            self.unsure.extend(Some(answered.tasks).filter(|tasks| !tasks.is_empty()));
         } else if answered.kind == call::Type::Accept {
             Firsts::note(&self.shared.firsts.accepted);
         }
@@ -352,6 +349,10 @@ impl Framework {
         if self.launching.as_mut().is_some_and(Launching::releases) {
             self.release(None);
         }
+        let enough = self.offers.len() >= self.shared.enough;
+        if let Some(done) = self.waking.take_if(|_| enough) {
+            let _ = done.send(());
+        }
         let settled = self.ledger.open() == 0;
         if let Some(done) = self.launching.take_if(|l| l.submitted >= l.plan.tasks && settled) {
             let _ = done.done.send(());
@@ -359,33 +360,6 @@ impl Framework {
         if let Some(done) = self.reconciling.take_if(|reconciling| reconciling.missing == 0) {
             let _ = done.done.send(done.from.elapsed());
         }
-    }
-}
-
-/// Number of the next ACCEPT of a launch.
-fn nth(launching: &Launching) -> f64 {
-    #[allow(clippy::cast_precision_loss)]
-    let nth = launching.submitted as f64 / launching.plan.each.max(1) as f64;
-    nth
-}
-
-fn task(id: String, agent: &pb::AgentId) -> pb::TaskInfo {
-    pb::TaskInfo {
-        name: "load".to_owned(),
-        task_id: pb::TaskId { value: id },
-        agent_id: agent.clone(),
-        resources: vec![scalar("cpus", 0.1), scalar("mem", 32.0)],
-        command: Some(pb::CommandInfo { value: Some("sleep 1000".to_owned()), ..pb::CommandInfo::default() }),
-        ..pb::TaskInfo::default()
-    }
-}
-
-fn scalar(name: &str, value: f64) -> pb::Resource {
-    pb::Resource {
-        name: name.to_owned(),
-        r#type: pb::value::Type::Scalar.into(),
-        scalar: Some(pb::value::Scalar { value }),
-        ..pb::Resource::default()
     }
 }
 

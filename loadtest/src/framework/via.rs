@@ -6,9 +6,9 @@ use futures::{StreamExt, stream, stream::BoxStream};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use meshos_mesh::{Env, LeaderInfo, MAX_MESSAGE_BYTES, MeshChannel};
+use meshos_mesh::{Calls, Env, LeaderInfo, MAX_MESSAGE_BYTES};
 use meshos_proto::{
-    meshos::allocator::v1::{CallRequest, SubscribeRequest, scheduler_client::SchedulerClient},
+    meshos::allocator::v1::{SubscribeRequest, scheduler_client::SchedulerClient},
     mesos::v1::scheduler::{Call, Event},
     recordio::Decoder,
 };
@@ -35,12 +35,10 @@ pub(crate) enum Via {
 /// Sends calls of one subscription.
 #[derive(Debug)]
 pub(crate) enum Caller {
-    Grpc(SchedulerClient<MeshChannel>, String),
+    /// A stream of calls of its own, and the id of its event stream.
+    Grpc(Calls, String),
     /// One connection, one call at a time, as clients of the HTTP API do.
-    Http {
-        sender: Mutex<http1::SendRequest<Full<Bytes>>>,
-        stream: String,
-    },
+    Http { sender: Mutex<http1::SendRequest<Full<Bytes>>>, stream: String },
 }
 
 impl Via {
@@ -48,14 +46,15 @@ impl Via {
         match self {
             Self::Grpc { env, channels, group, leader } => {
                 let leader = leader.clone().wait_for(Option::is_some).await?.clone().context("a leader")?;
-                let mut client = SchedulerClient::new(channels.to(env, *group, &leader))
-                    .max_decoding_message_size(MAX_MESSAGE_BYTES);
+                let channel = channels.to(env, *group, &leader);
+                let mut client =
+                    SchedulerClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
                 let opened = client.subscribe(SubscribeRequest { call: Some(call) }).await?;
                 let id =
                     opened.metadata().get("mesos-stream-id").context("no stream id")?.to_str()?.to_owned();
                 let events = opened.into_inner().take_while(|next| futures::future::ready(next.is_ok()));
                 let events = events.filter_map(|next| async { next.ok().map(|response| response.events) });
-                Ok((Caller::Grpc(client, id), events.boxed()))
+                Ok((Caller::Grpc(Calls::open(env, channel), id), events.boxed()))
             }
             Self::Http { env, address } => {
                 let answer = post(&mut open(env, address).await?, &call, None).await?;
@@ -72,9 +71,8 @@ impl Via {
 impl Caller {
     pub(crate) async fn call(&self, call: Call) -> anyhow::Result<()> {
         match self {
-            Self::Grpc(client, stream) => {
-                let request = CallRequest { stream_id: stream.clone(), call: Some(call) };
-                client.clone().call(request).await?;
+            Self::Grpc(calls, stream) => {
+                calls.call(stream, call.encode_to_vec().into(), String::new()).await?;
             }
             Self::Http { sender, stream } => {
                 let mut sender = sender.lock().await;

@@ -17,13 +17,13 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .await?;
     scene.expect_more(arguments.tasks);
     show(&format!("| one framework launches {} tasks | {:.1} s |", arguments.tasks, took.as_secs_f64()));
-    scene.frameworks.each(others.clone(), |done| Order::Want(true, done)).await?;
+    scene.frameworks.wake_some(others.clone()).await?;
     // What came before is not of interest.
     scene.frameworks.account().await?;
     let (rate, seconds) = (arguments.rate, arguments.seconds.max(4));
     scene.frameworks.paced(others.clone(), rate, seconds).await?;
     let mut quiet = scene.frameworks.account_of(others.clone()).await?;
-    scene.frameworks.each(others.clone(), |done| Order::Want(true, done)).await?;
+    scene.frameworks.wake_some(others.clone()).await?;
     let ((), mut times) = tokio::try_join!(scene.frameworks.paced(others.clone(), rate, seconds), async {
         let mut times = Vec::new();
         for _ in 0..3 {

@@ -114,15 +114,20 @@ impl Beneath {
 
     /// Makes a second name for a file below the directory.
     pub(crate) fn hard_link(&self, path: &Path, existing: &Path) -> io::Result<()> {
-        let from = self.parent(existing, false)?;
         // Only what is there as a file: a second name of a link would be one more link.
         drop(self.read(existing)?);
+        self.second_name(path, existing)
+    }
+
+    /// Makes a second name for what is there below the directory and is none itself; of a link: of the link.
+    pub(crate) fn second_name(&self, path: &Path, existing: &Path) -> io::Result<()> {
+        let from = self.parent(existing, false)?;
         let (directory, name) = self.place(path)?;
         Ok(linkat(&from, name_of(existing)?, &directory, name, AtFlags::empty())?)
     }
 
     /// The directory that a path lies in, with nothing under the path's name any more.
-    fn place<'a>(&self, path: &'a Path) -> io::Result<(OwnedFd, &'a OsStr)> {
+    pub(crate) fn place<'a>(&self, path: &'a Path) -> io::Result<(OwnedFd, &'a OsStr)> {
         let (directory, name) = (self.parent(path, true)?, name_of(path)?);
         match unlinkat(&directory, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok((directory, name)),
@@ -130,7 +135,8 @@ impl Beneath {
         }
     }
 
-    fn parent(&self, path: &Path, make: bool) -> io::Result<OwnedFd> {
+    /// The directory that a path lies in; made if need be.
+    pub(crate) fn parent(&self, path: &Path, make: bool) -> io::Result<OwnedFd> {
         let parent = path.parent().unwrap_or(Path::new(""));
         if make {
             return self.directory(parent, 0o755);
@@ -150,7 +156,8 @@ impl Beneath {
     }
 }
 
-fn name_of(path: &Path) -> io::Result<&OsStr> {
+/// The last part of a path.
+pub(crate) fn name_of(path: &Path) -> io::Result<&OsStr> {
     path.file_name().ok_or_else(|| Errno::EINVAL.into())
 }
 

@@ -1,5 +1,7 @@
 //! The agent's flags: where Mesos has one of the same meaning, its name and its variable.
 
+mod containers;
+mod images;
 mod values;
 
 use std::{
@@ -12,6 +14,10 @@ use clap::Args;
 use meshos_mesh::config::parse_duration;
 use serde_json::{Map, Value};
 
+use crate::containerizer::runtimes::Runtimes;
+
+pub use containers::ContainerConfig;
+pub use images::ImageConfig;
 use values::{GB, MB};
 pub use values::{ReconfigurationPolicy, Recover, mesos_forms, parse_bytes};
 
@@ -104,12 +110,19 @@ pub struct Config {
     /// Never let a task use more processor time than it asked for.
     #[arg(long = "cgroups_enable_cfs", env = "MESOS_CGROUPS_ENABLE_CFS", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub cgroups_enable_cfs: bool,
+    /// Limit memory and swap together, not memory alone; cgroups of version 1 only.
+    #[arg(long = "cgroups_limit_swap", env = "MESOS_CGROUPS_LIMIT_SWAP", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub cgroups_limit_swap: bool,
     /// Processes and threads that a task may have at most, where cgroups are permitted; absent: any number.
     #[arg(long = "cgroups_max_pids", env = "MESOS_CGROUPS_MAX_PIDS", value_name = "NUMBER")]
     pub cgroups_max_pids: Option<u64>,
     /// Isolators, separated by commas. Absent: cgroups where they are permitted; without any `cgroups/…`: none.
     #[arg(long, env = "MESOS_ISOLATION", value_name = "LIST")]
     pub isolation: Option<String>,
+    #[command(flatten)]
+    pub containers: ContainerConfig,
+    #[command(flatten)]
+    pub images: ImageConfig,
     /// Run a task as the user that it names; takes effect when the agent is root.
     #[arg(long = "switch_user", env = "MESOS_SWITCH_USER", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub switch_user: bool,
@@ -137,6 +150,9 @@ pub struct Config {
     /// Part of the disk to keep free: the closer it comes, the sooner sandboxes go.
     #[arg(long = "gc_disk_headroom", env = "MESOS_GC_DISK_HEADROOM", default_value_t = 0.1)]
     pub gc_disk_headroom: f64,
+    /// Sandboxes of ended containers below an executor go by the same rule, not only with the executor's.
+    #[arg(long = "gc_non_executor_container_sandboxes", env = "MESOS_GC_NON_EXECUTOR_CONTAINER_SANDBOXES", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub gc_non_executor_container_sandboxes: bool,
     /// How often the disk of the work directory is looked at.
     #[arg(long = "disk_watch_interval", env = "MESOS_DISK_WATCH_INTERVAL", default_value = "1mins", value_parser = parse_duration)]
     pub disk_watch_interval: Duration,
@@ -201,8 +217,11 @@ impl Config {
             cgroups_hierarchy: PathBuf::from("/sys/fs/cgroup"),
             cgroups_root: "meshos".to_owned(),
             cgroups_enable_cfs: false,
+            cgroups_limit_swap: false,
             cgroups_max_pids: None,
             isolation: None,
+            containers: ContainerConfig::default(),
+            images: ImageConfig::default(),
             switch_user: true,
             fetcher_cache_size: 2 * GB,
             fetcher_cache_dir: None,
@@ -212,6 +231,7 @@ impl Config {
             enforce_container_disk_quota: false,
             gc_delay: Duration::from_secs(7 * 24 * 3600),
             gc_disk_headroom: 0.1,
+            gc_non_executor_container_sandboxes: false,
             disk_watch_interval: Duration::from_secs(60),
             max_stdout_size: 10 * MB,
             max_stderr_size: 10 * MB,
@@ -222,6 +242,18 @@ impl Config {
             http: true,
             housekeeping: true,
         }
+    }
+
+    /// What clap cannot see.
+    ///
+    /// # Errors
+    /// Flags that this machine cannot follow.
+    pub(crate) fn check(&self) -> Result<(), crate::Error> {
+        if self.cgroups_limit_swap && self.cgroups_hierarchy.join("cgroup.controllers").exists() {
+            let reason = "cgroups of version 2 limit swap on its own, not together with memory: leave it out";
+            return Err(crate::Error::Flag { flag: "cgroups_limit_swap", reason: reason.to_owned() });
+        }
+        Ok(())
     }
 
     /// Where fetched files are kept.
@@ -240,6 +272,24 @@ impl Config {
     #[must_use]
     pub fn isolates_by_cgroups(&self, name: &str) -> bool {
         self.isolation.is_none() || self.isolates(&[name, "cgroups", "cgroups/all"])
+    }
+
+    /// Which kinds of containers are switched on.
+    ///
+    /// # Errors
+    /// A containerizer that is not known.
+    pub fn runtimes(&self) -> Result<Runtimes, crate::Error> {
+        let runtimes = self.containers.runtimes(self.isolation.as_deref());
+        runtimes.map_err(|reason| crate::Error::Flag { flag: "containerizers", reason })
+    }
+
+    /// Between the stop signal and SIGKILL for a container of the Docker Engine.
+    #[must_use]
+    pub fn docker_grace(&self) -> Duration {
+        match self.containers.docker_stop_timeout {
+            Duration::ZERO => self.executor_shutdown_grace_period,
+            timeout => timeout,
+        }
     }
 
     /// Whether the disk use of sandboxes is measured.
@@ -273,7 +323,6 @@ impl Config {
             ("cgroups_enable_cfs", self.cgroups_enable_cfs.to_string()),
             ("cgroups_hierarchy", self.cgroups_hierarchy.display().to_string()),
             ("cgroups_root", self.cgroups_root.clone()),
-            ("containerizers", "mesos".to_owned()),
             ("default_role", self.default_role.clone()),
             ("authenticate_http_executors", self.authenticate_http_executors.to_string()),
             ("executor_registration_timeout", duration(self.executor_registration_timeout)),
@@ -293,6 +342,8 @@ impl Config {
             ("fetcher_stall_timeout", duration(self.fetcher_stall_timeout)),
             ("gc_delay", duration(self.gc_delay)),
             ("gc_disk_headroom", self.gc_disk_headroom.to_string()),
+            ("gc_non_executor_container_sandboxes", self.gc_non_executor_container_sandboxes.to_string()),
+            ("cgroups_limit_swap", self.cgroups_limit_swap.to_string()),
             ("max_rotated_files", self.max_rotated_files.to_string()),
             ("max_stderr_size", format!("{}B", self.max_stderr_size)),
             ("max_stdout_size", format!("{}B", self.max_stdout_size)),
@@ -315,6 +366,8 @@ impl Config {
             ("isolation", self.isolation.clone()),
             ("resources", self.resources.clone()),
         ];
+        flags.extend(self.containers.flags());
+        flags.extend(self.images.flags());
         flags.extend(optional.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))));
         flags.sort_unstable();
         Value::Object(

@@ -2,7 +2,13 @@
 
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
+pub mod container;
+pub mod docker;
+pub(crate) mod netns;
+pub mod oci;
 pub mod process;
+pub mod router;
+pub mod runtimes;
 #[cfg(any(test, feature = "test-util"))]
 pub mod sim;
 
@@ -17,6 +23,7 @@ use std::{
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
+pub use self::container::{ContainerSetup, NetworkStatus};
 use crate::fetcher::FetchUri;
 
 /// A containerizer that the parts of an agent share.
@@ -54,6 +61,10 @@ pub struct ContainerSpec {
     pub uris: Vec<FetchUri>,
     /// `RLIMIT_*`, soft and hard limit; absent: unlimited.
     pub rlimits: Vec<Rlimit>,
+    /// Absent: a plain process.
+    pub container: Option<Box<ContainerSetup>>,
+    /// The running container that this one looks into: it sees that one's files and networks. Absent: the machine's.
+    pub inside: Option<String>,
 }
 
 /// The shared sandbox that a container's own lies in.
@@ -266,6 +277,11 @@ pub trait Containerizer: Send + Sync + fmt::Debug + 'static {
     /// All containers there are: running ones, and ended ones that were not cleaned up.
     async fn recover(&self) -> Result<Vec<Recovered>, ContainerizerError>;
 
+    /// Brings what takes long before [`Containerizer::prepare`]. Dropped before it is done, it stops.
+    async fn bring(&self, _spec: &ContainerSpec) -> Result<(), ContainerizerError> {
+        Ok(())
+    }
+
     /// Makes the sandbox and whatever else must be there before the start.
     async fn prepare(&self, spec: &ContainerSpec) -> Result<(), ContainerizerError>;
 
@@ -289,6 +305,19 @@ pub trait Containerizer: Send + Sync + fmt::Debug + 'static {
 
     /// What a running container uses; none when it cannot be told.
     async fn usage(&self, container_id: &str, pid: u32) -> Option<Usage>;
+
+    /// Where a running container is reached; nothing: at the machine's own addresses.
+    async fn network(&self, _container_id: &str) -> NetworkStatus {
+        NetworkStatus::default()
+    }
+
+    /// What keeps it from doing its work at the moment, one line each.
+    fn troubles(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Removes images that no container uses, but for those of these names.
+    async fn prune_images(&self, _excluded: &[String]) {}
 
     /// Ends what runs beside the agent for its containers, unless there still are some.
     async fn stop(&self);

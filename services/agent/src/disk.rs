@@ -41,6 +41,19 @@ pub(crate) fn used_part(directory: &Path) -> f64 {
     if all > 0.0 { 1.0 - free / all } else { 0.0 }
 }
 
+/// Bytes that are missing for a part of the file system of a directory to be free; 0 when it is.
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a part of a whole"
+)]
+pub(crate) fn missing(directory: &Path, part: f64) -> u64 {
+    let Ok(stat) = statvfs(directory) else { return 0 };
+    let wanted = (stat.blocks() as f64 * part.clamp(0.0, 1.0)) as u64;
+    wanted.saturating_sub(stat.blocks_available()) * stat.fragment_size()
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
@@ -62,5 +75,7 @@ mod tests {
         assert!((1 << 20..(1 << 20) + 64 * 1024).contains(&taken), "{taken}");
         assert_eq!(usage(Path::new("/no/such/directory")), 0);
         assert!((0.0..=1.0).contains(&used_part(&root)));
+        assert_eq!((missing(&root, 0.0), missing(Path::new("/no/such/directory"), 1.0)), (0, 0));
+        assert!(missing(&root, 1.0) > 0);
     }
 }

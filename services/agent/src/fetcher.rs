@@ -1,9 +1,9 @@
 //! Brings what a task needs into its sandbox, before it starts: from the web or from this node, unpacked, owned by the
 //! task's user, through a cache if it asks for that. Whatever an archive says, nothing lands outside the sandbox.
 
-mod archive;
+pub(crate) mod archive;
 mod cache;
-mod http;
+pub(crate) mod http;
 mod uri;
 
 use std::{
@@ -82,7 +82,8 @@ pub(crate) struct Order {
 }
 
 /// Stops work on other threads when whoever asked for it is gone.
-struct StopOnDrop(Arc<AtomicBool>);
+#[derive(Debug, Default)]
+pub(crate) struct StopOnDrop(pub(crate) Arc<AtomicBool>);
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {

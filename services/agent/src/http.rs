@@ -34,7 +34,7 @@ use crate::{
     console::Consoles,
     containerizer::SharedContainerizer,
     core::View,
-    detect::{self, Detected},
+    detect,
     runner::{Event, Identity},
     token::Secret,
 };
@@ -47,7 +47,6 @@ pub(crate) struct Api {
     /// Unix time in seconds.
     started: f64,
     flags: Value,
-    detected: Detected,
     identity: Identity,
     hostname: String,
     events: mpsc::Sender<Event>,
@@ -67,7 +66,6 @@ impl Api {
     pub(crate) fn new(
         env: &Env,
         config: &Config,
-        detected: Detected,
         (identity, hostname, executor_secret): (Identity, String, Option<Secret>),
         (events, sandboxes, containerizer): (mpsc::Sender<Event>, Sandboxes, SharedContainerizer),
     ) -> Arc<Self> {
@@ -79,7 +77,6 @@ impl Api {
             tasks: env.tasks.clone(),
             started: env.clock.since_epoch().as_secs_f64(),
             flags: config.flags(),
-            detected,
             identity,
             hostname,
             events,

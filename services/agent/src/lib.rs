@@ -19,8 +19,10 @@ pub mod gc;
 mod grpc;
 mod housekeeping;
 mod http;
+pub mod images;
 pub mod journal;
 mod link;
+pub mod network;
 mod procfs;
 mod reconfiguration;
 pub mod rotation;
@@ -28,6 +30,7 @@ mod runner;
 pub mod service;
 mod session;
 pub mod supervisor;
+mod tarball;
 pub mod token;
 mod workdir;
 

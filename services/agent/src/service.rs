@@ -124,6 +124,8 @@ impl Handle {
         if !self.env.tasks.shutdown(ENDING).await {
             warn!(work_dir = %self.config.work_dir.display(), "agent did not end in time");
         }
+        // Nobody asks for a start any more.
+        self.containerizer.stop().await;
     }
 
     async fn end_tasks(&self) {
@@ -144,12 +146,10 @@ impl Handle {
                 // Grace periods may be long: fewer tasks show that it goes on.
                 (false, true) => before = live,
                 (false, false) => {
-                    warn!(tasks = live, "tasks do not end");
-                    return;
+                    return warn!(tasks = live, "tasks do not end");
                 }
             }
         }
-        self.containerizer.stop().await;
     }
 }
 
@@ -166,6 +166,7 @@ pub async fn start(
     let env = env.child();
     let work_dir = WorkDir::open(&config.work_dir)?;
     let config = Config { work_dir: work_dir.path.clone(), ..config };
+    config.check()?;
     let detected = detect::detect(&config)?;
     let hostname = config.hostname.clone().unwrap_or_else(|| match config.ip.is_loopback() {
         true => config.ip.to_string(),
@@ -218,9 +219,19 @@ pub async fn start(
         executor_secret: executors::secret(&config)?,
         executor_environment: executors::environment(&config)?,
         max_completed_executors: config.max_completed_executors_per_framework,
+        collect_nested: config.gc_non_executor_container_sandboxes,
+        runtimes: config.runtimes()?,
+        docker_grace: config.docker_grace(),
     };
     let executor_secret = settings.executor_secret.clone();
-    let agent_id = run_core(parts, settings, replay, inbox).await?;
+    let agent_id = match run_core(parts, settings, replay, inbox).await {
+        Ok(agent_id) => agent_id,
+        Err(error) => {
+            // What a failed start leaves nobody would end.
+            containerizer.stop().await;
+            return Err(error);
+        }
+    };
     let housekeeping = Housekeeping::new(&env, &config, (events.clone(), sandboxes.clone(), past));
     if config.housekeeping {
         env.tasks.spawn("housekeeping", housekeeping.run());
@@ -231,7 +242,6 @@ pub async fn start(
         let api = Api::new(
             &env,
             &config,
-            detected,
             (identity, hostname, executor_secret),
             (events.clone(), sandboxes, Arc::clone(&containerizer)),
         );

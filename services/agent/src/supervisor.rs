@@ -15,17 +15,20 @@
 //! | `log` | what it has to say |
 
 mod connection;
+mod enclosure;
 mod process;
 mod server;
 mod socket;
 pub(crate) mod sys;
 mod table;
+mod transient;
 mod tree;
 
 use std::{io, path::Path, process::ExitCode};
 
 use std::io::Write;
 
+pub(crate) use enclosure::loopback_up;
 pub use table::UNKNOWN_STATUS;
 
 /// Name of the socket in the supervisor's directory.

@@ -9,11 +9,13 @@
     reason = "a test of the real machine"
 )]
 
-#[path = "never_lost/costs.rs"]
-mod costs;
+#[path = "never_lost/executor.rs"]
+mod executor;
 #[path = "agent/fakes.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the tests of an agent in this process")]
 mod fakes;
+#[path = "never_lost/kinds.rs"]
+mod kinds;
 #[path = "never_lost/node.rs"]
 mod node;
 
@@ -25,7 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fakes::{PATIENCE, task};
+use fakes::task;
 use meshos_proto::mesos::v1::{self as pb, TaskState};
 use node::{Ends, Node};
 
@@ -33,6 +35,10 @@ type Test = (&'static str, fn());
 
 const TESTS: &[Test] = &[
     ("an_agent_killed_at_any_moment_loses_nothing", an_agent_killed_at_any_moment_loses_nothing),
+    (
+        "executors_groups_and_containers_survive_kills_at_any_moment",
+        kinds::executors_groups_and_containers_survive_kills_at_any_moment,
+    ),
     ("tasks_outlive_agent_and_supervisor_together", tasks_outlive_agent_and_supervisor_together),
     (
         "a_machine_that_lost_power_reports_its_tasks_as_ended",
@@ -52,9 +58,11 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["supervisor", "--dir", dir] => return meshos_agent::supervisor::main(Path::new(dir)),
-        ["agent", work_dir, registry, strict, isolation] => {
-            return node::be_an_agent(work_dir, registry, (*strict == "strict", isolation));
+        ["agent", work_dir, registry, strict, isolation, port] => {
+            let place = (*registry, port.parse().unwrap());
+            return node::be_an_agent(work_dir, place, (*strict == "strict", isolation));
         }
+        ["executor"] => return executor::be_an_executor(),
         _ => {}
     }
     if arguments.iter().any(|argument| argument == "--list") {
@@ -67,10 +75,6 @@ fn main() -> ExitCode {
         filters.is_empty()
             || filters.iter().any(|f| if exact { name == f.as_str() } else { name.contains(f.as_str()) })
     };
-    if filters.iter().any(|filter| filter.as_str() == "cost-of-checks") {
-        costs::checks();
-        return ExitCode::SUCCESS;
-    }
     let mut failed = 0;
     for (name, test) in TESTS.iter().filter(|(name, _)| wanted(name)) {
         let started = Instant::now();
@@ -79,6 +83,11 @@ fn main() -> ExitCode {
         println!("test {name} ... {} ({:.2?})", if passed { "ok" } else { "FAILED" }, started.elapsed());
     }
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// How often the agent is killed.
+fn rounds() -> u64 {
+    std::env::var("MESHOS_TEST_AGENT_KILLS").map_or(30, |text| text.parse().unwrap())
 }
 
 fn run(test: impl AsyncFnOnce(&mut Node)) {
@@ -106,7 +115,7 @@ fn dice(seed: &mut u64, sides: u64) -> u64 {
 }
 
 fn an_agent_killed_at_any_moment_loses_nothing() {
-    let rounds = std::env::var("MESHOS_TEST_AGENT_KILLS").map_or(30, |text| text.parse().unwrap());
+    let rounds = rounds();
     run(async |node| {
         // Limited by cgroups where that is permitted.
         node.isolation = "cgroups/cpu,cgroups/mem";
@@ -165,12 +174,7 @@ fn an_agent_killed_at_any_moment_loses_nothing() {
             launched.len()
         );
         assert!(node.left_over().is_empty(), "{:?}", node.left_over());
-        let (started, mut left) = (Instant::now(), node.left_cgroups());
-        while !left.is_empty() {
-            assert!(started.elapsed() < PATIENCE, "{left:?}");
-            std::thread::sleep(Duration::from_millis(20));
-            left = node.left_cgroups();
-        }
+        kinds::nothing_is_left(node);
     });
 }
 

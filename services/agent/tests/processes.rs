@@ -31,6 +31,8 @@ use nix::{
 
 #[path = "processes/needs.rs"]
 mod needs;
+#[path = "processes/supervising.rs"]
+mod supervising;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -39,6 +41,8 @@ type Test = (&'static str, fn());
 const TESTS: &[Test] = &[
     ("the_process_containerizer_conforms", the_process_containerizer_conforms),
     ("it_conforms_with_cgroups_as_well", it_conforms_with_cgroups_as_well),
+    ("it_conforms_with_cgroups_of_version_2", it_conforms_with_cgroups_of_version_2),
+    ("processes_that_hide_are_found_by_their_cgroup", processes_that_hide_are_found_by_their_cgroup),
     ("exit_codes_wait_for_the_next_agent", exit_codes_wait_for_the_next_agent),
     (
         "a_thousand_processes_start_quickly_and_all_ends_are_told",
@@ -87,7 +91,7 @@ fn main() -> ExitCode {
 }
 
 fn tests() -> impl Iterator<Item = &'static Test> {
-    TESTS.iter().chain(needs::TESTS)
+    TESTS.iter().chain(needs::TESTS).chain(supervising::TESTS)
 }
 
 /// A directory with a supervisor, which ends with it.
@@ -212,6 +216,64 @@ fn it_conforms_with_cgroups_as_well() {
         conformance::run(containerizer as SharedContainerizer, &node.sandboxes()).await;
     });
     node.remove_cgroups();
+}
+
+/// Where version 2 is mounted, if it is: with its controllers, or without them beside version 1.
+fn version_2() -> Option<&'static Path> {
+    let places = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
+    let place = places.into_iter().find(|place| place.join("cgroup.controllers").exists());
+    let permitted = place.is_some() && nix::unistd::geteuid().is_root();
+    if !permitted {
+        println!("there are no cgroups of version 2 here, or they are not permitted");
+    }
+    place.filter(|_| permitted)
+}
+
+impl Node {
+    fn on(hierarchy: &Path) -> Self {
+        let mut node = Self::with_cgroups(true);
+        node.settings.cgroups.hierarchy = hierarchy.to_owned();
+        node.settings.cgroups.root = format!("meshos-test-v2-{}", std::process::id());
+        node
+    }
+
+    /// The cgroup of all containers is empty by now.
+    fn leave(self) {
+        let root = self.settings.cgroups.hierarchy.join(&self.settings.cgroups.root);
+        drop(self);
+        std::fs::remove_dir(root).unwrap();
+    }
+}
+
+fn it_conforms_with_cgroups_of_version_2() {
+    let Some(hierarchy) = version_2() else { return };
+    let node = Node::on(hierarchy);
+    node.agent(async |containerizer| {
+        conformance::run(containerizer as SharedContainerizer, &node.sandboxes()).await;
+    });
+    node.leave();
+}
+
+/// In a session of its own and no descendant of the task any more: only the cgroup knows that it belongs to it.
+fn processes_that_hide_are_found_by_their_cgroup() {
+    let Some(hierarchy) = version_2() else { return };
+    let node = Node::on(hierarchy);
+    node.agent(async |containerizer| {
+        let mut events = containerizer.events();
+        let hides = "setsid sh -c '(sleep 1000 & echo $! > pid.new; mv pid.new pid) &'; sleep 1000";
+        let spec = shell("hides", hides, &node.sandboxes());
+        start(&containerizer, &spec).await;
+        wait_until("it hides", || spec.sandbox.join("pid").exists());
+        let pid: u32 = output(&spec, "pid").trim().parse().unwrap();
+        assert!(lives(pid));
+        let group = hierarchy.join(&node.settings.cgroups.root).join("hides/cgroup.procs");
+        assert!(std::fs::read_to_string(group).unwrap().lines().any(|line| line == pid.to_string()));
+        containerizer.signal("hides", 9).await.unwrap();
+        ended(&mut events, "hides").await;
+        wait_until("the hidden one has ended", || !lives(pid));
+        containerizer.cleanup("hides").await.unwrap();
+    });
+    node.leave();
 }
 
 fn exit_codes_wait_for_the_next_agent() {

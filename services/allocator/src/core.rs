@@ -19,12 +19,15 @@ mod explain;
 mod filters;
 mod framework;
 mod frameworks;
+mod interned;
 mod ledger;
 mod offers;
 mod operations;
+mod picture;
 mod publish;
 mod quota;
 mod reconcile;
+mod record;
 mod remembered;
 mod report;
 mod roles;
@@ -44,12 +47,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use meshos_proto::{
     meshos::{
         allocator::v1::{
-            ApplyRequest, Change, ExecutorEnded, FrameworkMessage, OperationUpdate, Reregister, StatusUpdate,
+            ApplyRequest, Change, ExecutorEnded, FrameworkMessage, OperationUpdate, StatusUpdate,
             UpdateQuotaRequest, allocator_message,
         },
         registry::v1 as registry,
     },
     mesos::v1::{MasterInfo, WeightInfo, scheduler},
+    packed::Reregister,
 };
 use meshos_types::{AgentId, FrameworkId, Quantities, RoleName};
 
@@ -58,6 +62,7 @@ use self::{
     counters::Counters,
     executors::Executors,
     framework::{Completed, Framework},
+    interned::Interned,
     offers::{OfferNo, Offers},
     publish::Dirty,
     quota::Quotas,
@@ -230,6 +235,8 @@ pub struct Core {
     /// Links of agents that the registry does not show as admitted yet.
     waiting: BTreeMap<LinkId, Reregister>,
     executors: Executors,
+    /// What reported tasks have.
+    interned: Interned,
     shares: Shares,
     /// Shared volumes that frameworks use or are offered.
     shared: SharedVolumes,
@@ -267,6 +274,8 @@ pub struct Core {
     /// What frameworks want to know of their tasks, in order.
     questions: VecDeque<(FrameworkId, reconcile::Question)>,
     dirty: Dirty,
+    /// Whether anybody is told of changes.
+    watched: bool,
 }
 
 impl Core {
@@ -287,6 +296,7 @@ impl Core {
             links: BTreeMap::new(),
             waiting: BTreeMap::new(),
             executors: Executors::default(),
+            interned: Interned::default(),
             shares: Shares::new(config.excluded_from_shares.clone()),
             shared: SharedVolumes::default(),
             quotas: Quotas::new(config.min_allocatable.clone()),
@@ -310,6 +320,7 @@ impl Core {
             effects: Vec::new(),
             questions: VecDeque::new(),
             dirty: Dirty::default(),
+            watched: true,
             config,
         }
     }
@@ -361,8 +372,22 @@ impl Core {
     /// The second half of [`Core::settle`]: all messages.
     pub fn outcome(&mut self) -> Outcome {
         self.send_offers();
-        let changes = self.take_changes();
+        let changes = match self.watched {
+            true => self.take_changes(),
+            false => self.forget_changes(),
+        };
         Outcome { effects: std::mem::take(&mut self.effects), changes }
+    }
+
+    /// Whether the outcomes from now on are to have changes: without readers nobody needs them.
+    pub fn watch(&mut self, watched: bool) {
+        self.watched = watched;
+    }
+
+    /// Agents that have not linked to this leader yet and are expected to.
+    #[must_use]
+    pub fn awaited_agents(&self) -> usize {
+        self.recovered.len()
     }
 
     /// When [`Input::Tick`] is due next (Unix time, milliseconds).

@@ -1,19 +1,22 @@
 //! Decode, ask the owner, encode: no decisions.
 
+mod calls;
+mod queues;
+
 use std::time::Duration;
 
 use futures::channel::mpsc;
-use meshos_mesh::{Env, FeedStream, trace};
+use meshos_mesh::{Env, FeedStream};
 use meshos_proto::{
     meshos::allocator::v1::{
-        AgentMessage, AllocatorMessage, ApplyRequest, ApplyResponse, CallRequest, CallResponse,
-        ExplainRequest, ExplainResponse, MetricsRequest, MetricsResponse, SubscribeRequest,
-        SubscribeResponse, TeardownRequest, TeardownResponse, UpdateQuotaRequest, UpdateQuotaResponse,
-        UpdateWeightsRequest, UpdateWeightsResponse, WatchRequest, WatchResponse,
-        agent_link_server::AgentLink, agent_message::Body, operator_server::Operator,
+        AllocatorMessage, ApplyRequest, ApplyResponse, CallsRequest, ExplainRequest, ExplainResponse,
+        MetricsRequest, MetricsResponse, SubscribeRequest, SubscribeResponse, TeardownRequest,
+        TeardownResponse, UpdateQuotaRequest, UpdateQuotaResponse, UpdateWeightsRequest,
+        UpdateWeightsResponse, WatchRequest, WatchResponse, operator_server::Operator,
         scheduler_server::Scheduler,
     },
-    mesos::v1::scheduler::{Call, call},
+    mesos::v1::scheduler::call,
+    packed::{AgentMessage, Told, agent_link_server::AgentLink},
 };
 use meshos_types::FrameworkId;
 use tokio::{sync::oneshot, time::timeout};
@@ -23,7 +26,7 @@ use tracing::debug;
 
 use crate::{
     core::{CallError, Input, LinkId},
-    service::{CallLimits, Gate, Guarded, OwnerHandle, Point, Request, not_leading},
+    service::{Gate, Guarded, OwnerHandle, Point, Request, not_leading},
 };
 
 /// Responses that a framework may be behind before it is cut off.
@@ -32,6 +35,8 @@ const EVENTS: usize = 1024;
 const COMMANDS: usize = 4096;
 /// How long an agent may take to send its report.
 const REPORT: Duration = Duration::from_secs(10);
+/// How long a new leader may take until it is ready.
+const SOON: Duration = Duration::from_secs(1);
 /// How long the removal of a framework may take to become durable.
 const DURABLE: Duration = Duration::from_secs(10);
 
@@ -40,16 +45,22 @@ const DURABLE: Duration = Duration::from_secs(10);
 pub(crate) struct Grpc {
     env: Env,
     gate: Gate,
-    limits: CallLimits,
 }
 
 impl Grpc {
     pub(crate) fn new(env: &Env, gate: Gate) -> Self {
-        Self { env: env.clone(), gate, limits: CallLimits::default() }
+        Self { env: env.clone(), gate }
     }
 
     fn owner(&self) -> Result<OwnerHandle, Status> {
         self.gate.borrow().clone().ok_or_else(not_leading)
+    }
+
+    /// The same for those who come before a new leader is ready: sent away, all of them would come again.
+    async fn owner_soon(&self) -> Result<OwnerHandle, Status> {
+        let mut gate = self.gate.clone();
+        let open = timeout(SOON, gate.wait_for(Option::is_some)).await;
+        open.ok().and_then(Result::ok).and_then(|owner| owner.clone()).ok_or_else(not_leading)
     }
 }
 
@@ -73,11 +84,13 @@ async fn settle(owner: &OwnerHandle, input: Input, removes: Option<FrameworkId>)
     let point =
         owner.ask(|reply| Request::Call { input, removes, durable: told, reply }).await?.map_err(refused)?;
     if waits && !matches!(timeout(DURABLE, durable).await, Ok(Ok(()))) {
-        return Err(Status::unavailable(
-            "the framework is removed, but the registry does not confirm that yet",
-        ));
+        return Err(unconfirmed());
     }
     Ok(point)
+}
+
+fn unconfirmed() -> Status {
+    Status::unavailable("the framework is removed, but the registry does not confirm that yet")
 }
 
 /// Settings of all roles of a request are written in one transaction, which has a limit.
@@ -104,16 +117,17 @@ async fn set_roles(owner: &OwnerHandle, input: Input) -> Result<Point, Status> {
 #[tonic::async_trait]
 impl Scheduler for Grpc {
     type SubscribeStream = Guarded<SubscribeResponse>;
+    type CallsStream = calls::Results;
 
     async fn subscribe(
         &self,
         request: Rpc<SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let owner = self.owner()?;
+        let owner = self.owner_soon().await?;
         let call = request.into_inner().call.ok_or_else(|| missing("call"))?;
         if call.r#type() != call::Type::Subscribe {
             return Err(Status::invalid_argument(
-                "Subscribe takes a call of type SUBSCRIBE; use Call for others",
+                "Subscribe takes a call of type SUBSCRIBE; use Calls for others",
             ));
         }
         let stream = self.env.rng.uuid().to_string();
@@ -128,17 +142,11 @@ impl Scheduler for Grpc {
         Ok(response)
     }
 
-    async fn call(&self, request: Rpc<CallRequest>) -> Result<Response<CallResponse>, Status> {
-        let owner = self.owner()?;
-        let CallRequest { stream_id: stream, call } = request.into_inner();
-        let call: Box<Call> = Box::new(call.ok_or_else(|| missing("call"))?);
-        let framework = call.framework_id.as_ref().map_or("", |id| id.value.as_str());
-        let _turn = self.limits.turn(framework).await?;
-        let removes = (call.r#type() == call::Type::Teardown)
-            .then(|| call.framework_id.as_ref().map(FrameworkId::from))
-            .flatten();
-        settle(&owner, Input::Call { stream, call, traceparent: trace::current() }, removes).await?;
-        Ok(Response::new(CallResponse {}))
+    async fn calls(
+        &self,
+        request: Rpc<Streaming<CallsRequest>>,
+    ) -> Result<Response<Self::CallsStream>, Status> {
+        Ok(Response::new(calls::answers(self.owner()?, request.into_inner())))
     }
 }
 
@@ -150,19 +158,20 @@ impl AgentLink for Grpc {
         &self,
         request: Rpc<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::LinkStream>, Status> {
-        let owner = self.owner()?;
+        let owner = self.owner_soon().await?;
         let mut messages = request.into_inner();
         let first = timeout(REPORT, messages.message()).await;
         let first =
             first.map_err(|_| Status::deadline_exceeded("no report came: send 'reregister' first"))??;
-        let Some(Body::Reregister(report)) = first.and_then(|message| message.body) else {
+        let Some(Told::Reregister(report)) = first.and_then(|message| message.body) else {
             return Err(Status::invalid_argument("the first message must be 'reregister'"));
         };
         let link = owner.next_link();
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let responses = Guarded::link(&owner, link, receiver);
         let ended = responses.ended();
-        owner.send(Request::Link { link, report: Box::new(report), commands }).await?;
+        let report = Box::new(report);
+        owner.open(|taken| Request::Link { link, report, commands, taken }).await?;
         let reader = read_link(owner.clone(), link, messages, ended);
         owner.tasks.spawn("link-reader", reader);
         Ok(Response::new(responses))
@@ -193,14 +202,14 @@ async fn read_link(
             }
         };
         let input = match update {
-            Some(Body::Update(update)) => Input::StatusUpdate { link, update: Box::new(update) },
-            Some(Body::OperationUpdate(update)) => Input::OperationUpdate { link, update: Box::new(update) },
-            Some(Body::FrameworkMessage(message)) => {
+            Some(Told::Update(update)) => Input::StatusUpdate { link, update: Box::new(update) },
+            Some(Told::OperationUpdate(update)) => Input::OperationUpdate { link, update: Box::new(update) },
+            Some(Told::FrameworkMessage(message)) => {
                 Input::MessageToFramework { link, message: Box::new(message) }
             }
-            Some(Body::ExecutorEnded(ended)) => Input::ExecutorEnded { link, ended },
+            Some(Told::ExecutorEnded(ended)) => Input::ExecutorEnded { link, ended },
             // A second report is not expected.
-            Some(Body::Reregister(_)) | None => continue,
+            Some(Told::Reregister(_)) | None => continue,
         };
         if owner.send(Request::Input(input)).await.is_err() {
             return;

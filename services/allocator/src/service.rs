@@ -1,6 +1,5 @@
 //! Builds the parts, takes part in the election, and runs one term after another.
 
-mod limits;
 mod owner;
 mod registry;
 mod term;
@@ -10,8 +9,9 @@ use std::{collections::BTreeMap, time::Duration};
 use meshos_mesh::{
     Candidate, Env, InstanceInfo, Leadership, MAX_MESSAGE_BYTES, Role, register_instance, serve,
 };
-use meshos_proto::meshos::allocator::v1::{
-    agent_link_server::AgentLinkServer, operator_server::OperatorServer, scheduler_server::SchedulerServer,
+use meshos_proto::{
+    meshos::allocator::v1::{operator_server::OperatorServer, scheduler_server::SchedulerServer},
+    packed::agent_link_server::AgentLinkServer,
 };
 use meshos_store::SharedStore;
 use tokio::sync::watch;
@@ -20,8 +20,7 @@ use tracing::{error, info};
 
 use crate::{Config, Error, grpc::Grpc, metrics::AllocatorMetrics};
 
-pub(crate) use limits::CallLimits;
-pub(crate) use owner::{Guarded, OwnerHandle, Point, Request, not_leading};
+pub(crate) use owner::{CallAnswer, Ended, Guarded, OwnerHandle, Point, QueuedCall, Request, not_leading};
 
 /// How long a term may take to end.
 const TERM_END: Duration = Duration::from_secs(2);

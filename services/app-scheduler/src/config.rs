@@ -74,7 +74,7 @@ pub struct MarathonArgs {
     /// Executor of apps that name none.
     #[arg(long = "executor", env = "MARATHON_EXECUTOR", default_value = "//cmd")]
     pub executor: String,
-    /// Features to switch on: `gpu_resources`; others of Marathon are accepted.
+    /// Features to switch on: `gpu_resources`, `secrets`, `external_volumes`; others of Marathon are accepted.
     #[arg(long = "enable_features", env = "MARATHON_ENABLE_FEATURES", value_delimiter = ',')]
     pub enable_features: Vec<String>,
     /// Which resources apps without `acceptedResourceRoles` may use: `any`, `unreserved` or `reserved`.
@@ -88,6 +88,12 @@ pub struct MarathonArgs {
     /// Prefix of the generated `PORT*` and `HOST` variables.
     #[arg(long = "env_vars_prefix", env = "MARATHON_ENV_VARS_PREFIX")]
     pub env_vars_prefix: Option<String>,
+    /// Name of container networks for which an app gives none.
+    #[arg(long = "default_network_name", env = "MARATHON_DEFAULT_NETWORK_NAME")]
+    pub default_network_name: Option<String>,
+    /// Network that stands for bridge networking of containers that the agent runs itself.
+    #[arg(long = "mesos_bridge_name", env = "MARATHON_MESOS_BRIDGE_NAME", default_value = "mesos-bridge")]
+    pub mesos_bridge_name: String,
     /// Smallest service port to assign.
     #[arg(long = "local_port_min", env = "MARATHON_LOCAL_PORT_MIN", default_value_t = 10_000)]
     pub local_port_min: u16,
@@ -215,6 +221,8 @@ impl Default for MarathonArgs {
             enable_features: Vec::new(),
             accepted_resource_roles_default_behavior: "any".to_owned(),
             env_vars_prefix: None,
+            default_network_name: None,
+            mesos_bridge_name: "mesos-bridge".to_owned(),
             local_port_min: 10_000,
             local_port_max: 20_000,
             max_running_deployments: 100,

@@ -24,6 +24,7 @@ mod roles;
 mod specs;
 mod status;
 mod timers;
+mod volumes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -62,6 +63,7 @@ pub use output::{After, CameUp, Output};
 pub use readiness::ReadinessProbe;
 use restore::store_framework;
 use timers::Timers;
+use volumes::VolumeUsers;
 
 /// What users ask for.
 #[derive(Clone, Debug)]
@@ -147,12 +149,14 @@ impl Settings {
     /// From the flags.
     #[must_use]
     pub fn new(args: MarathonArgs) -> Self {
-        let defaults = Defaults { role: args.mesos_role.clone() };
+        let (role, network_name) = (args.mesos_role.clone(), args.default_network_name.clone());
+        let defaults = Defaults { role, network_name };
         let enabled = |name: &str| args.enable_features.iter().any(|feature| feature == name);
         let rules = Rules {
             role: args.mesos_role.clone(),
             gpus_enabled: enabled("gpu_resources"),
             secrets_enabled: enabled("secrets"),
+            external_volumes_enabled: enabled("external_volumes"),
             max_instances: args.max_instances_per_app,
         };
         Self { args, defaults, rules }
@@ -179,6 +183,8 @@ struct AppState {
     told_checks_ms: u64,
     /// Until then surplus instances stay (a deployment was stopped).
     hold_surplus_until_ms: u64,
+    /// Until then the next of very many instances wait.
+    paused_until_ms: u64,
 }
 
 impl AppState {
@@ -232,6 +238,7 @@ pub struct Core {
     connected: bool,
     /// Service ports, with the number of definitions that have them.
     service_ports: BTreeMap<u32, usize>,
+    volumes: VolumeUsers,
     last_version: u64,
     /// Apps to look at before this input is done.
     dirty: BTreeSet<String>,

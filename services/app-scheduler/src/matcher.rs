@@ -15,6 +15,7 @@
 mod attempt;
 pub mod constraints;
 mod fit;
+mod ports;
 pub mod task;
 
 use std::{
@@ -86,8 +87,10 @@ impl Offered {
 pub struct Launch {
     pub instance_id: String,
     pub resources: Resources,
-    /// In the order of the port definitions.
+    /// Of the host, in the order of the app's ports; 0: none there.
     pub ports: Vec<u32>,
+    /// Inside the container, likewise; empty on the host's network.
+    pub container_ports: Vec<u32>,
 }
 
 /// One app's waiting instances that run the same definition.

@@ -1,15 +1,18 @@
 //! From a definition as a user sent it to a complete one: defaults, partial updates.
 
+mod container;
+
 use meshos_proto::meshos::apps::v1::{
-    App, AppUpdate, HealthCheck, HealthProtocol, KillSelection, PortDefinition, UnreachableStrategy,
-    UpgradeStrategy,
+    App, AppUpdate, HealthCheck, HealthProtocol, KillSelection, UnreachableStrategy, UpgradeStrategy,
 };
-use meshos_types::AppId;
+use meshos_types::{AppId, app_ports};
 
 /// What absent fields become.
 #[derive(Clone, Debug)]
 pub struct Defaults {
     pub role: String,
+    /// Name of container networks.
+    pub network_name: Option<String>,
 }
 
 /// An app with nothing but defaults.
@@ -20,13 +23,7 @@ fn blank(id: &str, defaults: &Defaults) -> App {
         cpus: 1.0,
         mem: 128.0,
         instances: 1,
-        port_definitions: vec![PortDefinition {
-            port: 0,
-            protocol: "tcp".to_owned(),
-            name: Some("default".to_owned()),
-            ..Default::default()
-        }],
-        upgrade_strategy: Some(UpgradeStrategy { minimum_health_capacity: 1.0, maximum_over_capacity: 1.0 }),
+        port_definitions: vec![container::default_port()],
         backoff_ms: 1000,
         backoff_factor: 1.15,
         max_launch_delay_ms: 300_000,
@@ -44,6 +41,11 @@ pub fn apply(id: &str, update: &AppUpdate, base: Option<&App>, defaults: &Defaul
     app.id = id.to_owned();
     apply_command(&mut app, update);
     apply_resources(&mut app, update);
+    container::apply(&mut app, update, defaults);
+    apply_checks(&mut app, update);
+    if base.is_none() {
+        app.upgrade_strategy = Some(container::default_strategy(&app));
+    }
     apply_launching(&mut app, update);
     app
 }
@@ -99,30 +101,37 @@ fn apply_resources(app: &mut App, update: &AppUpdate) {
             }
         }
     }
+    if let Some(roles) = &update.accepted_resource_roles {
+        app.accepted_resource_roles.clone_from(&roles.items);
+    }
+}
+
+fn apply_checks(app: &mut App, update: &AppUpdate) {
     if let Some(checks) = &update.health_checks {
         app.health_checks.clone_from(&checks.items);
     }
+    let has_ports = app_ports(app).next().is_some();
     // The first port is checked where nothing else is said.
     let addressed =
         |check: &&mut HealthCheck| check.port.is_none() && check.protocol() != HealthProtocol::Command;
     for check in app.health_checks.iter_mut().filter(addressed) {
-        if check.port_index.is_none() && !app.port_definitions.is_empty() {
+        if check.port_index.is_none() && has_ports {
             check.port_index = Some(0);
         }
     }
     if let Some(checks) = &update.readiness_checks {
         app.readiness_checks.clone_from(&checks.items);
     }
-    if let Some(roles) = &update.accepted_resource_roles {
-        app.accepted_resource_roles.clone_from(&roles.items);
-    }
 }
 
 fn apply_launching(app: &mut App, update: &AppUpdate) {
     if let Some(strategy) = &update.upgrade_strategy {
+        let default = container::default_strategy(app);
         app.upgrade_strategy = Some(UpgradeStrategy {
-            minimum_health_capacity: strategy.minimum_health_capacity.unwrap_or(1.0),
-            maximum_over_capacity: strategy.maximum_over_capacity.unwrap_or(1.0),
+            minimum_health_capacity: strategy
+                .minimum_health_capacity
+                .unwrap_or(default.minimum_health_capacity),
+            maximum_over_capacity: strategy.maximum_over_capacity.unwrap_or(default.maximum_over_capacity),
         });
     }
     set(&mut app.backoff_ms, update.backoff_s.map(|s| s.saturating_mul(1000)).as_ref());
@@ -171,7 +180,7 @@ mod tests {
     use super::*;
 
     fn defaults() -> Defaults {
-        Defaults { role: "*".into() }
+        Defaults { role: "*".into(), network_name: None }
     }
 
     fn map(pairs: &[(&str, &str)]) -> StringMap {

@@ -1,6 +1,8 @@
 //! The rules that a definition must obey, with Marathon's messages and paths.
 
 mod checks;
+mod container;
+pub mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,11 +16,12 @@ pub use checks::probe_path;
 use crate::{error::Refusal, health::is_agent_run};
 
 /// What the rules depend on besides the definition.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Rules {
     pub role: String,
     pub gpus_enabled: bool,
     pub secrets_enabled: bool,
+    pub external_volumes_enabled: bool,
     /// Instances that an app may have.
     pub max_instances: u32,
 }
@@ -35,6 +38,7 @@ const MAX_REGEX_BYTES: usize = 256 * 1024;
 const MAX_REGEX_NESTING: u32 = 32;
 
 const COMMAND: &str = "AppDefinition must either contain one of 'cmd' or 'args', and/or a 'container'.";
+const PORT_NAME: &str = "must fully match regular expression '^[a-z0-9]([-a-z0-9]*[a-z0-9])?$'";
 const OPERATORS: [&str; 7] = ["UNIQUE", "CLUSTER", "GROUP_BY", "LIKE", "MAX_PER", "UNLIKE", "IS"];
 
 /// Violations by path.
@@ -61,12 +65,18 @@ pub fn app(app: &App, rules: &Rules) -> Result<(), Refusal> {
     }
     let bytes = app.encoded_len();
     let rule = format!("the definition has {bytes} bytes, which is over the limit of {MAX_APP_BYTES}");
-    found.check(bytes <= MAX_APP_BYTES, "/", rule);
-    found.check(app.cmd.is_some() == app.args.is_empty(), "/", COMMAND);
+    if bytes > MAX_APP_BYTES {
+        // The work of the other rules grows with it.
+        return Err(Refusal::invalid("/", rule));
+    }
+    let both = app.cmd.is_some() && !app.args.is_empty();
+    let one = app.cmd.is_some() || !app.args.is_empty() || container::has_image(app);
+    found.check(one && !both, "/", COMMAND);
     found.check(app.cmd.as_ref().is_none_or(|cmd| !cmd.is_empty()), "/cmd", "must not be empty");
     resources(app, rules, &mut found);
     launching(app, &mut found);
     ports(app, &mut found);
+    container::check(app, rules, &mut found);
     roles(app, rules, &mut found);
     seconds(app, &mut found);
     for (index, check) in app.health_checks.iter().enumerate() {
@@ -211,8 +221,7 @@ fn ports(app: &App, found: &mut Found) {
         let protocol = matches!(port.protocol.as_str(), "tcp" | "udp" | "udp,tcp" | "tcp,udp");
         found.check(protocol, &path("protocol"), "error.unknown.enum.literal");
         if let Some(name) = &port.name {
-            let expected = "must fully match regular expression '^[a-z0-9]([-a-z0-9]*[a-z0-9])?$'";
-            found.check(port_name(name), &path("name"), expected);
+            found.check(port_name(name), &path("name"), PORT_NAME);
             unique_names &= names.insert(name);
         }
         unique_numbers &= port.port == 0 || numbers.insert(port.port);
@@ -291,209 +300,4 @@ pub fn full_match(text: &str) -> Result<Regex, regex::Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use meshos_proto::meshos::apps::v1::{
-        AppUpdate, HealthCheck, PortDefinition, UnreachableStrategy, UpgradeStrategy,
-    };
-
-    use super::{checks::MAX_PROBE_SECONDS, *};
-    use crate::update::{self, Defaults};
-
-    fn valid() -> App {
-        let update = AppUpdate { cmd: Some("sleep 1000".into()), ..Default::default() };
-        update::apply("/a", &update, None, &Defaults { role: "*".into() })
-    }
-
-    fn refused(app: &App) -> Vec<(String, String)> {
-        let rules =
-            Rules { role: "*".into(), gpus_enabled: false, secrets_enabled: false, max_instances: 100 };
-        match super::app(app, &rules) {
-            Ok(()) => Vec::new(),
-            Err(Refusal::Invalid(violations)) => {
-                violations.into_iter().map(|v| (v.path, v.errors.join("; "))).collect()
-            }
-            Err(other) => panic!("{other}"),
-        }
-    }
-
-    fn has(app: &App, path: &str, message: &str) {
-        let found = refused(app);
-        assert!(
-            found.iter().any(|(p, m)| p == path && m.contains(message)),
-            "{path} {message} not in {found:?}"
-        );
-        assert_eq!(found.len(), 1, "{found:?}");
-    }
-
-    #[test]
-    fn marathon_c8_ids_are_checked() {
-        assert!(refused(&valid()).is_empty());
-        has(&App { id: "/x/restart".into(), ..valid() }, "/id", "reserved keywords");
-        has(&App { id: "/".into(), ..valid() }, "/id", "must not be root");
-        has(&App { id: "/A_b".into(), ..valid() }, "/id", "must fully match regular expression");
-    }
-
-    #[test]
-    fn marathon_c9_one_of_cmd_and_args_is_needed() {
-        has(&App { cmd: None, ..valid() }, "/", COMMAND);
-        has(&App { args: vec!["x".into()], ..valid() }, "/", COMMAND);
-    }
-
-    #[test]
-    fn marathon_c11_capacities_are_fractions() {
-        let strategy = UpgradeStrategy { minimum_health_capacity: 1.5, maximum_over_capacity: 1.0 };
-        let app = App { upgrade_strategy: Some(strategy), ..valid() };
-        has(&app, "/upgradeStrategy/minimumHealthCapacity", "expected between 0.0 and 1.0");
-        has(&App { cpus: 0.0, ..valid() }, "/cpus", "error.min");
-        has(&App { cpus: f64::NAN, ..valid() }, "/cpus", "error.min");
-        has(&App { backoff_factor: 0.5, ..valid() }, "/backoffFactor", "1.0 or more");
-    }
-
-    #[test]
-    fn marathon_c20_port_names_and_numbers_are_unique() {
-        let port = |name: &str, port| PortDefinition {
-            port,
-            protocol: "tcp".into(),
-            name: Some(name.into()),
-            ..Default::default()
-        };
-        let app = App { port_definitions: vec![port("http", 0), port("http", 0)], ..valid() };
-        has(&app, "/portDefinitions", "Port names must be unique.");
-        let app = App { port_definitions: vec![port("a", 80), port("b", 80)], ..valid() };
-        has(&app, "/portDefinitions", "Ports must be unique.");
-        has(
-            &App { port_definitions: vec![port("a_b", 80)], ..valid() },
-            "/portDefinitions(0)/name",
-            "regular",
-        );
-    }
-
-    #[test]
-    fn marathon_c21_c22_constraints_are_checked() {
-        let with = |operator: &str, value: Option<&str>| App {
-            constraints: vec![Constraint {
-                field: "hostname".into(),
-                operator: operator.into(),
-                value: value.map(str::to_owned),
-            }],
-            ..valid()
-        };
-        for (operator, value, message) in [
-            ("UNIQUE", Some("x"), "UNIQUE does not accept a value"),
-            ("LIKE", Some("("), "is not a valid regular expression"),
-            ("UNLIKE", None, "LIKE and UNLIKE require"),
-            ("MAX_PER", Some("x"), "MAX_PER requires an integer value"),
-            ("GROUP_BY", Some("x"), "GROUP BY must define an integer value"),
-            ("IS", Some("{a}"), "IS only supports"),
-            (
-                "NEAR",
-                None,
-                "operator must be one of the following UNIQUE, CLUSTER, GROUP_BY, LIKE, MAX_PER, UNLIKE or IS",
-            ),
-        ] {
-            has(&with(operator, value), "/constraints(0)", message);
-        }
-        for (operator, value) in
-            [("UNIQUE", None), ("CLUSTER", None), ("LIKE", Some("a|b")), ("GROUP_BY", None)]
-        {
-            assert!(refused(&with(operator, value)).is_empty(), "{operator}");
-        }
-    }
-
-    #[test]
-    fn other_rules_have_marathons_words() {
-        let strategy = UnreachableStrategy { disabled: false, inactive_after_s: 5, expunge_after_s: 4 };
-        let app = App { unreachable_strategy: Some(strategy), ..valid() };
-        has(
-            &app,
-            "/unreachableStrategy",
-            "inactiveAfterSeconds (5) must be less or equal to expungeAfterSeconds, which is 4",
-        );
-        has(&App { gpus: 1, ..valid() }, "/gpus", "Feature gpu_resources is not enabled");
-        has(&App { role: "x".into(), ..valid() }, "/role", "got x, expected one of: [*]");
-        let roles = vec!["*".into(), "x".into()];
-        has(
-            &App { accepted_resource_roles: roles, ..valid() },
-            "/acceptedResourceRoles",
-            "can only contain * and *",
-        );
-        has(&App { executor: "a//b".into(), ..valid() }, "/executor", "must fully match");
-    }
-
-    #[test]
-    fn definitions_have_a_largest_size() {
-        let with = |bytes: usize| App { cmd: Some("x".repeat(bytes)), ..valid() };
-        assert!(refused(&with(MAX_APP_BYTES - 1000)).is_empty());
-        has(&with(MAX_APP_BYTES), "/", "over the limit of 262144");
-    }
-
-    #[test]
-    fn instances_are_limited() {
-        assert!(refused(&App { instances: 100, ..valid() }).is_empty());
-        has(&App { instances: 101, ..valid() }, "/instances", "error.max");
-    }
-
-    #[test]
-    fn times_are_limited() {
-        let (most, more) = (MAX_SECONDS, MAX_SECONDS + 1);
-        let check = |interval_s, timeout_s, grace_period_s| App {
-            health_checks: vec![HealthCheck {
-                interval_s,
-                timeout_s,
-                grace_period_s,
-                port: Some(80),
-                ..Default::default()
-            }],
-            ..valid()
-        };
-        assert!(refused(&check(most, MAX_PROBE_SECONDS, most)).is_empty());
-        has(&check(more, 1, 1), "/healthChecks(0)/intervalSeconds", "error.max");
-        has(&check(1, MAX_PROBE_SECONDS + 1, 1), "/healthChecks(0)/timeoutSeconds", "error.max");
-        has(&check(1, 1, u64::MAX), "/healthChecks(0)/gracePeriodSeconds", "error.max");
-        has(&App { backoff_ms: u64::MAX, ..valid() }, "/backoffSeconds", "error.max");
-        has(&App { max_launch_delay_ms: u64::MAX, ..valid() }, "/maxLaunchDelaySeconds", "error.max");
-        let strategy = UnreachableStrategy { disabled: false, inactive_after_s: 0, expunge_after_s: more };
-        let app = App { unreachable_strategy: Some(strategy), ..valid() };
-        has(&app, "/unreachableStrategy/expungeAfterSeconds", "error.max");
-    }
-
-    #[test]
-    fn the_path_of_a_health_check_cannot_end_the_request() {
-        let with = |path: &str| App {
-            health_checks: vec![HealthCheck {
-                path: Some(path.into()),
-                port: Some(80),
-                ..Default::default()
-            }],
-            ..valid()
-        };
-        for path in ["", "/", "/a?b=%20c#d"] {
-            assert!(refused(&with(path)).is_empty(), "{path}");
-        }
-        for path in ["/ HTTP/1.0", "/\r\nX: y", "/\n", "/\t", "/\u{7f}", "/ä"] {
-            has(&with(path), "/healthChecks(0)/path", "visible ASCII");
-        }
-    }
-
-    #[test]
-    fn regular_expressions_and_their_number_are_limited() {
-        let like = |text: &str| Constraint {
-            field: "hostname".into(),
-            operator: "LIKE".into(),
-            value: Some(text.to_owned()),
-        };
-        let with = |constraints| App { constraints, ..valid() };
-        let deep = format!("{}a{}", "(".repeat(100), ")".repeat(100));
-        for text in ["(?:a{1000}){1000}", "\\w{500}", &deep] {
-            has(&with(vec![like(text)]), "/constraints(0)", "is not a valid regular expression");
-        }
-        assert!(refused(&with(vec![like("node-\\w+[0-9]{1,3}\\.(a|b)\\.example"); 64])).is_empty());
-        has(&with(vec![like("a"); 65]), "/constraints", "error.maxLength");
-    }
-
-    #[test]
-    fn a_regular_expression_matches_the_whole_text() {
-        let one_of = full_match("a|b").unwrap();
-        assert!(one_of.is_match("a") && one_of.is_match("b") && !one_of.is_match("ab"));
-    }
-}
+mod tests;

@@ -1,10 +1,15 @@
 //! What readers see: the state as it is stored. It trails the core by what is being written.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod parts;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use meshos_proto::meshos::apps::v1::{
     App, Condition, Delta, Deployment, FinishedDeployment, Group, Instance, InstanceHealth,
-    InstanceReadiness, Queue, Snapshot, TaskFailure,
+    InstanceReadiness, Queue, TaskFailure,
 };
 
 use crate::store::Records;
@@ -14,13 +19,13 @@ use crate::store::Records;
 pub struct View {
     leader: String,
     framework_id: String,
-    apps: BTreeMap<String, App>,
-    instances: BTreeMap<String, Instance>,
+    apps: BTreeMap<String, Arc<App>>,
+    instances: BTreeMap<String, Arc<Instance>>,
     deployments: BTreeMap<String, Deployment>,
     failures: BTreeMap<String, TaskFailure>,
     queue: BTreeMap<String, Queue>,
     groups: BTreeMap<String, Group>,
-    health: BTreeMap<String, InstanceHealth>,
+    health: BTreeMap<String, Arc<InstanceHealth>>,
     readiness: BTreeMap<String, InstanceReadiness>,
     finished: BTreeMap<String, FinishedDeployment>,
     by_condition: BTreeMap<i32, usize>,
@@ -54,7 +59,7 @@ impl View {
             self.health.remove(id);
             self.readiness.remove(id);
             let old = self.instances.remove(id);
-            self.count(old.as_ref(), None);
+            self.count(old.as_deref(), None);
         }
         for id in &delta.removed_deployments {
             self.deployments.remove(id);
@@ -73,7 +78,7 @@ impl View {
 
     fn put(&mut self, delta: &Delta) {
         for app in &delta.apps {
-            self.apps.insert(app.id.clone(), app.clone());
+            self.apps.insert(app.id.clone(), Arc::new(app.clone()));
         }
         for instance in &delta.instances {
             self.put_instance(instance);
@@ -91,7 +96,7 @@ impl View {
             if health.results.is_empty() {
                 self.health.remove(&health.instance_id);
             } else {
-                self.health.insert(health.instance_id.clone(), health.clone());
+                self.health.insert(health.instance_id.clone(), Arc::new(health.clone()));
             }
         }
         for readiness in &delta.readiness {
@@ -114,8 +119,8 @@ impl View {
     }
 
     fn put_instance(&mut self, instance: &Instance) {
-        let old = self.instances.insert(instance.id.clone(), instance.clone());
-        self.count(old.as_ref(), Some(instance));
+        let old = self.instances.insert(instance.id.clone(), Arc::new(instance.clone()));
+        self.count(old.as_deref(), Some(instance));
     }
 
     fn count(&mut self, old: Option<&Instance>, new: Option<&Instance>) {
@@ -124,24 +129,6 @@ impl View {
         }
         if let Some(new) = new {
             *self.by_condition.entry(new.condition).or_default() += 1;
-        }
-    }
-
-    /// Everything.
-    #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            apps: self.apps.values().cloned().collect(),
-            instances: self.instances.values().cloned().collect(),
-            deployments: self.deployments.values().cloned().collect(),
-            failures: self.failures.values().cloned().collect(),
-            queue: self.queue.values().cloned().collect(),
-            framework_id: self.framework_id.clone(),
-            leader: self.leader.clone(),
-            groups: self.groups.values().cloned().collect(),
-            health: self.health.values().cloned().collect(),
-            readiness: self.readiness.values().cloned().collect(),
-            finished: self.finished.values().cloned().collect(),
         }
     }
 
@@ -229,6 +216,8 @@ pub fn in_order(mut delta: Delta) -> impl Iterator<Item = Delta> {
 
 #[cfg(test)]
 mod tests {
+    use meshos_proto::meshos::apps::v1::Snapshot;
+
     use super::*;
 
     fn app(id: &str, version_ms: u64) -> App {

@@ -87,11 +87,20 @@ impl Leader {
         F: Fn(MeshChannel) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
+        self.attempts(repeat, |leader| call(self.channel(&leader.address))).await
+    }
+
+    /// As [`Leader::call`], whatever way `attempt` takes to a leader.
+    pub(crate) async fn attempts<T, F, Fut>(&self, repeat: Repeat, attempt: F) -> Result<T, CallError>
+    where
+        F: Fn(&LeaderInfo) -> Fut,
+        Fut: Future<Output = Result<T, Status>>,
+    {
         let deadline = Instant::now() + RETRY;
         let mut backoff = Backoff::new(&self.env.rng, Duration::from_millis(20), Duration::from_millis(500));
         loop {
             let leader = self.wait_leader(deadline).await?;
-            let answer = timeout(ATTEMPT, call(self.channel(&leader.address))).await;
+            let answer = timeout(ATTEMPT, attempt(&leader)).await;
             let status = match answer {
                 Ok(Ok(response)) => return Ok(response),
                 Ok(Err(status)) => status,
@@ -135,11 +144,14 @@ fn is_local(status: &Status) -> bool {
     status.source().is_some()
 }
 
-/// Whether no connection came about.
+/// Whether no connection came about, or the connection was not used.
 fn never_sent(status: &Status) -> bool {
     let mut cause = status.source();
     while let Some(error) = cause {
-        if error.is::<tonic::ConnectError>() || error.is::<meshos_mesh::TransportError>() {
+        if error.is::<tonic::ConnectError>()
+            || error.is::<meshos_mesh::TransportError>()
+            || error.is::<meshos_mesh::NotSent>()
+        {
             return true;
         }
         cause = error.source();

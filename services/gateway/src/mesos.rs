@@ -48,6 +48,7 @@ pub(crate) use about::About;
 use documents::{Asked, Documents};
 use operator::Subscribers;
 use routes::Route;
+use scheduler::SchedulerCalls;
 
 /// How long a write waits until the local view shows it.
 const OWN_WRITE: Duration = Duration::from_secs(2);
@@ -57,6 +58,7 @@ const OWN_WRITE: Duration = Duration::from_secs(2);
 pub(crate) struct Mesos {
     env: Env,
     allocator: Arc<Leader>,
+    calls: SchedulerCalls,
     cluster: Shared<Cluster>,
     about: About,
     /// Requests that are being answered.
@@ -110,6 +112,7 @@ impl Mesos {
         let subscribers = Subscribers::new(about.event_streams);
         Self {
             env: env.clone(),
+            calls: SchedulerCalls::new(env, &allocator),
             allocator,
             cluster,
             about,

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
+use crate::{error::Error, marathon::client::Access};
+
 /// Whose HAProxy it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Ownership {
@@ -18,6 +20,24 @@ pub enum Ownership {
 #[derive(Args, Clone, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub struct LbArgs {
+    /// Follow the API of a Marathon at this address, as marathon-lb does, and not the app-scheduler's gRPC service that
+    /// the store names. Nobody waits for such a controller before tasks are killed. May be repeated.
+    #[arg(long, short = 'm', env = "MESHOS_LB_MARATHON", value_delimiter = ',', num_args = 1.., value_name = "URL")]
+    pub marathon: Vec<String>,
+    /// Credentials for it.
+    #[arg(
+        long,
+        env = "MESHOS_LB_MARATHON_CREDENTIALS",
+        hide_env_values = true,
+        value_name = "USER:PASSWORD"
+    )]
+    pub auth_credentials: Option<String>,
+    /// A file whose first line holds them.
+    #[arg(long, env = "MESHOS_LB_MARATHON_CREDENTIALS_FILE", value_name = "FILE")]
+    pub marathon_auth_credential_file: Option<PathBuf>,
+    /// Certificates of authorities for it.
+    #[arg(long, env = "MESHOS_LB_MARATHON_CA_CERT", value_name = "FILE")]
+    pub marathon_ca_cert: Option<PathBuf>,
     /// Publish apps of these groups (label HAPROXY_GROUP); `*` for all.
     #[arg(
         long,
@@ -103,6 +123,62 @@ pub struct LbArgs {
         value_name = "PORT"
     )]
     pub max_serv_port_ip_per_task: u16,
+}
+
+impl LbArgs {
+    /// The Marathon to follow over HTTP, if one is named.
+    pub(crate) fn marathon_access(&self) -> Result<Option<Access>, Error> {
+        let urls: Vec<String> = self.marathon.iter().filter(|url| !url.trim().is_empty()).cloned().collect();
+        if urls.is_empty() {
+            return Ok(None);
+        }
+        let mut credentials = self.auth_credentials.clone();
+        if let Some(file) = &self.marathon_auth_credential_file {
+            let text = std::fs::read_to_string(file)
+                .map_err(|error| Error::Marathon(format!("{}: {error}", file.display())))?;
+            credentials = text.lines().next().map(|line| line.trim().to_owned());
+        }
+        Ok(Some(Access { urls, credentials, authorities: self.marathon_ca_cert.clone() }))
+    }
+}
+
+/// marathon-lb's own command line: what means something here, and what is taken and does nothing.
+#[derive(Args, Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "switches of a command line")]
+pub struct MarathonLbArgs {
+    #[command(flatten)]
+    pub lb: LbArgs,
+    /// Events are followed anyway.
+    #[arg(long, short = 's', hide = true)]
+    sse: bool,
+    /// Maps, configuration and sockets lie in --haproxy-dir.
+    #[arg(long, hide = true)]
+    haproxy_config: Option<String>,
+    /// HAProxy is told by its master socket.
+    #[arg(long, short = 'c', hide = true)]
+    command: Option<String>,
+    #[arg(long, hide = true, allow_negative_numbers = true)]
+    max_reload_retries: Option<i64>,
+    #[arg(long, hide = true)]
+    reload_interval: Option<f64>,
+    #[arg(long, hide = true)]
+    max_backoff: Option<f64>,
+    /// What HAProxy refuses is never loaded.
+    #[arg(long, hide = true)]
+    skip_validation: bool,
+    #[arg(long, hide = true)]
+    skip_config_cleanup: bool,
+    #[arg(long, hide = true)]
+    archive_versions: Option<u64>,
+    #[arg(long, hide = true)]
+    lru_cache_capacity: Option<u64>,
+    #[arg(long, hide = true)]
+    syslog_socket: Option<String>,
+    #[arg(long, hide = true)]
+    log_level: Option<String>,
+    /// Certificates are chosen by the name that a client asks for anyway.
+    #[arg(long, hide = true)]
+    group_https_by_vhost: bool,
 }
 
 /// What a controller needs to start.

@@ -5,6 +5,7 @@
 //! ([`Core::accept`]); until then, and when it is refused, what was published before goes on, with the servers that
 //! the app has now. Work is proportional to what changed.
 
+pub mod assigned;
 mod build;
 pub mod charset;
 pub mod claims;
@@ -22,6 +23,7 @@ use std::{
     sync::Arc,
 };
 
+use assigned::Assigned;
 use claims::Claims;
 use labels::AppLabels;
 use model::{App, Problem, Task};
@@ -39,6 +41,8 @@ pub struct Settings {
     pub ignore_health: bool,
     pub custom_templates: bool,
     pub min_slots: usize,
+    /// Service ports for tasks with an own address and none given, from the first to the last; 0: none.
+    pub assigned: (u16, u16),
     /// Ports that HAProxy has for itself.
     pub own_ports: BTreeSet<u16>,
     pub context: Context,
@@ -91,6 +95,7 @@ pub struct Core {
     tasks: BTreeMap<String, BTreeMap<String, Task>>,
     units: BTreeMap<String, Unit>,
     ports: Claims<u16>,
+    assigned: Assigned,
     backends: Claims<String>,
     rules: Rules,
     slots: BTreeMap<String, Slots>,
@@ -112,7 +117,8 @@ impl Core {
     /// Nothing is published yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings, ..Self::default() }
+        let assigned = Assigned::new(settings.assigned.0, settings.assigned.1);
+        Self { settings, assigned, ..Self::default() }
     }
 
     /// A new app, or a new version of one.
@@ -126,13 +132,23 @@ impl Core {
         self.leave_unit(&app.id, &unit);
         self.units.entry(unit.clone()).or_default().apps.insert(app.id.clone());
         self.dirty.insert(unit.clone());
+        let moved = self.assigned.set(&app.id, Some(&app));
         self.apps.insert(app.id.clone(), AppState { app, labels, unit });
+        self.renumber(moved);
+    }
+
+    /// Other service ports were assigned to apps.
+    fn renumber(&mut self, apps: BTreeSet<String>) {
+        let units = apps.iter().filter_map(|app| self.apps.get(app)).map(|state| state.unit.clone());
+        self.dirty.extend(units);
     }
 
     pub fn remove_app(&mut self, id: &str) {
         self.leave_unit(id, "");
         self.apps.remove(id);
         self.tasks.remove(id);
+        let moved = self.assigned.set(id, None);
+        self.renumber(moved);
     }
 
     fn leave_unit(&mut self, app_id: &str, next: &str) {

@@ -2,7 +2,6 @@
 //! the deployment group of the old one (blue); each task of it that is healthy lets one old task go, once the load
 //! balancers say that it has no request under way. At any time the old side can be brought back.
 
-mod client;
 mod plan;
 
 use std::{path::PathBuf, time::Duration};
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use client::Client;
+use crate::marathon::client::{Access, Client, Failure};
 use plan::{Next, Seen, Step};
 
 /// Why a deployment stopped, with the exit status that `zdd.py` had.
@@ -32,6 +31,12 @@ pub enum Error {
     RolledBack { id: String },
     #[error("the hook before killing ended with {0}")]
     Hook(String),
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::Marathon(failure.to_string())
+    }
 }
 
 impl Error {
@@ -107,8 +112,12 @@ pub async fn run(args: &DeployArgs) -> Result<Value, Error> {
     let file = |message: String| Error::File { file: args.json.clone(), message };
     let text = std::fs::read_to_string(&args.json).map_err(|error| file(error.to_string()))?;
     let given: Value = serde_json::from_str(&text).map_err(|error| file(error.to_string()))?;
-    let deployment = Deployment { args, client: Client::new(&args.marathon)? };
+    let deployment = Deployment { args, client: client(&args.marathon)? };
     deployment.run(given).await
+}
+
+fn client(url: &str) -> Result<Client, Error> {
+    Client::new(&Access { urls: vec![url.to_owned()], ..Access::default() }).map_err(Error::Arguments)
 }
 
 struct Deployment<'a> {
@@ -238,7 +247,7 @@ impl Deployment<'_> {
         let mut lbs = Vec::new();
         for url in &self.args.marathon_lb {
             let failed = |message: String| Error::LoadBalancer { url: url.clone(), message };
-            let client = Client::new(url).map_err(|error| failed(error.to_string()))?;
+            let client = client(url).map_err(|error| failed(error.to_string()))?;
             let status = client.send("GET", &format!("/_lb/status?app={new}"), None).await;
             lbs.push(status.map_err(|error| failed(error.to_string()))?);
         }

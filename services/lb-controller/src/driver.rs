@@ -5,6 +5,7 @@ mod certificates;
 mod hosts;
 mod leaving;
 mod publish;
+mod reconcile;
 mod reload;
 mod start;
 mod status;
@@ -43,7 +44,7 @@ pub(crate) use status::json as status_json;
 
 /// Changes that a reader of `Watch` may be behind.
 const FEED: usize = 1024;
-/// How often HAProxy is compared with the table.
+/// How often each server of HAProxy is compared with the table.
 const RECONCILE: Duration = Duration::from_secs(30);
 /// How often ports that others hold are tried again, and what was refused by chance.
 const RETRY: Duration = Duration::from_secs(2);
@@ -126,6 +127,7 @@ pub(crate) struct Driver {
     failed_reloads: u64,
     repairs: u64,
     due: Due,
+    comparison: reconcile::Comparison,
     again: Arc<Notify>,
 }
 
@@ -180,6 +182,7 @@ impl Driver {
             failed_reloads: 0,
             repairs: 0,
             due: Due { reconcile: now + RECONCILE, retry: now + RETRY, certificates: now + CERTIFICATES },
+            comparison: reconcile::Comparison::default(),
             again: Arc::new(Notify::new()),
         };
         driver.load_certificates()?;
@@ -248,7 +251,6 @@ impl Driver {
             self.retry().await;
         }
         if self.due.reconcile <= now {
-            self.due.reconcile = now + RECONCILE;
             self.reconcile().await;
         }
     }

@@ -17,6 +17,8 @@ pub enum Error {
     Binary { binary: String, source: io::Error },
     #[error("the head of the configuration cannot be used: {message}")]
     Head { message: String },
+    #[error("marathon cannot be followed: {0}")]
+    Marathon(String),
     #[error("no certificate can be made for the HTTPS port: {0}; give some with --ssl-certs")]
     Certificate(#[from] rcgen::Error),
 }

@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use meshos_mesh::{Backoff, Env, LeaderInfo, MAX_MESSAGE_BYTES, connect, follow_leader};
 use meshos_proto::meshos::apps::v1::{
-    ConfirmLeftRequest, WatchRequest, WatchResponse, app_scheduler_client::AppSchedulerClient,
+    ConfirmLeftRequest, Snapshot, WatchRequest, WatchResponse, app_scheduler_client::AppSchedulerClient,
+    watch_response::Body,
 };
 use meshos_store::SharedStore;
 use tokio::sync::{Notify, mpsc, watch};
@@ -13,9 +14,9 @@ use tonic::Status;
 use tracing::debug;
 
 /// Changes that wait for the loop.
-const CHANGES: usize = 256;
+pub(crate) const CHANGES: usize = 256;
 /// Confirmations that wait to be sent.
-const CONFIRMATIONS: usize = 1024;
+pub(crate) const CONFIRMATIONS: usize = 1024;
 
 /// What the follower reports.
 #[derive(Debug)]
@@ -85,6 +86,7 @@ impl Follower {
         };
         let gone = || Status::cancelled("the controller is stopping");
         self.events.send(Event::Following(confirm)).await.map_err(|_| gone())?;
+        let mut picture = None;
         loop {
             let response = tokio::select! {
                 biased;
@@ -94,7 +96,46 @@ impl Follower {
             };
             let Some(response) = response else { return Err(Status::unavailable("stream ended")) };
             backoff.reset();
-            self.events.send(Event::Change(Box::new(response))).await.map_err(|_| gone())?;
+            if let Some(response) = put_together(&mut picture, response) {
+                self.events.send(Event::Change(Box::new(response))).await.map_err(|_| gone())?;
+            }
         }
+    }
+}
+
+/// A picture that comes in parts is passed on whole.
+fn put_together(picture: &mut Option<Snapshot>, mut response: WatchResponse) -> Option<WatchResponse> {
+    let Some(Body::Snapshot(part)) = &mut response.body else { return Some(response) };
+    let last = !part.more;
+    let whole = picture.get_or_insert_default();
+    whole.apps.append(&mut part.apps);
+    whole.instances.append(&mut part.instances);
+    whole.health.append(&mut part.health);
+    let whole = picture.take_if(|_| last)?;
+    Some(WatchResponse { body: Some(Body::Snapshot(whole)), ..response })
+}
+
+#[cfg(test)]
+mod tests {
+    use meshos_proto::meshos::apps::v1::{App, Delta, Instance};
+
+    use super::*;
+
+    #[test]
+    fn a_picture_in_parts_is_passed_on_whole() {
+        let of = |part| WatchResponse { revision: 7, body: Some(Body::Snapshot(part)) };
+        let first = Snapshot { apps: vec![App::default(); 2], more: true, ..Snapshot::default() };
+        let last = Snapshot { instances: vec![Instance::default(); 3], ..Snapshot::default() };
+        let mut picture = None;
+        for _ in 0..2 {
+            assert_eq!(put_together(&mut picture, of(first.clone())), None);
+            let whole = put_together(&mut picture, of(last.clone())).unwrap();
+            assert_eq!(whole.revision, 7);
+            assert!(
+                matches!(whole.body, Some(Body::Snapshot(all)) if all.apps.len() == 2 && all.instances.len() == 3)
+            );
+        }
+        let change = WatchResponse { revision: 8, body: Some(Body::Delta(Delta::default())) };
+        assert_eq!(put_together(&mut picture, change.clone()), Some(change));
     }
 }

@@ -18,7 +18,8 @@ pub mod source;
 mod follower;
 mod grpc;
 mod http;
+mod marathon;
 
-pub use config::{Config, LbArgs};
+pub use config::{Config, LbArgs, MarathonLbArgs};
 pub use error::Error;
 pub use service::{Handle, start};

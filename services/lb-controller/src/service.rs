@@ -9,7 +9,7 @@ use tokio::{sync::mpsc, time::timeout};
 use tonic::service::Routes;
 use tracing::info;
 
-use crate::{config::Config, driver::Driver, error::Error, follower, grpc::Grpc, http};
+use crate::{config::Config, driver::Driver, error::Error, follower, grpc::Grpc, http, marathon};
 
 /// Calls that wait for the loop.
 const COMMANDS: usize = 64;
@@ -18,6 +18,14 @@ const HIDDEN: &str = "/usr/sbin/haproxy";
 /// `haproxy -v` answers at once.
 const VERSION: Duration = Duration::from_secs(10);
 
+/// Where apps are known from.
+enum Apps {
+    /// An API, over HTTP.
+    Marathon(Box<marathon::client::Client>),
+    /// The leading app-scheduler that the store names.
+    Store(SharedStore),
+}
+
 /// A running controller.
 #[derive(Clone, Debug)]
 pub struct Handle {
@@ -25,11 +33,19 @@ pub struct Handle {
     pub address: String,
 }
 
-/// Starts a controller; it runs until the environment's tasks stop.
+/// Starts a controller; it runs until the environment's tasks stop. Without a store it follows the Marathon that the
+/// settings name.
 ///
 /// # Errors
-/// When the address cannot be bound, HAProxy is not there, or its directory cannot be used.
-pub async fn start(env: &Env, store: SharedStore, mut config: Config) -> Result<Handle, Error> {
+/// When there is nothing to follow, the address cannot be bound, HAProxy is not there, or its directory cannot be used.
+pub async fn start(env: &Env, store: Option<SharedStore>, mut config: Config) -> Result<Handle, Error> {
+    let source = match (config.args.marathon_access()?, store) {
+        (Some(access), _) => {
+            Apps::Marathon(Box::new(marathon::client::Client::new(&access).map_err(Error::Marathon)?))
+        }
+        (None, Some(store)) => Apps::Store(store),
+        (None, None) => return Err(Error::Marathon("name its address with --marathon".to_owned())),
+    };
     let listener = env.transport.bind(&config.listen).await?;
     config.args.haproxy_binary = look_for(&config.args.haproxy_binary).await?;
     let (commands, receiver) = mpsc::channel(COMMANDS);
@@ -39,8 +55,11 @@ pub async fn start(env: &Env, store: SharedStore, mut config: Config) -> Result<
     let address = serving.address.clone();
     let driver = Driver::new(env, config, serving, receiver).await?;
     http::spawn(env, driver.files(), grpc);
-    let (events, again) = follower::spawn(env, &store);
-    info!(address, "following the app-scheduler");
+    let (events, again) = match source {
+        Apps::Marathon(client) => marathon::spawn(env, client),
+        Apps::Store(store) => follower::spawn(env, &store),
+    };
+    info!(address, "serving");
     env.tasks.spawn_graceful("lb-driver", driver.run(events, again));
     Ok(Handle { address })
 }

@@ -7,8 +7,9 @@ use std::{
 
 use meshos_proto::meshos::apps::v1::{
     App as AppRecord, Condition, Delta, Goal, HealthCheck, HealthProtocol, Instance, InstanceHealth,
-    Snapshot, WatchResponse, watch_response::Body,
+    NetworkMode, Snapshot, WatchResponse, watch_response::Body,
 };
+use meshos_types::{AppPort, app_port::own_address, app_ports, network_mode};
 
 use crate::core::model::{App, Check, Port, Protocol, Task};
 
@@ -118,15 +119,17 @@ impl Source {
     #[must_use]
     pub fn app(&self, id: &str) -> Option<App> {
         let record = self.apps.get(id)?;
-        let port = |definition: &meshos_proto::meshos::apps::v1::PortDefinition| Port {
-            number: u16::try_from(definition.port).unwrap_or(0),
-            udp: definition.protocol == "udp",
+        let own = network_mode(record) == NetworkMode::Container;
+        let port = |port: AppPort<'_>| Port {
+            number: u16::try_from(port.service).unwrap_or(0),
+            udp: port.protocol == "udp",
+            own: if own { u16::try_from(port.requested).unwrap_or(0) } else { 0 },
         };
         Some(App {
             id: record.id.clone(),
             version_ms: record.version_ms,
             labels: record.labels.clone(),
-            ports: record.port_definitions.iter().map(port).collect(),
+            ports: app_ports(record).map(port).collect(),
             checks: record.health_checks.iter().filter_map(check).collect(),
             checked: !record.health_checks.is_empty(),
             instances: record.instances,
@@ -143,13 +146,25 @@ impl Source {
                 condition,
                 Condition::Running | Condition::Unreachable | Condition::UnreachableInactive
             );
+        // With an address of its own the task is reached there, on the ports that it has itself.
+        let app = self.apps.get(&instance.app_id);
+        // The instance says it itself where its app has changed: without ports inside it is on the host's network,
+        // without ports of the host it has only its own address.
+        let in_network = app.is_some_and(|app| network_mode(app) == NetworkMode::Container);
+        let own = !instance.container_ports.is_empty()
+            && (in_network || instance.ports.iter().all(|port| *port == 0));
+        let ports = if own { &instance.container_ports } else { &instance.ports };
         // The address is of no use to one that gets nothing.
-        let address = if serving { resolve(&instance.host) } else { None };
+        let address = match own {
+            _ if !serving => None,
+            true => own_address(instance).and_then(|address| address.parse().ok()),
+            false => resolve(&instance.host),
+        };
         Some(Task {
             id: instance.id.clone(),
             app_id: instance.app_id.clone(),
             address,
-            ports: instance.ports.iter().map(|port| u16::try_from(*port).unwrap_or(0)).collect(),
+            ports: ports.iter().map(|port| u16::try_from(*port).unwrap_or(0)).collect(),
             serving,
             alive: self.alive(instance),
             leaving: self.leaving.get(id).is_some_and(|task| *task == instance.task_id),
@@ -264,6 +279,35 @@ mod tests {
         let next = Instance { task_id: "next".into(), ..running("i") };
         source.apply(delta(Delta { instances: vec![next], ..Delta::default() }));
         assert!(!source.task("i", resolve).unwrap().leaving, "the next task of the instance stays");
+    }
+
+    #[test]
+    fn lb_c25_a_task_is_reached_at_its_host_or_at_its_own_address() {
+        use meshos_proto::meshos::apps::v1::{Container, IpAddress, Network, PortMapping, PortMappingList};
+        let mapping = PortMapping { container_port: 80, service_port: 10_000, ..Default::default() };
+        let container =
+            Container { port_mappings: Some(PortMappingList { items: vec![mapping] }), ..Default::default() };
+        let in_network = |mode: NetworkMode| AppRecord {
+            container: Some(container.clone()),
+            networks: vec![Network { mode: mode.into(), ..Default::default() }],
+            ..app("/a")
+        };
+        let instance = Instance {
+            ports: vec![31_001],
+            container_ports: vec![80],
+            ip_addresses: vec![IpAddress { address: "10.0.0.2".into(), protocol: "IPv4".into() }],
+            ..running("i")
+        };
+        for (mode, address, port) in
+            [(NetworkMode::Bridge, "127.0.0.1", 31_001), (NetworkMode::Container, "10.0.0.2", 80)]
+        {
+            let mut source = Source::default();
+            let (apps, instances) = (vec![in_network(mode)], vec![instance.clone()]);
+            source.apply(delta(Delta { apps, instances, ..Delta::default() }));
+            let task = source.task("i", resolve).unwrap();
+            assert_eq!((task.address, task.ports), (address.parse().ok(), vec![port]), "{mode:?}");
+            assert_eq!(source.app("/a").unwrap().ports[0].number, 10_000);
+        }
     }
 
     #[test]

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
+use futures::channel::mpsc as outbox;
 use meshos_mesh::{Env, FeedStream, LeaderInfo};
 use meshos_proto::meshos::registry::v1::{
     ListFrameworksRequest, ListFrameworksResponse, ListRolesRequest, ListRolesResponse, PutFrameworkRequest,
     PutFrameworkResponse, PutRolesRequest, PutRolesResponse, SessionRequest, SessionResponse, WatchRequest,
     WatchResponse, registry_server::Registry,
 };
-use meshos_store::{Compare, SharedStore, Txn, TxnOutcome, leader_key};
+use meshos_store::{Compare, KeyValue, SharedStore, Txn, TxnOutcome, leader_key};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
@@ -23,11 +23,14 @@ use crate::{
     store::{FORMAT, FRAMEWORKS, ROLES, encode, framework_key, read_framework, read_role, role_key},
 };
 
-/// Messages that wait for one agent.
+/// Messages that wait for one agent. Their queue costs nothing while it is empty, which counts with so many agents.
 const OUTBOX: usize = 16;
 
 /// Roles in one request: a transaction has a limit.
 const MAX_ROLES: usize = 100;
+
+/// Bytes of framework records in one answer, about.
+const PAGE: usize = 8 * 1024 * 1024;
 
 pub(crate) type Subscribe = oneshot::Sender<FeedStream<WatchResponse>>;
 
@@ -54,7 +57,7 @@ impl Grpc {
 
 #[tonic::async_trait]
 impl Registry for Grpc {
-    type SessionStream = ReceiverStream<Result<SessionResponse, Status>>;
+    type SessionStream = outbox::Receiver<Result<SessionResponse, Status>>;
     type WatchStream = FeedStream<WatchResponse>;
 
     async fn session(
@@ -62,7 +65,7 @@ impl Registry for Grpc {
         request: Request<Streaming<SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         self.check_listed()?;
-        let (responses, receiver) = mpsc::channel(OUTBOX);
+        let (responses, receiver) = outbox::channel(OUTBOX);
         let session = Session {
             env: self.env.clone(),
             config: Arc::clone(&self.config),
@@ -74,7 +77,7 @@ impl Registry for Grpc {
             responses,
         };
         self.env.tasks.spawn("agent-session", session.run(request.into_inner()));
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        Ok(Response::new(receiver))
     }
 
     async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
@@ -110,11 +113,10 @@ impl Registry for Grpc {
 
     async fn list_frameworks(
         &self,
-        _: Request<ListFrameworksRequest>,
+        request: Request<ListFrameworksRequest>,
     ) -> Result<Response<ListFrameworksResponse>, Status> {
         let listing = self.store.list(FRAMEWORKS).await.map_err(Error::from)?;
-        let frameworks = listing.items.iter().filter_map(read_framework).collect();
-        Ok(Response::new(ListFrameworksResponse { frameworks }))
+        Ok(Response::new(page(&listing.items, &request.into_inner().after)))
     }
 
     async fn put_roles(
@@ -149,6 +151,25 @@ impl Registry for Grpc {
         let roles = listing.items.iter().filter_map(read_role).collect();
         Ok(Response::new(ListRolesResponse { roles }))
     }
+}
+
+/// The frameworks after that of an id, as many as fit into one answer. One that cannot be read never ends a page: the
+/// next page begins after the last that is shown.
+fn page(records: &[KeyValue], after: &str) -> ListFrameworksResponse {
+    let after = framework_key(after);
+    let mut page = ListFrameworksResponse::default();
+    let mut bytes = 0;
+    for record in records.iter().filter(|record| record.key > after) {
+        if bytes >= PAGE {
+            page.more = true;
+            break;
+        }
+        if let Some(framework) = read_framework(record) {
+            bytes += record.value.len();
+            page.frameworks.push(framework);
+        }
+    }
+    page
 }
 
 fn missing(field: &'static str) -> Error {

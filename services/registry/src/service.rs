@@ -1,12 +1,12 @@
 //! Builds the parts and runs the loop that follows the store.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use meshos_mesh::{
     Env, Feed, InstanceInfo, MAX_MESSAGE_BYTES, follow_instances, follow_leader, register_instance, serve,
 };
 use meshos_proto::meshos::registry::v1::{
-    Agent, Delta, Snapshot, WatchResponse, registry_server::RegistryServer, watch_response::Body,
+    Agent, Delta, WatchResponse, registry_server::RegistryServer, watch_response::Body,
 };
 use meshos_store::{Event, SharedStore, Update, watch_resync};
 use tokio::{
@@ -145,20 +145,16 @@ impl Follower {
         let now = Instant::now();
         match update {
             Update::Resync(listing) => {
-                let agents: BTreeMap<_, _> = listing
-                    .items
-                    .iter()
-                    .filter_map(|item| Some((id_of(&item.key), (read_agent(item)?, item.mod_revision))))
-                    .collect();
-                for (id, (agent, _)) in &agents {
-                    self.note(id, Some(agent), now);
+                let records = || listing.items.iter().map(|item| (id_of(&item.key), item));
+                for (id, record) in records() {
+                    self.note(&id, read_agent(record).as_ref(), now);
                 }
-                let changed = agents.values().map(|(agent, _)| agent.clone()).collect();
-                let removed_agent_ids: Vec<String> = self.view.replace(agents).into_iter().collect();
-                for id in &removed_agent_ids {
-                    self.note(id, None, now);
+                for id in self.view.replace(records()) {
+                    self.note(&id, None, now);
                 }
-                self.publish(listing.revision, Delta { changed, removed_agent_ids });
+                self.revision = listing.revision;
+                // What happened meanwhile is not known: whoever reads begins anew.
+                self.feed = Feed::new(FEED);
             }
             Update::Batch(batch) => {
                 let mut delta = Delta::default();
@@ -168,7 +164,7 @@ impl Follower {
                         Event::Put(record) => {
                             let Some(agent) = read_agent(record) else { continue };
                             self.note(&id, Some(&agent), now);
-                            self.view.put(id, agent.clone(), record.mod_revision);
+                            self.view.put(id, record);
                             delta.changed.push(agent);
                         }
                         Event::Delete { .. } => {
@@ -194,10 +190,11 @@ impl Follower {
     }
 
     fn subscribe(&self, subscriber: Subscribe) {
-        let snapshot = Snapshot { agents: self.view.all() };
-        let first = WatchResponse { revision: self.revision, body: Some(Body::Snapshot(snapshot)) };
+        let revision = self.revision;
+        let parts = self.view.snapshot();
+        let parts = parts.map(move |part| WatchResponse { revision, body: Some(Body::Snapshot(part)) });
         // A reader that has gone meanwhile is no failure.
-        let _ = subscriber.send(self.feed.subscribe(first));
+        let _ = subscriber.send(self.feed.subscribe_parts(parts));
     }
 
     fn replicas_changed(&mut self) {

@@ -2,13 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::{SinkExt, channel::mpsc};
 use meshos_mesh::{Backoff, Env, LeaderInfo};
-use meshos_proto::meshos::registry::v1::{
-    Leader, Ping, Refused, Register, Registered, SessionRequest, SessionResponse, session_request,
-    session_response,
+use meshos_proto::{
+    meshos::registry::v1::{
+        Leader, Ping, Refused, Register, Registered, SessionRequest, SessionResponse, session_request,
+        session_response,
+    },
+    mesos::v1::AgentId,
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::watch,
     time::{Instant, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -39,37 +43,47 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) async fn run(mut self, mut requests: Streaming<SessionRequest>) {
-        let register = match first(&mut requests).await {
-            Ok(register) => register,
-            Err(status) => return self.fail(status).await,
-        };
-        let agent = match self.roll.admit(&register).await {
-            Ok(Ok(agent)) => agent,
-            Ok(Err(refusal)) => {
-                let refused = Refused { reason: refusal.0 };
-                return self.send(session_response::Body::Refused(refused)).await.unwrap_or(());
-            }
-            Err(error) => return self.not_admitted(error).await,
-        };
-        let Some(id) = agent.info.and_then(|info| info.id) else { return };
+        // Apart, as the end below: what is needed once is not kept as long as the session.
+        let Some((id, session)) = Box::pin(self.begin(&mut requests)).await else { return };
         self.metrics.registrations.inc();
         self.metrics.sessions.inc();
+        let over = self.held.begin(&id, session);
         let registered = Registered {
-            agent_id: Some(id.clone()),
+            agent_id: Some(AgentId { value: id.clone() }),
             ping_timeout_ms: u64::try_from(self.config.ping_timeout().as_millis()).unwrap_or(u64::MAX),
             allocator: self.allocator.borrow_and_update().as_ref().map(leader),
         };
-        let over = self.held.begin(&id.value, agent.session);
         let end = match self.send(session_response::Body::Registered(registered)).await {
             Ok(()) => self.hold(&mut requests, &over).await,
             Err(()) => End::Broken,
         };
-        self.held.end(&id.value, agent.session);
+        self.held.end(&id, session);
         self.metrics.sessions.dec();
         let Self { env, roll, responses, .. } = self;
         // The agent opens another one at once, while the store may take its time.
         drop((requests, responses));
-        finish(&env, &roll, (&id.value, agent.session), end).await;
+        Box::pin(finish(&env, &roll, (&id, session), end)).await;
+    }
+
+    /// The agent's id and the number of its session; none when it was refused.
+    async fn begin(&mut self, requests: &mut Streaming<SessionRequest>) -> Option<(String, u64)> {
+        let error = match first(requests).await {
+            Ok(register) => match self.roll.admit(&register).await {
+                Ok(Ok(agent)) => return Some((agent.info?.id?.value, agent.session)),
+                Ok(Err(refusal)) => {
+                    let refused = Refused { reason: refusal.0 };
+                    let _ = self.send(session_response::Body::Refused(refused)).await;
+                    return None;
+                }
+                Err(error) => error,
+            },
+            Err(status) => {
+                self.fail(status).await;
+                return None;
+            }
+        };
+        self.not_admitted(error).await;
+        None
     }
 
     /// Keeps the session until it ends.
@@ -115,9 +129,9 @@ impl Session {
     }
 
     /// A message that cannot be handed over within a ping interval counts as a broken stream.
-    async fn send(&self, body: session_response::Body) -> Result<(), ()> {
+    async fn send(&mut self, body: session_response::Body) -> Result<(), ()> {
         let response = Ok(SessionResponse { body: Some(body) });
-        match timeout(self.config.ping_interval, self.responses.send(response)).await {
+        match timeout(self.config.ping_interval, self.responses.feed(response)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(()),
         }
@@ -125,22 +139,21 @@ impl Session {
 
     /// A session that may have been recorded is nobody's: should its agent never come back, it must not count as
     /// connected.
-    async fn not_admitted(self, error: Error) {
+    async fn not_admitted(&mut self, error: Error) {
         let recorded = match &error {
             Error::Unsure { agent_id, session, .. } => Some((agent_id.clone(), *session)),
             _ => None,
         };
         self.fail(error.into()).await;
-        let Self { env, roll, responses, .. } = self;
-        drop(responses);
+        self.responses.close_channel();
         if let Some((id, session)) = recorded {
-            finish(&env, &roll, (&id, session), End::Broken).await;
+            finish(&self.env, &self.roll, (&id, session), End::Broken).await;
         }
     }
 
-    async fn fail(&self, status: Status) {
+    async fn fail(&mut self, status: Status) {
         debug!(%status, "session refused");
-        let _ = timeout(REGISTER_WITHIN, self.responses.send(Err(status))).await;
+        let _ = timeout(REGISTER_WITHIN, self.responses.feed(Err(status))).await;
     }
 }
 

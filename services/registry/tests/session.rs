@@ -287,8 +287,13 @@ async fn a_framework_record_is_written_by_the_leading_allocator_alone() {
     let current = PutFrameworkRequest { epoch, framework: Some(framework) };
     cluster.client.put_framework(current).await.unwrap();
 
-    let listed =
-        cluster.client.list_frameworks(ListFrameworksRequest {}).await.unwrap().into_inner().frameworks;
+    let listed = cluster
+        .client
+        .list_frameworks(ListFrameworksRequest::default())
+        .await
+        .unwrap()
+        .into_inner()
+        .frameworks;
     assert_eq!(listed.len(), 1);
     cluster.env.tasks.shutdown(SOON).await;
 }

@@ -91,7 +91,7 @@ fn breaks_are_found() {
     let gone = complaint(|set| message(set, "DeviceWhitelist").name = Some("Other".into()));
     assert_eq!(gone, "mesos.v1.DeviceWhitelist: message removed");
     assert!(complaint(|set| drop(method(set).pop())).contains("rpc removed"));
-    assert!(complaint(|set| method(set)[1].server_streaming = Some(true)).contains("streaming"));
+    assert!(complaint(|set| method(set)[1].server_streaming = Some(false)).contains("streaming"));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use meshos_agent::containerizer::{ExitStatus, sim::SimContainerizer};
 use meshos_mesh::Rng;
 use turmoil::Sim;
 
-use super::{AGENTS, ALLOCATORS, REGISTRIES, SCHEDULERS, store::Central};
+use super::{AGENTS, ALLOCATORS, REGISTRIES, SCHEDULERS, Script, store::Central};
 
 /// Machines by the name of their agent's host.
 type Machines = BTreeMap<&'static str, SimContainerizer>;
@@ -68,8 +68,32 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
+    /// As the script says.
+    pub(super) fn of(rng: &Rng, script: &Script) -> Self {
+        if script.only_schedulers {
+            Self::of_schedulers(rng, script.faults_until)
+        } else {
+            Self::new(rng, script.faults_until)
+        }
+    }
+
+    /// App-schedulers die at any moment, about one in a second; each is back before long. Both may be gone.
+    fn of_schedulers(rng: &Rng, until: Duration) -> Self {
+        let mut events = Vec::new();
+        for host in SCHEDULERS {
+            let mut at = Duration::from_millis(3000 + rng.below(2000));
+            while at < until {
+                let end = (at + Duration::from_millis(1 + rng.below(700))).min(until);
+                events.extend([(at, Fault::Crash(host)), (end, Fault::Restart(host))]);
+                at = end + Duration::from_millis(50 + rng.below(3000));
+            }
+        }
+        events.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+        Self { events }
+    }
+
     /// About one fault in two seconds, each for up to ten; none for a host or pair that already has one.
-    pub(super) fn new(rng: &Rng, until: Duration) -> Self {
+    fn new(rng: &Rng, until: Duration) -> Self {
         let mut events: Vec<(Duration, Fault)> = Vec::new();
         let mut busy: Vec<(Duration, Vec<&'static str>)> = Vec::new();
         let mut at = Duration::from_secs(3);

@@ -31,11 +31,31 @@ pub struct Script {
     /// Instances are changed this often, up to `instances`.
     pub scale_every: Duration,
     pub instances: u32,
+    /// Nothing goes wrong but that app-schedulers die, often, and every second change is one of the definition.
+    pub only_schedulers: bool,
 }
 
 impl Default for Script {
     fn default() -> Self {
-        Self { faults_until: Duration::from_secs(60), scale_every: Duration::from_secs(4), instances: 6 }
+        Self {
+            faults_until: Duration::from_secs(60),
+            scale_every: Duration::from_secs(4),
+            instances: 6,
+            only_schedulers: false,
+        }
+    }
+}
+
+impl Script {
+    /// Leaders die in the middle of deployments.
+    #[must_use]
+    pub fn of_leaders() -> Self {
+        Self {
+            faults_until: Duration::from_secs(20),
+            scale_every: Duration::from_millis(700),
+            only_schedulers: true,
+            ..Self::default()
+        }
     }
 }
 
@@ -118,7 +138,11 @@ impl User {
     }
 
     async fn scale(&mut self, instances: u32) {
-        let app = AppUpdate { id: Some(APP.to_owned()), instances: Some(instances), ..AppUpdate::default() };
+        let mut app =
+            AppUpdate { id: Some(APP.to_owned()), instances: Some(instances), ..AppUpdate::default() };
+        if self.script.only_schedulers && self.env.rng.below(2) == 0 {
+            app.cmd = Some(format!("run for ever {}", self.env.rng.below(1000)));
+        }
         loop {
             let request = UpdateAppsRequest {
                 apps: vec![app.clone()],

@@ -41,10 +41,13 @@ impl Recover {
 }
 
 /// Flags that are on or off.
-pub(super) const SWITCHES: [&str; 5] = [
+pub(super) const SWITCHES: [&str; 8] = [
     "authenticate_http_executors",
     "cgroups_enable_cfs",
+    "cgroups_limit_swap",
+    "docker_kill_orphans",
     "enforce_container_disk_quota",
+    "gc_non_executor_container_sandboxes",
     "strict",
     "switch_user",
 ];

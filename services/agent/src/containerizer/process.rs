@@ -5,10 +5,11 @@ mod cgroups;
 mod client;
 mod command;
 mod launcher;
-mod probe;
+pub(in crate::containerizer) mod probe;
 mod sandbox;
 mod upgrade;
 mod usage;
+mod users;
 
 use std::{
     collections::BTreeSet,
@@ -33,6 +34,7 @@ pub use cgroups::CgroupSettings;
 use cgroups::Cgroups;
 use client::{CallError, Client};
 pub use launcher::SupervisorProgram;
+use users::Users;
 
 use super::{
     ContainerSpec, Containerizer, ContainerizerError, Ended, Exit, ExitStatus, Limits, Probe, ProbeKind,
@@ -73,6 +75,7 @@ impl Settings {
                 cpu: config.isolates_by_cgroups("cgroups/cpu"),
                 memory: config.isolates_by_cgroups("cgroups/mem"),
                 max_pids: config.cgroups_max_pids,
+                limit_swap: config.cgroups_limit_swap,
                 hierarchy: config.cgroups_hierarchy.clone(),
                 root: config.cgroups_root.clone(),
                 cfs: config.cgroups_enable_cfs,
@@ -95,6 +98,7 @@ pub struct ProcessContainerizer {
     cgroups: Option<Arc<Cgroups>>,
     fetcher: Fetcher,
     switch_user: bool,
+    users: Users,
     /// Containers whose launch got no answer: the supervisor may start them yet.
     given_up: Mutex<BTreeSet<String>>,
 }
@@ -121,7 +125,7 @@ impl ProcessContainerizer {
         let client = Client::open(tasks, settings.supervisor_dir.clone(), settings.program.clone());
         let switch_user = settings.switch_user && nix::unistd::geteuid().is_root();
         let fetcher = Fetcher::new(settings.fetcher.clone());
-        Self { client, cgroups, fetcher, switch_user, given_up: Mutex::default() }
+        Self { client, cgroups, fetcher, switch_user, users: Users::default(), given_up: Mutex::default() }
     }
 
     async fn find(&self, container_id: &str) -> Result<Option<u32>, ContainerizerError> {
@@ -131,12 +135,16 @@ impl ProcessContainerizer {
     }
 
     async fn spawn_request(&self, spec: &ContainerSpec) -> Result<SpawnRequest, ContainerizerError> {
+        Ok(self.spawn_request_as(spec, self.user_of(spec).await?))
+    }
+
+    /// What starts the container as this user; none: as the agent.
+    pub(super) fn spawn_request_as(&self, spec: &ContainerSpec, user: Option<TaskUser>) -> SpawnRequest {
         let (stdout, stderr) = output_paths(&spec.sandbox);
         let files = Stdio { stdout, stderr, ..Stdio::default() };
         let stdio = spec.stdio.as_ref().unwrap_or(&files);
         let limited_as = spec.beside.as_ref().unwrap_or(&spec.container_id);
-        let user = self.user_of(spec).await?;
-        Ok(SpawnRequest {
+        SpawnRequest {
             container_id: spec.container_id.clone(),
             program: spec.program.clone(),
             arguments: spec.arguments.clone(),
@@ -153,16 +161,24 @@ impl ProcessContainerizer {
             groups: user.map(|user| user.groups).unwrap_or_default(),
             argument_zero: spec.argument_zero.clone(),
             limits: spec.rlimits.iter().map(resource_limit).collect(),
-        })
+            ..SpawnRequest::default()
+        }
+    }
+
+    /// Whether a task runs as the user that it names.
+    pub(super) fn switches_user(&self) -> bool {
+        self.switch_user
     }
 
     /// Who the container runs as; none: as the agent.
-    async fn user_of(&self, spec: &ContainerSpec) -> Result<Option<TaskUser>, ContainerizerError> {
-        let user = if self.switch_user { spec.user.clone() } else { None };
-        blocking(&spec.container_id, move || user.map(|name| sandbox::find_user(&name)).transpose()).await
+    pub(super) async fn user_of(&self, spec: &ContainerSpec) -> Result<Option<TaskUser>, ContainerizerError> {
+        match spec.user.as_deref().filter(|_| self.switch_user) {
+            Some(name) => self.users.find(&spec.container_id, name).await.map(Some),
+            None => Ok(None),
+        }
     }
 
-    async fn remove_cgroups(&self, container_id: &str) -> Result<(), ContainerizerError> {
+    pub(super) async fn remove_cgroups(&self, container_id: &str) -> Result<(), ContainerizerError> {
         let Some(cgroups) = self.cgroups.clone() else { return Ok(()) };
         let id = container_id.to_owned();
         blocking(container_id, move || cgroups.remove(&id)).await
@@ -180,9 +196,9 @@ impl ProcessContainerizer {
         self.given_up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn start(&self, spec: &ContainerSpec) -> Result<u32, ContainerizerError> {
-        let container_id = &spec.container_id;
-        let request = Request::Spawn(self.spawn_request(spec).await?);
+    async fn start(&self, request: SpawnRequest) -> Result<u32, ContainerizerError> {
+        let container_id = &request.container_id.clone();
+        let request = Request::Spawn(request);
         loop {
             match self.client.call(request.clone()).await {
                 Ok(Response::Spawned(spawned)) => return Ok(u32::try_from(spawned.pid).unwrap_or_default()),
@@ -238,6 +254,62 @@ impl ProcessContainerizer {
         }
     }
 
+    /// As [`Containerizer::prepare`], for this user.
+    pub(super) async fn prepare_as(
+        &self,
+        spec: &ContainerSpec,
+        user: Option<TaskUser>,
+    ) -> Result<(), ContainerizerError> {
+        let (cgroups, wanted) = (self.cgroups.clone(), spec.clone());
+        blocking(&spec.container_id, move || {
+            if let Some(within) = &wanted.within {
+                sandbox::make_within(within, &wanted.sandbox, user.as_ref()).map_err(|error| {
+                    format!("cannot make the sandbox {}: {error}", within.sandbox.display())
+                })?;
+            }
+            sandbox::make(&wanted.sandbox, user.as_ref())
+                .map_err(|error| format!("cannot make the sandbox {}: {error}", wanted.sandbox.display()))?;
+            for (path, place) in wanted.within.iter().flat_map(|within| &within.shared) {
+                sandbox::share(&wanted, path, place, user.as_ref())
+                    .map_err(|error| format!("cannot share the volume {}: {error}", path.display()))?;
+            }
+            for (volume, place) in &wanted.volumes {
+                sandbox::link_volume(&wanted.sandbox, (volume, place), user.as_ref())
+                    .map_err(|error| format!("cannot provide the volume {}: {error}", volume.display()))?;
+            }
+            let own = cgroups.filter(|_| wanted.beside.is_none());
+            own.map_or(Ok(()), |cgroups| cgroups.make(&wanted.container_id, &wanted.limits))
+        })
+        .await
+    }
+
+    /// As [`Containerizer::fetch`], for this user.
+    pub(super) async fn fetch_as(
+        &self,
+        spec: &ContainerSpec,
+        user: Option<TaskUser>,
+    ) -> Result<(), ContainerizerError> {
+        let order = Order { uris: spec.uris.clone(), sandbox: spec.sandbox.clone(), user };
+        let fetched = self.fetcher.fetch(order).await;
+        fetched.map_err(|reason| ContainerizerError::container(&spec.container_id, reason))
+    }
+
+    /// Starts a prepared container by this request.
+    pub(super) async fn launch_as(
+        &self,
+        spec: &ContainerSpec,
+        request: SpawnRequest,
+    ) -> Result<u32, ContainerizerError> {
+        let launched = self.start(request).await;
+        if let Ok(pid) = &launched {
+            self.set_oom_score(spec, *pid);
+        }
+        if matches!(launched, Err(ContainerizerError::Supervisor { .. })) {
+            self.given_up().insert(spec.container_id.clone());
+        }
+        launched
+    }
+
     fn exit(&self, container_id: &str, wait_status: i32) -> Exit {
         exit(self.cgroups.as_deref(), container_id, wait_status)
     }
@@ -264,7 +336,7 @@ fn resource_limit(limit: &Rlimit) -> ResourceLimit {
 }
 
 /// Runs file system work where it may block.
-async fn blocking<T, F>(container_id: &str, work: F) -> Result<T, ContainerizerError>
+pub(super) async fn blocking<T, F>(container_id: &str, work: F) -> Result<T, ContainerizerError>
 where
     T: Send + 'static,
     F: FnOnce() -> Result<T, String> + Send + 'static,
@@ -308,47 +380,15 @@ impl Containerizer for ProcessContainerizer {
     }
 
     async fn prepare(&self, spec: &ContainerSpec) -> Result<(), ContainerizerError> {
-        let (cgroups, switch_user, wanted) = (self.cgroups.clone(), self.switch_user, spec.clone());
-        blocking(&spec.container_id, move || {
-            let user =
-                if switch_user { wanted.user.as_deref().map(sandbox::find_user).transpose()? } else { None };
-            if let Some(within) = &wanted.within {
-                sandbox::make_within(within, &wanted.sandbox, user.as_ref()).map_err(|error| {
-                    format!("cannot make the sandbox {}: {error}", within.sandbox.display())
-                })?;
-            }
-            sandbox::make(&wanted.sandbox, user.as_ref())
-                .map_err(|error| format!("cannot make the sandbox {}: {error}", wanted.sandbox.display()))?;
-            for (path, place) in wanted.within.iter().flat_map(|within| &within.shared) {
-                sandbox::share(&wanted, path, place, user.as_ref())
-                    .map_err(|error| format!("cannot share the volume {}: {error}", path.display()))?;
-            }
-            for (volume, place) in &wanted.volumes {
-                sandbox::link_volume(&wanted.sandbox, (volume, place), user.as_ref())
-                    .map_err(|error| format!("cannot provide the volume {}: {error}", volume.display()))?;
-            }
-            let own = cgroups.filter(|_| wanted.beside.is_none());
-            own.map_or(Ok(()), |cgroups| cgroups.make(&wanted.container_id, &wanted.limits))
-        })
-        .await
+        self.prepare_as(spec, self.user_of(spec).await?).await
     }
 
     async fn fetch(&self, spec: &ContainerSpec) -> Result<(), ContainerizerError> {
-        let user = self.user_of(spec).await?;
-        let order = Order { uris: spec.uris.clone(), sandbox: spec.sandbox.clone(), user };
-        let fetched = self.fetcher.fetch(order).await;
-        fetched.map_err(|reason| ContainerizerError::container(&spec.container_id, reason))
+        self.fetch_as(spec, self.user_of(spec).await?).await
     }
 
     async fn launch(&self, spec: &ContainerSpec) -> Result<u32, ContainerizerError> {
-        let launched = self.start(spec).await;
-        if let Ok(pid) = &launched {
-            self.set_oom_score(spec, *pid);
-        }
-        if matches!(launched, Err(ContainerizerError::Supervisor { .. })) {
-            self.given_up().insert(spec.container_id.clone());
-        }
-        launched
+        self.launch_as(spec, self.spawn_request(spec).await?).await
     }
 
     async fn resize(&self, container_id: &str, limits: &Limits) -> Result<(), ContainerizerError> {
@@ -370,9 +410,11 @@ impl Containerizer for ProcessContainerizer {
         match &probe.kind {
             ProbeKind::Command(spec) => self.run_beside(&probe.container_id, spec, probe.timeout).await,
             ProbeKind::Http { tls, v6, port, path } => {
-                probe::within(probe.timeout, probe::http(*tls, (*v6, *port), path)).await
+                probe::within(probe.timeout, probe::http(*tls, (*v6, *port), path, probe::Near::Here)).await
             }
-            ProbeKind::Tcp { v6, port } => probe::within(probe.timeout, probe::tcp(*v6, *port)).await,
+            ProbeKind::Tcp { v6, port } => {
+                probe::within(probe.timeout, probe::tcp(*v6, *port, probe::Near::Here)).await
+            }
         }
     }
 
@@ -405,6 +447,7 @@ impl Containerizer for ProcessContainerizer {
     async fn stop(&self) {
         match self.client.stop().await {
             Ok(()) => info!("supervisor stopped"),
+            Err(CallError::Refused(reason)) => info!(reason, "supervisor stays"),
             Err(error) => warn!(%error, "supervisor does not stop"),
         }
     }

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use meshos_proto::mesos::v1::{self as pb, environment::variable::Type as VariableType};
 
-use super::{Settings, executor::Executor, task::Task};
+use super::{Settings, container, executor::Executor, task::Task};
+use crate::containerizer::ContainerSetup;
 
 /// Found first by a task that sets no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -97,6 +98,20 @@ pub(super) fn with_own(
         Some(name) => Err(format!("'{name}' cannot be the name of a variable")),
         None => Ok(variables),
     }
+}
+
+/// Where an image says what its PATH is, and no command does, ours must not hide it.
+pub(super) fn for_image(
+    mut variables: Variables,
+    commands: &[Option<&pb::CommandInfo>],
+    setup: Option<&ContainerSetup>,
+) -> Variables {
+    let given = commands.iter().flatten().filter_map(|command| command.environment.as_ref());
+    let own = given.flat_map(|given| &given.variables).any(|variable| variable.name == "PATH");
+    if container::has_image(setup) && !own {
+        variables.remove("PATH");
+    }
+    variables
 }
 
 /// As Mesos writes durations: the largest unit that leaves no fraction.

@@ -5,12 +5,9 @@ mod calls;
 mod ends;
 mod recovery;
 mod tasks;
+mod volumes;
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{collections::VecDeque, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use meshos_proto::mesos::v1::{
@@ -22,8 +19,10 @@ use meshos_types::{ExecutorId, FrameworkId, TaskId};
 use tracing::{info, warn};
 
 use super::{
-    Core, Effect, Now, TaskKey, environment,
-    launch::{command_line, volumes},
+    Core, Effect, Now, Settings, TaskKey,
+    container::{self, Order},
+    environment,
+    launch::{program, volumes},
     needs, record, scalar,
 };
 use crate::{
@@ -80,6 +79,8 @@ pub(super) struct Queued {
     pub(super) tasks: Vec<TaskId>,
     /// They are told in one event.
     pub(super) is_group: bool,
+    /// Number of the provision of volumes that must be made first.
+    pub(super) waits_for: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -90,11 +91,15 @@ pub(super) struct Executor {
     pub(super) directory: PathBuf,
     pub(super) state: ExecutorState,
     pub(super) pid: Option<u32>,
+    /// Empty: the node's own.
+    pub(super) networks: Vec<pb::NetworkInfo>,
     /// It has subscribed once, to this agent process or to one before.
     pub(super) subscribed: bool,
     /// The event stream that it reads.
     pub(super) stream: Option<u64>,
     pub(super) queued: VecDeque<Queued>,
+    /// Provisions of volumes so far.
+    pub(super) provisions: u64,
     /// When it must have subscribed, or, while it is terminating, when SIGKILL is due.
     pub(super) due: Option<Duration>,
     /// Why the agent ends it.
@@ -110,9 +115,11 @@ impl Executor {
             directory,
             state: if is_pod { ExecutorState::Running } else { ExecutorState::Launching },
             pid: None,
+            networks: Vec::new(),
             subscribed: false,
             stream: None,
             queued: VecDeque::new(),
+            provisions: 0,
             due: None,
             verdict: None,
         }
@@ -172,7 +179,6 @@ impl Core {
         let container_id = self.rng.uuid().to_string();
         let directory = self.run_directory(&key.framework_id, key.executor_id.as_str(), &container_id);
         info.framework_id = Some((&key.framework_id).into());
-        let info_resources = info.resources.clone();
         let executor = Executor::new(info, container_id.clone(), directory);
         let agent_id = self.agent_id.as_ref().map(|id| id.to_string()).unwrap_or_default();
         let framework = self.frameworks.get_mut(&key.framework_id).ok_or("its framework is not known")?;
@@ -182,10 +188,8 @@ impl Core {
         let spec = match executor.is_pod() {
             true => None,
             false => {
-                let environment =
-                    environment::of_executor(&self.settings, &framework.info, (&executor, &agent_id), token)?;
-                let volumes = volumes(&self.settings.work_dir, &[info_resources.as_slice(), tasks].concat())?;
-                Some(ContainerSpec { volumes, ..executor_spec(&framework.info, &executor, environment)? })
+                let token = (agent_id.as_str(), token);
+                Some(executor_spec(&self.settings, &framework.info, &executor, tasks, token)?)
             }
         };
         let written = checkpoint::Executor {
@@ -276,29 +280,40 @@ fn limits_of(resources: &[pb::Resource]) -> Limits {
     }
 }
 
-/// What to run for an executor, or why this agent cannot run it.
+/// What to run for an executor, or why this agent cannot run it. `tasks`: what its first tasks have.
 fn executor_spec(
+    settings: &Settings,
     framework: &pb::FrameworkInfo,
     executor: &Executor,
-    environment: BTreeMap<String, String>,
+    tasks: &[pb::Resource],
+    token: (&str, Option<String>),
 ) -> Result<ContainerSpec, String> {
     let info = &executor.info;
-    if info.container.as_ref().is_some_and(needs::is_more_than_a_process) {
-        return Err("this agent does not support a container image or volumes for executors yet".to_owned());
-    }
+    let resources = [info.resources.as_slice(), tasks].concat();
+    let order = Order {
+        info: info.container.as_ref(),
+        command: info.command.as_ref(),
+        resources: &resources,
+        parent: None,
+    };
+    let setup = container::setup(settings, order)?;
+    let (agent_id, token) = token;
+    let environment = environment::of_executor(settings, framework, (executor, agent_id), token)?;
     let command = info.command.as_ref().ok_or("the executor has no command")?;
-    let (program, argument_zero, arguments) = command_line(command)?;
-    Ok(ContainerSpec {
+    let (program, argument_zero, arguments) = program(command, setup.as_ref())?;
+    let spec = ContainerSpec {
         container_id: executor.container_id.clone(),
         program,
         argument_zero,
         arguments,
-        environment,
+        environment: environment::for_image(environment, &[Some(command)], setup.as_ref()),
         sandbox: executor.directory.clone(),
         user: Some(command.user.clone().unwrap_or_else(|| framework.user.clone())),
         limits: limits_of(&info.resources),
+        volumes: volumes(&settings.work_dir, &resources)?,
         uris: needs::uris(command),
         rlimits: needs::rlimits(info.container.as_ref())?,
         ..ContainerSpec::default()
-    })
+    };
+    Ok(container::contain(spec, setup))
 }

@@ -10,7 +10,7 @@ use meshos_types::FrameworkId;
 use tracing::{info, warn};
 
 use super::{
-    Core, Effect, Now, Phase, TaskKey, Timer,
+    Core, Effect, Now, Phase, TaskKey, Timer, container,
     launch::positive,
     status::News,
     task::{Kill, Task},
@@ -39,7 +39,16 @@ impl Core {
             return self.kill_in_executor(&key, kill.kill_policy, now);
         }
         let policy = kill.kill_policy.as_ref().or(task.info.kill_policy.as_ref());
-        self.end(&key, policy.and_then(grace).unwrap_or(DEFAULT_GRACE), now);
+        let grace = policy.and_then(grace).unwrap_or_else(|| self.default_grace(task));
+        self.end(&key, grace, now);
+    }
+
+    /// For a task without a kill policy.
+    pub(super) fn default_grace(&self, task: &Task) -> Duration {
+        match container::is_docker(task.info.container.as_ref()) {
+            true => self.settings.docker_grace,
+            false => DEFAULT_GRACE,
+        }
     }
 
     /// Asks a task to end, and sees to it when the grace period is over.
@@ -108,7 +117,9 @@ impl Core {
             return;
         }
         task.overdue = true;
-        let grace = task.info.kill_policy.as_ref().and_then(grace).unwrap_or(DEFAULT_GRACE);
+        let Some(task) = self.task(key) else { return };
+        let own = task.info.kill_policy.as_ref().and_then(grace);
+        let grace = own.unwrap_or_else(|| self.default_grace(task));
         self.end(key, grace, now);
     }
 
@@ -134,8 +145,10 @@ impl Core {
     pub(super) fn kill_all(&mut self, now: Now) {
         self.stopping = true;
         for key in self.keys() {
-            let policy = self.task(&key).and_then(|task: &Task| grace(task.info.kill_policy.as_ref()?));
-            self.end(&key, policy.unwrap_or(DEFAULT_GRACE), now);
+            let Some(task) = self.task(&key) else { continue };
+            let own = task.info.kill_policy.as_ref().and_then(grace);
+            let grace = own.unwrap_or_else(|| self.default_grace(task));
+            self.end(&key, grace, now);
         }
         for key in self.executor_keys() {
             self.shutdown_executor(&key, now);

@@ -13,7 +13,9 @@ use meshos_types::{FrameworkId, Resources};
 use tracing::{debug, warn};
 
 use super::{
-    Core, Effect, ExecutorKey, Now, Phase, Settings, TaskKey, Timer, environment,
+    Core, Effect, ExecutorKey, Now, Phase, Settings, TaskKey, Timer,
+    container::{self, Order},
+    environment,
     executor::Batch,
     needs,
     nested::path_of,
@@ -24,7 +26,7 @@ use super::{
 };
 use crate::{
     checkpoint::Change,
-    containerizer::{ContainerSpec, Exit, Limits},
+    containerizer::{ContainerSetup, ContainerSpec, Exit, Limits},
 };
 
 const SHELL: &str = "/bin/sh";
@@ -271,21 +273,33 @@ pub(super) fn spec(
     task: &Task,
 ) -> Result<ContainerSpec, String> {
     let info = &task.info;
-    let unsupported = [(
-        info.container.as_ref().is_some_and(needs::is_more_than_a_process),
-        "a container image, volumes or a network of its own (ContainerInfo)",
-    )];
-    if let Some((_, what)) = unsupported.iter().find(|(is, _)| *is) {
-        return Err(format!("this agent does not support {what} yet; the task was not started"));
-    }
+    let order = Order {
+        info: info.container.as_ref(),
+        command: info.command.as_ref(),
+        resources: &info.resources,
+        parent: None,
+    };
+    let setup = container::setup(settings, order)?;
+    in_container(settings, framework, task, setup)
+}
+
+/// As [`spec`], in this container.
+pub(super) fn in_container(
+    settings: &Settings,
+    framework: &pb::FrameworkInfo,
+    task: &Task,
+    setup: Option<ContainerSetup>,
+) -> Result<ContainerSpec, String> {
+    let info = &task.info;
     let command = info.command.as_ref().ok_or("the task has no command")?;
-    let (program, argument_zero, arguments) = command_line(command)?;
-    Ok(ContainerSpec {
+    let (program, argument_zero, arguments) = program(command, setup.as_ref())?;
+    let environment = environment::of_task(settings, framework, task)?;
+    let spec = ContainerSpec {
         container_id: task.container_id.clone(),
         program,
         argument_zero,
         arguments,
-        environment: environment::of_task(settings, framework, task)?,
+        environment: environment::for_image(environment, &[info.command.as_ref()], setup.as_ref()),
         sandbox: task.directory.clone(),
         user: Some(command.user.clone().unwrap_or_else(|| framework.user.clone())),
         limits: limits(info),
@@ -293,7 +307,21 @@ pub(super) fn spec(
         uris: needs::uris(command),
         rlimits: needs::rlimits(info.container.as_ref())?,
         ..ContainerSpec::default()
-    })
+    };
+    Ok(container::name_task(container::contain(spec, setup), framework, info))
+}
+
+/// What to run; an image may know it better.
+pub(super) fn program(
+    command: &pb::CommandInfo,
+    setup: Option<&ContainerSetup>,
+) -> Result<(String, String, Vec<String>), String> {
+    let line = command_line(command);
+    // A shell without a line is a mistake in any container.
+    if line.is_err() && container::has_image(setup) && !command.shell.unwrap_or(true) {
+        return Ok(Default::default());
+    }
+    line
 }
 
 /// Reservations and volumes that an operation must have made first; what is missing of them.

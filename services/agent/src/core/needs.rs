@@ -10,18 +10,6 @@ pub(super) fn uris(command: &pb::CommandInfo) -> Vec<FetchUri> {
     command.uris.iter().map(FetchUri::from).collect()
 }
 
-/// Whether a container asks for more than a plain process has: an image, volumes, a network of its own.
-pub(super) fn is_more_than_a_process(container: &pb::ContainerInfo) -> bool {
-    let plain = pb::ContainerInfo {
-        r#type: container.r#type,
-        rlimit_info: container.rlimit_info.clone(),
-        ..pb::ContainerInfo::default()
-    };
-    let mesos = container.mesos.as_ref().is_none_or(|mesos| mesos.image.is_none());
-    let rest = pb::ContainerInfo { mesos: None, ..container.clone() };
-    container.r#type() != pb::container_info::Type::Mesos || !mesos || rest != plain
-}
-
 /// The limits of `rlimit_info`, checked as Mesos checks them.
 pub(super) fn rlimits(container: Option<&pb::ContainerInfo>) -> Result<Vec<Rlimit>, String> {
     let given = container.and_then(|container| container.rlimit_info.as_ref());
@@ -93,7 +81,7 @@ mod tests {
         let limits = rlimits(Some(&good)).unwrap();
         assert_eq!(limits[0], Rlimit { resource: libc::RLIMIT_NOFILE, soft: Some(10), hard: Some(20) });
         assert_eq!(limits[1].hard, None);
-        assert!(!is_more_than_a_process(&good) && rlimits(None).unwrap().is_empty());
+        assert!(rlimits(None).unwrap().is_empty());
         for bad in [
             &[(LimitType::RlmtNofile, Some(20), Some(10))][..],
             &[(LimitType::RlmtNofile, Some(20), None)],
@@ -102,6 +90,5 @@ mod tests {
         ] {
             assert!(rlimits(Some(&container(bad))).is_err(), "{bad:?}");
         }
-        assert!(is_more_than_a_process(&pb::ContainerInfo { hostname: Some("h".to_owned()), ..good }));
     }
 }

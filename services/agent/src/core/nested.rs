@@ -118,7 +118,7 @@ impl Core {
             }
             None => self.standalone(&key),
         };
-        let spec = nested_spec(&launch, &key, above).map_err(ContainerError::Refused)?;
+        let spec = nested_spec(&self.settings, &launch, &key, above).map_err(ContainerError::Refused)?;
         info!(container_id = key, session = launch.is_session, "container of the API begins");
         let nested = Nested {
             id: launch.container_id,
@@ -261,7 +261,10 @@ impl Core {
             return true;
         }
         (nested.phase, nested.exit) = (Phase::Ended, Some(exit));
-        let is_orphan = nested.is_orphan;
+        let (is_orphan, directory) = (nested.is_orphan, nested.directory.clone());
+        if self.settings.collect_nested {
+            self.effects.push(Effect::Collect(directory));
+        }
         self.effects.push(Effect::ContainerEnded { path: key.to_owned(), exit: Some(exit) });
         self.end_nested_below(key);
         if is_orphan {

@@ -1,24 +1,21 @@
 //! Task groups whose executor is Mesos's own: the agent plays it, without a process. The tasks share its sandbox; when
 //! one of a group fails or is killed, the rest of the group is killed.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use meshos_proto::mesos::v1::{
-    self as pb, TaskState,
-    task_status::Reason,
-    volume::source::{self, sandbox_path},
-};
+use meshos_proto::mesos::v1::{self as pb, TaskState, task_status::Reason};
 use tracing::info;
 
 use super::{
     Core, Effect, Now, Phase, TaskKey,
+    container::{self, Order},
     executor::{Batch, ExecutorKey, ExecutorState},
     kill::DEFAULT_GRACE,
-    launch::{positive, spec},
+    launch::{in_container, positive},
     status::News,
     task::{Home, Task},
 };
-use crate::containerizer::{ContainerSpec, Within};
+use crate::containerizer::{ContainerSetup, ContainerSpec, Within};
 
 impl Core {
     /// Starts the tasks of a group, or none of them.
@@ -60,16 +57,68 @@ impl Core {
 
     fn pod_spec(&self, directory: &Path, key: &TaskKey, task: &Task) -> Result<ContainerSpec, String> {
         let framework = self.frameworks.get(&key.framework_id).ok_or("its framework is not known")?;
-        let shared = parent_volumes(&task.info)?;
-        let container =
-            task.info.container.clone().map(|container| pb::ContainerInfo { volumes: vec![], ..container });
-        let info = pb::TaskInfo { container, ..task.info.clone() };
-        let bare =
-            Task::new(info, task.container_id.clone(), task.directory.clone(), task.traceparent.clone());
-        let bare = Task { home: task.home.clone(), ..bare };
-        let spec = spec(&self.settings, &framework.info, &bare)?;
         let link = Path::new("tasks").join(key.task_id.as_str());
+        let links = self.linked_volumes(key, task)?;
+        let spec = match &links {
+            Some(_) => in_container(&self.settings, &framework.info, task, None)?,
+            None => {
+                let setup = self.pod_setup(directory, key, task)?;
+                in_container(&self.settings, &framework.info, task, setup)?
+            }
+        };
+        let shared = links.unwrap_or_default();
         Ok(ContainerSpec { within: Some(Within { sandbox: directory.to_owned(), link, shared }), ..spec })
+    }
+
+    /// Directories that a plain process shares with the others of its pod; none when it is more than that.
+    fn linked_volumes(&self, key: &TaskKey, task: &Task) -> Result<Option<Vec<(PathBuf, PathBuf)>>, String> {
+        let Some(container) = &task.info.container else { return Ok(None) };
+        let Some(links) = container::links(&container.volumes) else { return Ok(None) };
+        let bare = pb::ContainerInfo { volumes: Vec::new(), ..container.clone() };
+        let info = pb::TaskInfo { container: Some(bare), ..task.info.clone() };
+        let bare = Task::new(info, task.container_id.clone(), task.directory.clone(), String::new());
+        let bare = Task { home: task.home.clone(), ..bare };
+        // What cannot be run without its volumes cannot be run with them.
+        match self.pod_setup(Path::new(""), key, &bare)? {
+            Some(_) => Ok(None),
+            None => links.map(Some),
+        }
+    }
+
+    /// The container of a task of a group: the executor's networks are its own, too, and shared by all.
+    fn pod_setup(
+        &self,
+        directory: &Path,
+        key: &TaskKey,
+        task: &Task,
+    ) -> Result<Option<ContainerSetup>, String> {
+        let info = &task.info;
+        let Home::Pod { id, parent, .. } = &task.home else { return Ok(None) };
+        let executor = ExecutorKey { framework_id: key.framework_id.clone(), executor_id: id.clone() };
+        let executor = self.executor(&executor).map(|executor| &executor.info);
+        let shared = executor.and_then(|info| info.container.as_ref());
+        let shared = shared.map(|container| container.network_infos.clone()).unwrap_or_default();
+        let shares = !shared.is_empty()
+            && info.container.as_ref().is_none_or(|container| container.network_infos.is_empty());
+        let joined = shares.then(|| pb::ContainerInfo {
+            r#type: pb::container_info::Type::Mesos as i32,
+            network_infos: shared,
+            ..info.container.clone().unwrap_or_default()
+        });
+        // Ports of the pod may be those of any of its parts.
+        let mut resources = info.resources.clone();
+        resources.extend(executor.map(|info| info.resources.clone()).unwrap_or_default());
+        let order = Order {
+            info: joined.as_ref().or(info.container.as_ref()),
+            command: info.command.as_ref(),
+            resources: &resources,
+            parent: Some(directory),
+        };
+        let setup = container::setup(&self.settings, order)?;
+        Ok(setup.map(|mut setup| {
+            setup.network.shared_as = shares.then(|| parent.clone());
+            setup
+        }))
     }
 
     /// A task of a group ended: so may its group, and the executor.
@@ -142,35 +191,5 @@ impl Core {
             self.enforce_group(key, &group, now);
         }
         self.end_empty_pod(key);
-    }
-}
-
-/// Directories of the executor's sandbox that a task shares with the others: where they are there, and where in the
-/// task's own sandbox.
-fn parent_volumes(task: &pb::TaskInfo) -> Result<Vec<(PathBuf, PathBuf)>, String> {
-    let Some(container) = &task.container else { return Ok(Vec::new()) };
-    container.volumes.iter().map(parent_volume).collect()
-}
-
-fn parent_volume(volume: &pb::Volume) -> Result<(PathBuf, PathBuf), String> {
-    let path = volume.source.as_ref().filter(|source| source.r#type() == source::Type::SandboxPath);
-    let path = path.and_then(|source| source.sandbox_path.as_ref());
-    let path = path.filter(|path| path.r#type() == sandbox_path::Type::Parent);
-    let Some(path) = path else {
-        return Err(format!(
-            "the volume at '{}' is of a kind that this agent does not support: only SANDBOX_PATH of type PARENT is",
-            volume.container_path
-        ));
-    };
-    Ok((inside(&path.path)?, inside(&volume.container_path)?))
-}
-
-/// A path that leads into a sandbox.
-fn inside(path: &str) -> Result<PathBuf, String> {
-    let path = Path::new(path);
-    let normal = |part: Component<'_>| matches!(part, Component::Normal(_));
-    match !path.as_os_str().is_empty() && path.components().all(normal) {
-        true => Ok(path.to_owned()),
-        false => Err(format!("the path '{}' of a volume must be relative, without '..'", path.display())),
     }
 }

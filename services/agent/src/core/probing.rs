@@ -1,6 +1,6 @@
 //! When to probe a task, and what follows.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use meshos_proto::mesos::v1::{
     self as pb, TaskState,
@@ -14,7 +14,7 @@ use super::{
     Core, Effect, Now, Phase, TaskKey, Timer,
     checks::{Verdict, Which, cause, is_success, seconds},
     environment,
-    kill::{DEFAULT_GRACE, grace},
+    kill::grace,
     launch::command_line,
     status::News,
     task::Task,
@@ -149,7 +149,12 @@ impl Core {
     ) -> Result<ProbeKind, String> {
         let framework = self.frameworks.get(&key.framework_id).ok_or("its framework is not known")?;
         let (program, argument_zero, arguments) = command_line(command)?;
-        let variables = environment::of_task(&self.settings, &framework.info, task)?;
+        let runtime = self.runtime_of(&key.framework_id, task);
+        // What runs in a container has that one's variables.
+        let variables = match runtime {
+            None => environment::of_task(&self.settings, &framework.info, task)?,
+            Some(_) => BTreeMap::new(),
+        };
         let own = task.info.command.as_ref().and_then(|command| command.user.clone());
         let user = command.user.clone().or(own).unwrap_or_else(|| framework.info.user.clone());
         Ok(ProbeKind::Command(Box::new(ContainerSpec {
@@ -158,6 +163,7 @@ impl Core {
             argument_zero,
             arguments,
             environment: environment::with_own(variables, Some(command))?,
+            inside: runtime.map(|_| task.container_id.clone()),
             sandbox: task.directory.clone(),
             user: Some(user),
             ..ContainerSpec::default()
@@ -202,8 +208,10 @@ impl Core {
     fn kill_unhealthy(&mut self, key: &TaskKey, now: Now) {
         let Some(task) = self.task_mut(key) else { return };
         task.checks.killed = true;
-        let grace = task.info.kill_policy.as_ref().and_then(grace);
-        self.end(key, grace.unwrap_or(DEFAULT_GRACE), now);
+        let Some(task) = self.task(key) else { return };
+        let own = task.info.kill_policy.as_ref().and_then(grace);
+        let grace = own.unwrap_or_else(|| self.default_grace(task));
+        self.end(key, grace, now);
     }
 }
 

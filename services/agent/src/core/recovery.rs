@@ -92,10 +92,13 @@ impl Core {
         let Launch { task: info, container_id, directory, traceparent, .. } = replayed.launch;
         let mut task = Task::new(info, container_id.clone(), PathBuf::from(directory), traceparent);
         task.home = home;
+        let is_contained = self.runtime_of(&key.framework_id, &task).is_some();
         for (index, status) in replayed.updates.into_iter().enumerate() {
             task.remember(&status);
             let pid = status.container_status.as_ref().and_then(|container| container.executor_pid);
             task.pid = pid.or(task.pid);
+            let container = status.container_status.as_ref().filter(|_| is_contained);
+            task.networks = container.map_or(task.networks, |container| container.network_infos.clone());
             if index >= replayed.acknowledged {
                 task.updates.push(status);
             }

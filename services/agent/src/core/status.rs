@@ -7,7 +7,6 @@ use meshos_proto::{
     meshos::allocator::v1::StatusUpdate,
     mesos::v1::{
         self as pb, TaskState,
-        network_info::{IpAddress, Protocol},
         task_status::{Reason, Source},
     },
 };
@@ -15,7 +14,7 @@ use meshos_types::{FrameworkId, task_state::is_terminal};
 use tracing::{debug, info};
 
 use super::{
-    Core, Effect, Limitation, Now, TaskKey, Timer,
+    Core, Effect, Limitation, Now, TaskKey, Timer, container,
     task::{Framework, Home, Task},
 };
 use crate::{
@@ -70,7 +69,8 @@ impl News {
 
     /// How a task ended, from how its process ended.
     pub(super) fn ended(task: &Task, exit: Exit) -> Self {
-        let text = exit_text(exit.status);
+        let is_docker = container::is_docker(task.info.container.as_ref());
+        let text = exit_text(if is_docker { "Container" } else { "Command" }, exit.status);
         if let Some(kill) = task.kill {
             let killed = Self::executor(TaskState::TaskKilled).with(text);
             if kill.during_launch {
@@ -112,13 +112,13 @@ fn out_of_memory(task: &Task) -> News {
     }
 }
 
-/// The words of Mesos's command executor.
-pub(super) fn exit_text(status: ExitStatus) -> String {
+/// The words of Mesos's executors, of which one runs a command, one a container.
+pub(super) fn exit_text(what: &str, status: ExitStatus) -> String {
     match status {
-        ExitStatus::Code(code) => format!("Command exited with status {code}"),
-        ExitStatus::Signal(signal) => format!("Command terminated with signal {}", signal_text(signal)),
+        ExitStatus::Code(code) => format!("{what} exited with status {code}"),
+        ExitStatus::Signal(signal) => format!("{what} terminated with signal {}", signal_text(signal)),
         ExitStatus::Unknown => {
-            "Command ended while nobody watched it: its exit status is not known".to_owned()
+            format!("{what} ended while nobody watched it: its exit status is not known")
         }
     }
 }
@@ -174,7 +174,7 @@ impl Core {
     fn status(&self, task: &Task, news: News, now: Now) -> pb::TaskStatus {
         let container = pb::ContainerStatus {
             container_id: Some(task.container()),
-            network_infos: vec![self.network()],
+            network_infos: self.networks_of(task),
             cgroup_info: None,
             executor_pid: task.pid,
         };
@@ -195,13 +195,6 @@ impl Core {
             limitation: news.limitation,
             ..pb::TaskStatus::default()
         }
-    }
-
-    /// The network that tasks are in: the node's.
-    pub(super) fn network(&self) -> pb::NetworkInfo {
-        let address =
-            IpAddress { protocol: Some(Protocol::IPv4 as i32), ip_address: Some(self.settings.ip.clone()) };
-        pb::NetworkInfo { ip_addresses: vec![address], ..pb::NetworkInfo::default() }
     }
 
     /// Sends the oldest update of a task, if there is a link, and sets the time to do so again.
@@ -249,6 +242,7 @@ impl Core {
         let Some(framework) = self.frameworks.get_mut(&key.framework_id) else { return };
         let Some(task) = framework.tasks.remove(&key.task_id) else { return };
         self.containers.remove(&task.container_id);
+        let below = task.home.has_container() && self.settings.collect_nested;
         let (own, directory) = (task.home == Home::Own, task.directory.clone());
         let completed = Completed {
             task: task.to_proto(key.framework_id.as_str()),
@@ -263,7 +257,7 @@ impl Core {
         if let Some(forgotten) = forgotten.filter(|forgotten| forgotten.task.executor_id.is_none()) {
             self.effects.push(Effect::Detach(forgotten.directory.into()));
         }
-        if own {
+        if own || below {
             self.effects.push(Effect::Collect(directory));
         }
         self.effects.push(Effect::Removed(key.clone()));
@@ -293,8 +287,8 @@ mod tests {
 
     #[test]
     fn ends_are_told_in_the_words_of_mesos() {
-        assert_eq!(exit_text(ExitStatus::Code(3)), "Command exited with status 3");
-        assert_eq!(exit_text(ExitStatus::Signal(15)), "Command terminated with signal Terminated");
-        assert_eq!(exit_text(ExitStatus::Signal(9)), "Command terminated with signal Killed");
+        assert_eq!(exit_text("Command", ExitStatus::Code(3)), "Command exited with status 3");
+        assert_eq!(exit_text("Command", ExitStatus::Signal(15)), "Command terminated with signal Terminated");
+        assert_eq!(exit_text("Command", ExitStatus::Signal(9)), "Command terminated with signal Killed");
     }
 }

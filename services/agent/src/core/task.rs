@@ -83,6 +83,8 @@ pub(super) struct Task {
     pub(super) traceparent: String,
     pub(super) phase: Phase,
     pub(super) pid: Option<u32>,
+    /// Empty: the node's own.
+    pub(super) networks: Vec<pb::NetworkInfo>,
     pub(super) kill: Option<Kill>,
     /// It ran longer than it may.
     pub(super) overdue: bool,
@@ -112,6 +114,7 @@ impl Task {
             traceparent,
             phase: Phase::Launching,
             pid: None,
+            networks: Vec::new(),
             kill: None,
             overdue: false,
             silent: false,

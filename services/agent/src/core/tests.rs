@@ -1,18 +1,22 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use bytes::Bytes;
 use meshos_proto::{
     meshos::allocator::v1::{
-        Acknowledge, AllocatorMessage, Kill, Launch, LinkAccepted, ShutdownFramework, StatusUpdate,
-        allocator_message::Body,
+        Acknowledge, AllocatorMessage, FrameworkMessage, Kill, Launch, LinkAccepted, OperationUpdate,
+        ShutdownFramework, StatusUpdate, allocator_message::Body,
     },
-    mesos::v1::{self as pb, TaskState, framework_info::capability::Type as Capability, task_status::Reason},
+    mesos::v1::{
+        self as pb, TaskState, executor::Event, framework_info::capability::Type as Capability,
+        task_status::Reason,
+    },
 };
 
 use super::{updates::LAST_RETRY, *};
 use crate::{
-    checkpoint::Replay,
-    containerizer::{ExitStatus, Recovered},
+    checkpoint::{Record, Replay},
+    containerizer::{ContainerSpec, Exit, ExitStatus, Limits, Probe, Recovered},
+    token::Secret,
 };
 
 mod checks;

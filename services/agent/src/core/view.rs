@@ -7,7 +7,7 @@ use meshos_proto::{
     mesos::v1::{self as pb, TaskState},
 };
 
-use meshos_types::Format;
+use meshos_types::{Format, Resources};
 
 use super::{
     Core, ExecutorState, Phase, TaskKey, ViewNested,
@@ -53,6 +53,10 @@ pub struct View {
     pub frameworks: Vec<ViewFramework>,
     /// Containers of the API.
     pub nested: Vec<ViewNested>,
+    /// What the agent has, with all operations applied.
+    pub total: Resources,
+    /// The agent as others know it, without its id.
+    pub info: pb::AgentInfo,
     pub counters: Counters,
     pub linked: bool,
 }
@@ -86,6 +90,8 @@ pub struct ViewExecutor {
     pub directory: PathBuf,
     /// Absent: it has no process yet, or the agent plays it.
     pub pid: Option<u32>,
+    /// Empty: the node's own.
+    pub networks: Vec<pb::NetworkInfo>,
     pub state: ExecutorState,
 }
 
@@ -100,6 +106,8 @@ pub struct ViewTask {
     pub container: pb::ContainerId,
     pub directory: PathBuf,
     pub pid: Option<u32>,
+    /// Empty: the node's own.
+    pub networks: Vec<pb::NetworkInfo>,
     pub phase: Phase,
     /// Whether its container is its own, and not that of an executor.
     pub has_container: bool,
@@ -147,6 +155,8 @@ impl Core {
             agent_id: self.agent_id.as_ref().map(|id| id.to_string()),
             frameworks: frameworks.collect(),
             nested: self.view_nested(),
+            total: self.total.clone(),
+            info: self.settings.agent_info.clone(),
             counters: self.counters,
             linked: self.linked,
         }
@@ -187,6 +197,7 @@ fn view_task(framework_id: &str, task: &Task) -> ViewTask {
         container: task.container(),
         directory: task.directory.clone(),
         pid: task.pid,
+        networks: task.networks.clone(),
         phase: task.phase,
         has_container: task.home.has_container(),
     }
@@ -198,6 +209,7 @@ fn view_executor(executor: &Executor) -> ViewExecutor {
         container_id: executor.container_id.clone(),
         directory: executor.directory.clone(),
         pid: executor.pid,
+        networks: executor.networks.clone(),
         state: executor.state,
     }
 }

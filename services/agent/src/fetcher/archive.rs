@@ -1,12 +1,13 @@
 //! Unpacking what may be hostile: nothing lands outside the sandbox, and nothing grows without end.
 
-mod budget;
+pub(crate) mod budget;
 mod tar;
 mod zip;
+mod zstd;
 
 use std::{
     fs::File,
-    io::{self, BufReader, Read},
+    io::{self, BufRead, BufReader, Read},
     path::Path,
     sync::{
         Arc,
@@ -31,7 +32,7 @@ pub(super) enum Kind {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Compression {
+pub(crate) enum Compression {
     None,
     Gzip,
     Bzip2,
@@ -71,11 +72,11 @@ pub(super) fn unpack(
     match kind {
         Kind::Zip => zip::unpack(archive, into, &budget),
         Kind::Tar(compression) => {
-            let reader = Bounded::new(decoder(BufReader::new(archive), compression)?, budget.clone());
+            let reader = Bounded::new(decoder(BufReader::new(archive), compression), budget.clone());
             tar::unpack(reader, into, &budget)
         }
         Kind::Gzip => {
-            let mut reader = Bounded::new(decoder(BufReader::new(archive), Compression::Gzip)?, budget);
+            let mut reader = Bounded::new(decoder(BufReader::new(archive), Compression::Gzip), budget);
             let name = path.with_extension("");
             let mut file = into.create(&name, 0o644).map_err(|error| cannot_make(&name, &error))?;
             io::copy(&mut reader, &mut file).map(drop).map_err(|error| error.to_string())
@@ -83,17 +84,14 @@ pub(super) fn unpack(
     }
 }
 
-fn decoder(packed: BufReader<File>, compression: Compression) -> Result<Box<dyn Read>, String> {
-    Ok(match compression {
+pub(crate) fn decoder(packed: impl BufRead + 'static, compression: Compression) -> Box<dyn Read> {
+    match compression {
         Compression::None => Box::new(packed),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
         Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(packed)),
         Compression::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(packed, true, DICTIONARY_KIB)),
-        Compression::Zstd => {
-            let decoder = ruzstd::decoding::StreamingDecoder::new(packed);
-            Box::new(decoder.map_err(|error| format!("it is no zstd file: {error}"))?)
-        }
-    })
+        Compression::Zstd => Box::new(zstd::Frames::new(packed)),
+    }
 }
 
 fn cannot_make(path: &Path, error: &io::Error) -> String {

@@ -4,7 +4,7 @@ use std::{io, sync::OnceLock, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -21,7 +21,7 @@ type HttpClient<C> = Client<C, Empty<Bytes>>;
 
 /// Asks web servers for files.
 #[derive(Debug)]
-pub(super) struct Downloader {
+pub(crate) struct Downloader {
     plain: HttpClient<HttpConnector>,
     /// Made when it is first needed: a machine may have no certificates of authorities.
     encrypted: OnceLock<Result<HttpClient<HttpsConnector<HttpConnector>>, String>>,
@@ -39,7 +39,7 @@ pub(super) struct Download {
 }
 
 impl Downloader {
-    pub(super) fn new(stall: Duration) -> Self {
+    pub(crate) fn new(stall: Duration) -> Self {
         let plain = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector(true));
         Self { plain, encrypted: OnceLock::new(), stall }
     }
@@ -48,8 +48,7 @@ impl Downloader {
     pub(super) async fn get(&self, uri: &str) -> Result<Download, String> {
         let mut next: Uri = uri.parse().map_err(|error| format!("the URI cannot be used: {error}"))?;
         for _ in 0..=REDIRECTS {
-            let asked = timeout(self.stall, self.ask(&next)).await;
-            let response = asked.map_err(|_| format!("no answer within {} s", self.stall.as_secs()))??;
+            let response = self.ask(&next).await?;
             let status = response.status();
             if status == StatusCode::OK {
                 let length = response.headers().get(header::CONTENT_LENGTH);
@@ -66,19 +65,30 @@ impl Downloader {
     }
 
     async fn ask(&self, uri: &Uri) -> Result<Response<Incoming>, String> {
+        let mut headers = HeaderMap::new();
+        let user = uri.authority().and_then(|authority| authority.as_str().rsplit_once('@'));
+        if let Some((user, _)) = user {
+            let value = HeaderValue::try_from(format!("Basic {}", BASE64.encode(user)));
+            headers.insert(header::AUTHORIZATION, value.map_err(|error| error.to_string())?);
+        }
+        self.send(uri, headers).await
+    }
+
+    /// Asks once, with these headers, and follows nowhere.
+    pub(crate) async fn send(&self, uri: &Uri, headers: HeaderMap) -> Result<Response<Incoming>, String> {
         let host = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
-        let (user, host) = host.rsplit_once('@').map_or((None, host), |(user, host)| (Some(user), host));
-        let mut request =
-            Request::get(uri).header(header::HOST, host).header(header::USER_AGENT, "meshos-fetcher");
-        if let Some(user) = user {
-            request = request.header(header::AUTHORIZATION, format!("Basic {}", BASE64.encode(user)));
+        let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+        let mut request = Request::get(uri).header(header::HOST, host).header(header::USER_AGENT, "meshos");
+        if let Some(all) = request.headers_mut() {
+            all.extend(headers);
         }
         let request =
             request.body(Empty::new()).map_err(|error| format!("the URI cannot be used: {error}"))?;
         let answer = match uri.scheme_str() {
-            Some("https") => self.encrypted()?.request(request).await,
-            _ => self.plain.request(request).await,
+            Some("https") => timeout(self.stall, self.encrypted()?.request(request)).await,
+            _ => timeout(self.stall, self.plain.request(request)).await,
         };
+        let answer = answer.map_err(|_| format!("no answer within {} s", self.stall.as_secs()))?;
         answer.map_err(|error| flatten(&error))
     }
 
@@ -130,7 +140,7 @@ fn connector(enforce_http: bool) -> HttpConnector {
 }
 
 /// Where a redirect leads to: to the web only, never to files of this node.
-fn redirected(from: &Uri, location: &str) -> Result<Uri, String> {
+pub(crate) fn redirected(from: &Uri, location: &str) -> Result<Uri, String> {
     let bad = || format!("the server redirects to '{}', which cannot be used", super::uri::shown(location));
     let location = location.split('#').next().unwrap_or_default();
     if location.contains("://") {
@@ -150,7 +160,7 @@ fn redirected(from: &Uri, location: &str) -> Result<Uri, String> {
 }
 
 /// An error with its causes.
-fn flatten(error: &dyn std::error::Error) -> String {
+pub(crate) fn flatten(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

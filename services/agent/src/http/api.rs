@@ -66,6 +66,12 @@ async fn unary(api: &Api, kind: Type, call: Call, encoding: Encoding) -> Result<
             api.logging.set(set.level, Duration::from_nanos(nanoseconds));
             return Ok(Reply::empty());
         }
+        Type::PruneImages => {
+            let images = call.prune_images.unwrap_or_default().excluded_images.into_iter();
+            let excluded: Vec<_> = images.filter_map(|image| Some(image.docker?.name)).collect();
+            api.containerizer.prune_images(&excluded).await;
+            return Ok(Reply::empty());
+        }
         Type::Unknown => return Err(Reply::text(StatusCode::NOT_IMPLEMENTED, "501 Not Implemented.")),
         _ => match containers::act(api, kind, &call).await {
             Some(done) => match done? {

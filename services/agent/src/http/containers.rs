@@ -37,6 +37,10 @@ pub(super) async fn containers(api: &Api, view: &View, query: &Query) -> Reply {
         let mut status = Map::new();
         status.insert("container_id".to_owned(), json!({ "value": running.container.value }));
         status.extend(running.pid.map(|pid| ("executor_pid".to_owned(), Value::from(pid))));
+        if !running.networks.is_empty() {
+            let networks = running.networks.iter().map(to_json).collect();
+            status.insert("network_infos".to_owned(), networks);
+        }
         put("status", Value::Object(status));
         entries.push(Value::Object(entry));
     }

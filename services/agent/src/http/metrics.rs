@@ -43,7 +43,7 @@ pub(super) fn snapshot(api: &Api, view: &View) -> Value {
     let tasks: Vec<_> = view.frameworks.iter().flat_map(|framework| &framework.tasks).collect();
     let live = || tasks.iter().filter(|task| task.phase != Phase::Ended);
     for name in ["cpus", "gpus", "mem", "disk"] {
-        let total = scalar(&api.identity.info.resources, name);
+        let total = scalar(&view.info.resources, name);
         let executors = view.frameworks.iter().flat_map(|framework| &framework.executors);
         let executors: f64 = executors.map(|executor| scalar(&executor.info.resources, name)).sum();
         let used = live().map(|task| scalar(&task.task.resources, name)).sum::<f64>() + executors;
@@ -78,6 +78,7 @@ pub(super) fn snapshot(api: &Api, view: &View) -> Value {
         "slave/frameworks_active",
         view.frameworks.iter().filter(|framework| framework.is_live()).count() as f64,
     );
+    put("containerizer/troubles", api.containerizer.troubles().len() as f64);
     put("slave/registered", f64::from(u8::from(view.linked)));
     put("slave/uptime_secs", api.now() - api.started);
     let [one, five, fifteen] = detect::load();

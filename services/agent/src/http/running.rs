@@ -22,6 +22,8 @@ pub(super) struct Running {
     pub(super) source: String,
     pub(super) container: pb::ContainerId,
     pub(super) pid: Option<u32>,
+    /// Empty: the node's own.
+    pub(super) networks: Vec<pb::NetworkInfo>,
     /// Processes whose use counts, by the containerizer's name.
     processes: Vec<(String, u32)>,
     resources: Vec<pb::Resource>,
@@ -44,7 +46,10 @@ pub(super) fn nested(view: &View) -> Vec<Running> {
     let tasks = view.frameworks.iter().flat_map(|framework| &framework.tasks);
     let members = tasks
         .filter(|task| task.task.executor_id.is_some() && task.has_container && task.phase == Phase::Running);
-    let members = members.map(|task| anonymous(&task.container, &task.container_id, task.pid));
+    let members = members.map(|task| Running {
+        networks: task.networks.clone(),
+        ..anonymous(&task.container, &task.container_id, task.pid)
+    });
     members.chain(of_api(view, false)).collect()
 }
 
@@ -69,6 +74,7 @@ fn anonymous(id: &pb::ContainerId, key: &str, pid: Option<u32>) -> Running {
         source: String::new(),
         container: id.clone(),
         pid,
+        networks: vec![],
         processes: pid.map(|pid| (key.to_owned(), pid)).into_iter().collect(),
         resources: vec![],
         limits: BTreeMap::new(),
@@ -82,6 +88,7 @@ fn of_task(task: &ViewTask) -> Running {
         executor_id: id.clone(),
         executor_name: executor_name(id, task.command.as_ref()),
         source: id.clone(),
+        networks: task.networks.clone(),
         resources: task.task.resources.clone(),
         limits: task.task.limits.iter().map(|(name, limit)| (name.clone(), limit.value)).collect(),
         ..anonymous(&task.container, &task.container_id, task.pid)
@@ -105,6 +112,7 @@ fn of_executor(framework: &ViewFramework, executor: &ViewExecutor) -> Running {
         executor_id: info.executor_id.value.clone(),
         executor_name: info.name.clone().unwrap_or_default(),
         source: source(info),
+        networks: executor.networks.clone(),
         resources,
         processes: own.into_iter().chain(members).collect(),
         ..anonymous(&id, &executor.container_id, executor.pid)

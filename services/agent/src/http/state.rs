@@ -2,7 +2,7 @@
 
 use meshos_proto::{json::to_json, mesos::v1 as pb};
 use meshos_types::{
-    Format,
+    Attributes, Format,
     render::{attributes_object, reserved_resources_object, resources_object},
     resources::Resources,
 };
@@ -18,7 +18,7 @@ pub(super) use executors::{command_executor, live_executors};
 const EXECUTOR: [(&str, f64); 2] = [("mem", 32.0), ("cpus", 0.1)];
 
 pub(super) fn state(api: &Api, view: &View) -> Value {
-    let total = &api.detected.resources;
+    let total = &view.total;
     let used: Vec<_> =
         view.frameworks.iter().flat_map(|framework| &framework.tasks).filter(|task| is_live(task)).collect();
     let mut used = sum(used.iter().map(|task| &task.task));
@@ -46,8 +46,13 @@ pub(super) fn state(api: &Api, view: &View) -> Value {
     put("reserved_resources_allocated", reserved_resources_object(&used));
     put("unreserved_resources_allocated", resources_object(&unreserved(&used)));
     put("resource_providers", json!([]));
-    put("attributes", attributes_object(&api.detected.attributes));
+    put("attributes", attributes_object(&Attributes::from_proto(&view.info.attributes).unwrap_or_default()));
     put("flags", api.flags.clone());
+    // An engine that does not answer: of the agent's own, and there only while it is so.
+    let troubles = api.containerizer.troubles();
+    if !troubles.is_empty() {
+        put("containerizer_troubles", troubles.into());
+    }
     let (live, past): (Vec<_>, Vec<_>) = view.frameworks.iter().partition(|framework| framework.is_live());
     put("frameworks", live.into_iter().map(framework).collect());
     put("completed_frameworks", past.into_iter().map(framework).collect());

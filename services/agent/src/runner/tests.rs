@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use meshos_mesh::Rng;
 use meshos_proto::{
-    meshos::allocator::v1::{Launch, allocator_message::Body},
+    meshos::allocator::v1::{AllocatorMessage, Launch, allocator_message::Body},
     mesos::v1::TaskState,
 };
 use meshos_types::AgentId;
@@ -75,7 +75,7 @@ async fn nothing_is_started_while_the_checkpoint_cannot_be_written() {
     let started = loop {
         match inbox.recv().await.unwrap() {
             Event::Input(Input::Launched { container_id, .. }) => break container_id,
-            Event::Input(other) => panic!("{other:?}"),
+            Event::Input(Input::LaunchFailed { reason, .. }) => panic!("{reason}"),
             _ => {}
         }
     };

@@ -3,18 +3,31 @@
 use std::ffi::{CString, NulError};
 
 use meshos_proto::meshos::agent::v1::{ResourceLimit, SpawnRequest};
-use nix::{errno::Errno, libc, unistd::Gid};
+use nix::{
+    libc,
+    unistd::{Gid, Pid},
+};
 
-use super::sys::{Command, Step};
+use super::{
+    enclosure::Plan,
+    sys::{Command, Failure, Step},
+};
 
 /// Where programs without a slash are looked for when the task has no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Prepares the start of a process.
+/// Prepares the start of a process. `joined` is the first process of the container that it joins.
 ///
 /// # Errors
-/// Text with a NUL byte, which no path or argument can hold.
-pub(super) fn command(request: &SpawnRequest) -> Result<Command, NulError> {
+/// Text with a NUL byte, which no path or argument can hold; an enclosure that cannot be made.
+pub(super) fn command(request: &SpawnRequest, joined: Option<Pid>) -> Result<Command, String> {
+    let enclosure = Plan::new(request, joined)?;
+    without_enclosure(request)
+        .map(|command| Command { enclosure, ..command })
+        .map_err(|error| error.to_string())
+}
+
+fn without_enclosure(request: &SpawnRequest) -> Result<Command, NulError> {
     let argument_zero =
         if request.argument_zero.is_empty() { &request.program } else { &request.argument_zero };
     let arguments = std::iter::once(argument_zero).chain(&request.arguments);
@@ -40,6 +53,8 @@ pub(super) fn command(request: &SpawnRequest) -> Result<Command, NulError> {
         gid: request.gid,
         groups: request.groups.iter().copied().map(Gid::from_raw).collect(),
         limits: request.limits.iter().map(limit).collect(),
+        enclosure: None,
+        dies_with_parent: request.transient,
     })
 }
 
@@ -60,9 +75,9 @@ fn candidates(request: &SpawnRequest) -> Result<Vec<CString>, NulError> {
 }
 
 /// What to tell the agent when a process could not be started.
-pub(super) fn failure_text(request: &SpawnRequest, step: Step, error: Errno) -> String {
-    let reason = error.desc();
-    match step {
+pub(super) fn failure_text(request: &SpawnRequest, failure: Failure) -> String {
+    let reason = failure.error.desc();
+    match failure.step {
         Step::Signals => format!("cannot reset signals: {reason}"),
         Step::Cgroup => format!("cannot enter cgroup {}: {reason}", request.cgroup_procs.join(", ")),
         Step::Session => format!("cannot make a session: {reason}"),
@@ -70,6 +85,7 @@ pub(super) fn failure_text(request: &SpawnRequest, step: Step, error: Errno) -> 
         Step::Directory => format!("cannot enter {}: {reason}", request.working_directory),
         Step::User => format!("cannot become user {}: {reason}", request.uid.unwrap_or_default()),
         Step::Limits => format!("cannot set the resource limits: {reason}"),
+        Step::Enclosure => failure.text,
         Step::Exec => format!("cannot execute '{}': {reason}", request.program),
     }
 }

@@ -1,14 +1,16 @@
 //! The loop: requests, ended children, started children.
 
+mod ends;
+mod upgrade;
+
 use std::{
     collections::BTreeMap,
     env,
-    ffi::CString,
     fs::{self, File},
     io,
     os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
-        unix::{ffi::OsStrExt, fs::PermissionsExt, net::UnixListener},
+        fd::{AsFd, OwnedFd},
+        unix::{fs::PermissionsExt, net::UnixListener},
     },
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -26,16 +28,26 @@ use nix::{
         prctl,
         signal::{SigSet, Signal},
         signalfd::{SfdFlags, SignalFd},
-        wait::{Id, WaitPidFlag, WaitStatus, waitid},
     },
     unistd::{self, Pid},
 };
 
-use super::{Error, HANDOVER, SOCKET, connection::Connection, process, say, socket, sys, table::Table, tree};
-use crate::{procfs, supervisor::UNKNOWN_STATUS};
+use super::{
+    Error, HANDOVER, SOCKET, connection::Connection, process, say, socket, sys, table::Table,
+    transient::Transients, tree,
+};
+use crate::{
+    procfs::{self, Fate},
+    supervisor::UNKNOWN_STATUS,
+};
 
 /// A supervisor without children that no agent has been connected to for so long ends.
 const IDLE: Duration = Duration::from_secs(600);
+/// One that no agent has ever been connected to: another was faster, or the agent is gone.
+const UNWANTED: Duration = Duration::from_secs(20);
+/// Milliseconds until a signal that a process blocks is looked at again, and how often it is.
+const LOOK: u16 = 10;
+const LOOKS: u32 = 100;
 
 /// A process between fork and exec.
 #[derive(Debug)]
@@ -57,8 +69,13 @@ pub(super) struct Server {
     next_connection: u64,
     /// By pid.
     starting: BTreeMap<i32, Starting>,
+    transients: Transients,
     /// Children of a supervisor that died: not ours to wait for. By container.
     adopted: BTreeMap<String, OwnedFd>,
+    /// Containers that are killed in place of a signal that did not reach their first process, and that signal.
+    in_place_of: BTreeMap<String, i32>,
+    /// Signals that first processes of namespaces block for now, and how often they are looked at yet.
+    waiting: BTreeMap<(String, i32), u32>,
     idle_since: Option<Instant>,
     stopping: bool,
 }
@@ -106,7 +123,10 @@ impl Server {
             connections: BTreeMap::new(),
             next_connection: 0,
             starting: BTreeMap::new(),
+            transients: Transients::default(),
             adopted: BTreeMap::new(),
+            in_place_of: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             idle_since: None,
             stopping: false,
         };
@@ -135,15 +155,24 @@ impl Server {
         say(format_args!("serving {}", self.dir.display()));
         while !self.stopping {
             self.reap();
+            for ((container_id, signal), looks) in std::mem::take(&mut self.waiting) {
+                self.see_to_end(&container_id, signal, looks);
+            }
             let timeout = self.idle_timeout();
             if timeout == Some(Duration::ZERO) {
-                say(format_args!("nobody has needed this supervisor for {} s", IDLE.as_secs()));
+                say(format_args!("nobody needs this supervisor"));
                 break;
             }
             for source in self.ready(timeout) {
                 self.handle(source);
             }
-            self.connections.retain(|_, connection| !connection.closed);
+            let transients = &self.transients;
+            self.connections.retain(|id, connection| {
+                if connection.closed {
+                    transients.end_of(*id);
+                }
+                !connection.closed
+            });
         }
         // Under the lock: nobody else's socket can stand there yet.
         let _ = fs::remove_file(self.dir.join(SOCKET));
@@ -159,7 +188,8 @@ impl Server {
             return None;
         }
         let since = *self.idle_since.get_or_insert_with(Instant::now);
-        Some(IDLE.saturating_sub(since.elapsed()))
+        let patience = if self.next_connection == 0 { UNWANTED } else { IDLE };
+        Some(patience.saturating_sub(since.elapsed()))
     }
 
     /// Waits for something to do.
@@ -184,6 +214,7 @@ impl Server {
         }
         let timeout = timeout
             .map_or(PollTimeout::NONE, |limit| PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX));
+        let timeout = if self.waiting.is_empty() { timeout } else { LOOK.into() };
         // Interrupted: nothing is ready, the loop comes again.
         let _ = poll(&mut fds, timeout);
         let ready = |fd: &PollFd<'_>| fd.revents().is_some_and(|events| !events.is_empty());
@@ -263,9 +294,14 @@ impl Server {
         if container_id.is_empty() || self.table.get(container_id).is_some() {
             return Err(format!("container '{container_id}' exists already or has no id"));
         }
-        let command =
-            process::command(&request).map_err(|error| format!("container '{container_id}': {error}"))?;
-        let (pid, pipe) = sys::start(&command).map_err(|error| format!("cannot fork: {}", error.desc()))?;
+        let joined = self.joined(&request)?;
+        let command = process::command(&request, joined)
+            .map_err(|error| format!("container '{container_id}': {error}"))?;
+        let cannot_fork = |error: Errno| format!("cannot fork: {}", error.desc());
+        if request.transient {
+            return self.transients.start((connection, id), request, &command).map_err(cannot_fork);
+        }
+        let (pid, pipe) = sys::start(&command).map_err(cannot_fork)?;
         // What is remembered ends with the container.
         let own_cgroups = if request.shares_cgroups { &[][..] } else { &request.cgroup_procs };
         if let Err(error) = self.table.started(container_id, pid.as_raw(), own_cgroups) {
@@ -275,15 +311,29 @@ impl Server {
         Ok(())
     }
 
+    /// The first process of the container whose namespaces a process enters.
+    fn joined(&self, request: &SpawnRequest) -> Result<Option<Pid>, String> {
+        let joins = request.enclosure.as_ref().map_or("", |enclosure| enclosure.joins.as_str());
+        if joins.is_empty() {
+            return Ok(None);
+        }
+        let child = self.table.get(joins).filter(|child| child.wait_status.is_none());
+        let child = child.ok_or_else(|| format!("container '{joins}' does not run"))?;
+        match self.starting.contains_key(&child.pid) {
+            true => Err(format!("container '{joins}' does not run yet")),
+            false => Ok(Some(Pid::from_raw(child.pid))),
+        }
+    }
+
     fn finish_start(&mut self, pid: i32) {
         let Some(starting) = self.starting.remove(&pid) else { return };
         let body = match sys::failure_from(&starting.pipe) {
             None => Body::Spawned(Spawned { pid }),
-            Some((step, error)) => {
+            Some(failure) => {
                 // It never ran: there is no status to remember, and its agent hears of it here.
                 let forgotten = self.table.forget(&starting.request.container_id);
                 self.note(forgotten);
-                Body::Failed(Failed { message: process::failure_text(&starting.request, step, error) })
+                Body::Failed(Failed { message: process::failure_text(&starting.request, failure) })
             }
         };
         self.send(starting.connection, starting.id, body);
@@ -291,10 +341,38 @@ impl Server {
 
     fn signal(&mut self, request: &SignalRequest) -> Result<(), String> {
         let container_id = &request.container_id;
+        let signal = Signal::try_from(request.signal);
+        if signal.is_ok_and(|signal| self.transients.signal(container_id, signal)) {
+            return Ok(());
+        }
         let child = self.table.get(container_id).filter(|child| child.wait_status.is_none());
         let child = child.ok_or_else(|| format!("container '{container_id}' does not run"))?;
-        tree::signal(Pid::from_raw(child.pid), &child.cgroup_procs, request.signal)
-            .map_err(|error| format!("cannot signal container '{container_id}': {}", error.desc()))
+        let pid = Pid::from_raw(child.pid);
+        tree::signal(pid, &child.cgroup_procs, request.signal)
+            .map_err(|error| format!("cannot signal container '{container_id}': {}", error.desc()))?;
+        self.see_to_end(container_id, request.signal, LOOKS);
+        Ok(())
+    }
+
+    /// A signal that the kernel keeps from the first process of a namespace, where it would have ended any other, ends
+    /// the container all the same.
+    fn see_to_end(&mut self, container_id: &str, signal: i32, looks: u32) {
+        let child = self.table.get(container_id).filter(|child| child.wait_status.is_none());
+        let Some(child) = child else { return };
+        let pid = Pid::from_raw(child.pid);
+        match tree::fate(pid, signal) {
+            Fate::Heard => {}
+            Fate::Waits if looks > 0 => {
+                self.waiting.insert((container_id.to_owned(), signal), looks - 1);
+            }
+            // The agent has patience, and then SIGKILL.
+            Fate::Waits => {}
+            Fate::Lost => {
+                self.in_place_of.entry(container_id.to_owned()).or_insert(signal);
+                // It may have ended meanwhile.
+                let _ = tree::signal(pid, &child.cgroup_procs, Signal::SIGKILL as i32);
+            }
+        }
     }
 
     fn forget(&mut self, container_id: &str) -> Result<(), String> {
@@ -316,85 +394,6 @@ impl Server {
         }
         self.stopping = true;
         Ok(())
-    }
-
-    /// Executes another program in this process: the children stay its children.
-    fn upgrade(&mut self, connection: u64, id: u64, program: &str) -> Result<(), String> {
-        let failed = |error: Errno| format!("cannot execute '{program}': {}", error.desc());
-        unistd::access(program, unistd::AccessFlags::X_OK).map_err(failed)?;
-        for pid in self.starting.keys().copied().collect::<Vec<_>>() {
-            self.finish_start(pid);
-        }
-        let keep = |keep| -> nix::Result<()> {
-            sys::keep_over_exec(&self.listener, keep)?;
-            sys::keep_over_exec(&*self.lock, keep)
-        };
-        keep(true).map_err(failed)?;
-        self.send(connection, id, Body::Done(Done {}));
-        let error = self.execute(program);
-        // Still here: serve on as before.
-        say(format_args!("upgrade failed: {}", failed(error)));
-        let _ = sys::keep_over_exec(&self.listener, false);
-        let _ = sys::keep_over_exec(&*self.lock, false);
-        Ok(())
-    }
-
-    fn execute(&self, program: &str) -> Errno {
-        let text = |text: &std::ffi::OsStr| CString::new(text.as_bytes()).unwrap_or_default();
-        let arguments: Vec<_> = env::args_os().map(|argument| text(&argument)).collect();
-        let handover = format!("{HANDOVER}={},{}", self.listener.as_raw_fd(), self.lock.as_raw_fd());
-        let mut environment: Vec<_> = env::vars_os()
-            .filter(|(name, _)| name != HANDOVER)
-            .map(|(name, value)| text(&[name.as_os_str(), value.as_os_str()].join(std::ffi::OsStr::new("="))))
-            .collect();
-        environment.push(text(handover.as_ref()));
-        let Err(error) = unistd::execve(&text(program.as_ref()), &arguments, &environment);
-        error
-    }
-
-    /// Takes notice of all children that ended.
-    fn reap(&mut self) {
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        while let Ok(status) = waitid(Id::All, flags) {
-            let pid = match status {
-                WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..) => pid,
-                _ => return,
-            };
-            if self.starting.contains_key(&pid.as_raw()) {
-                self.finish_start(pid.as_raw());
-            }
-            let container_id = self.table.by_pid(pid.as_raw()).map(|child| child.container_id.clone());
-            // While the child is not reaped its number, and so its group, cannot be another's.
-            if let Some(container_id) = &container_id {
-                self.clean_up_after(container_id);
-            }
-            let Ok(status) = sys::reap(pid) else { return };
-            // Others are orphans of a task that fell to us.
-            if let Some(container_id) = container_id {
-                self.end(&container_id, status);
-            }
-        }
-    }
-
-    /// Kills what a container's first process left behind.
-    fn clean_up_after(&self, container_id: &str) {
-        if let Some(child) = self.table.get(container_id) {
-            // Nothing left is the usual case.
-            let _ = tree::signal(Pid::from_raw(child.pid), &child.cgroup_procs, Signal::SIGKILL as i32);
-        }
-    }
-
-    fn end(&mut self, container_id: &str, wait_status: i32) {
-        let ended = self.table.ended(container_id, wait_status);
-        match ended {
-            Ok(Some(child)) => {
-                for connection in self.connections.values_mut() {
-                    connection.send(0, Body::Exited(child.to_proto()));
-                }
-            }
-            Ok(None) => {}
-            Err(error) => self.note(Err(error)),
-        }
     }
 
     fn note(&self, result: io::Result<()>) {

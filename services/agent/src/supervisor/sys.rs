@@ -5,18 +5,26 @@ use std::{
     ffi::{CStr, CString},
     io,
     os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
+    panic::{AssertUnwindSafe, catch_unwind},
 };
 
 use nix::{
     errno::Errno,
     fcntl::{AT_FDCWD, FcntlArg, FdFlag, OFlag, OpenHow, ResolveFlag, fcntl, open, openat2},
     libc,
+    sched::{CloneFlags, setns},
     sys::{
+        prctl,
         signal::{SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, signal},
         stat::Mode,
     },
     unistd::{self, ForkResult, Gid, Pid, Uid},
 };
+
+use super::enclosure::{self, Plan};
+
+/// With its text a report fits into a pipe at once.
+const REPORT: usize = 4096;
 
 /// A process ready to be started: everything that needs memory has been prepared before the fork.
 #[derive(Debug)]
@@ -38,6 +46,46 @@ pub(super) struct Command {
     pub(super) groups: Vec<Gid>,
     /// `RLIMIT_*`, soft and hard.
     pub(super) limits: Vec<(u32, libc::rlimit)>,
+    /// It is killed when this process ends.
+    pub(super) dies_with_parent: bool,
+    /// What it has of its own.
+    pub(super) enclosure: Option<Plan>,
+}
+
+/// Why a program does not run.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) step: Step,
+    pub(super) error: Errno,
+    /// Of an enclosure that could not be made.
+    pub(super) text: String,
+}
+
+impl Failure {
+    fn at(step: Step) -> impl FnOnce(Errno) -> Self {
+        move |error| Self { step, error, text: String::new() }
+    }
+
+    fn enclosure(text: String) -> Self {
+        Self { step: Step::Enclosure, error: Errno::UnknownErrno, text }
+    }
+
+    fn report(&self) -> Vec<u8> {
+        let number = (self.error as i32).to_be_bytes();
+        let text = self.text.as_bytes();
+        let text = &text[..text.len().min(REPORT - 5)];
+        [&[self.step as u8], number.as_slice(), text].concat()
+    }
+
+    fn from_report(report: &[u8]) -> Option<Self> {
+        let (step, rest) = report.split_first()?;
+        let (number, text) = rest.split_first_chunk::<4>()?;
+        Some(Self {
+            step: Step::from_byte(*step),
+            error: Errno::from_raw(i32::from_be_bytes(*number)),
+            text: String::from_utf8_lossy(text).into_owned(),
+        })
+    }
 }
 
 /// What failed between fork and exec.
@@ -52,6 +100,7 @@ pub(super) enum Step {
     User,
     Exec,
     Limits,
+    Enclosure,
 }
 
 impl Step {
@@ -64,6 +113,7 @@ impl Step {
             5 => Self::Directory,
             6 => Self::User,
             8 => Self::Limits,
+            9 => Self::Enclosure,
             _ => Self::Exec,
         }
     }
@@ -73,50 +123,76 @@ impl Step {
 /// ([`failure_from`]).
 pub(super) fn start(command: &Command) -> nix::Result<(Pid, OwnedFd)> {
     let (read, write) = unistd::pipe2(OFlag::O_CLOEXEC)?;
-    // SAFETY: this process has one thread, so no lock is held by a thread that the child does not have.
-    match unsafe { unistd::fork() }? {
+    match fork(command)? {
         ForkResult::Parent { child } => Ok((child, read)),
         ForkResult::Child => {
-            let (step, error) = become_program(command);
-            let mut report = [step as u8, 0, 0, 0, 0];
-            report[1..].copy_from_slice(&(error as i32).to_be_bytes());
-            let _ = unistd::write(&write, &report);
+            // The child must not go on as the supervisor, whatever happens.
+            let failure = catch_unwind(AssertUnwindSafe(|| become_program(command)));
+            let failure = failure.unwrap_or_else(|_| Failure::enclosure("an invariant failed".to_owned()));
+            let _ = unistd::write(&write, &failure.report());
             // SAFETY: ends the child without running the parent's exit handlers.
             unsafe { libc::_exit(127) }
         }
     }
 }
 
-/// Reads a start pipe to its end: none when the program runs.
-pub(super) fn failure_from(pipe: &OwnedFd) -> Option<(Step, Errno)> {
-    let mut report = [0; 5];
-    match unistd::read(pipe, &mut report) {
-        Ok(5) => {
-            let number = i32::from_be_bytes([report[1], report[2], report[3], report[4]]);
-            Some((Step::from_byte(report[0]), Errno::from_raw(number)))
+/// Forks, into the namespaces that the process gets.
+fn fork(command: &Command) -> nix::Result<ForkResult> {
+    let Some(plan) = &command.enclosure else {
+        // SAFETY: this process has one thread, so no lock is held by a thread that the child does not have.
+        return unsafe { unistd::fork() };
+    };
+    // A namespace of processes is entered by children alone: this process's next one, and then no further one.
+    let own = match &plan.joins {
+        Some(joined) => {
+            let own = open("/proc/self/ns/pid", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+            setns(joined, CloneFlags::CLONE_NEWPID)?;
+            Some(own)
         }
-        _ => None,
-    }
+        None => None,
+    };
+    // SAFETY: as above.
+    let forked = unsafe { enclosure::clone(plan.namespaces()) };
+    let (Some(own), false) = (own, matches!(forked, Ok(ForkResult::Child))) else { return forked };
+    setns(own, CloneFlags::CLONE_NEWPID)?;
+    forked
+}
+
+/// Reads a start pipe to its end: none when the program runs.
+pub(super) fn failure_from(pipe: &OwnedFd) -> Option<Failure> {
+    let mut report = [0; REPORT];
+    let length = unistd::read(pipe, &mut report).unwrap_or_default();
+    Failure::from_report(&report[..length])
 }
 
 /// Runs in the child; returns only after a failure.
-fn become_program(command: &Command) -> (Step, Errno) {
-    if let Err(failed) = prepare(command) {
-        return failed;
+fn become_program(command: &Command) -> Failure {
+    if let Err(failure) = prepare(command) {
+        return failure;
     }
     let mut last = Errno::ENOENT;
     for program in &command.programs {
-        let Err(error) = unistd::execve(program, &command.arguments, &command.environment);
+        let error = execute(command, program);
         // As a shell searches PATH: a program that is there but may not be run is the better answer.
         if last != Errno::EACCES {
             last = error;
         }
     }
-    (Step::Exec, last)
+    Failure::at(Step::Exec)(last)
 }
 
-fn prepare(command: &Command) -> Result<(), (Step, Errno)> {
-    let at = |step| move |error| (step, error);
+fn execute(command: &Command, program: &CStr) -> Errno {
+    if command.enclosure.is_some()
+        && let Err(error) = enclosure::check(program)
+    {
+        return error;
+    }
+    let Err(error) = unistd::execve(program, &command.arguments, &command.environment);
+    error
+}
+
+fn prepare(command: &Command) -> Result<(), Failure> {
+    let at = Failure::at;
     close_inherited();
     default_signals().map_err(at(Step::Signals))?;
     for path in &command.cgroups {
@@ -124,12 +200,24 @@ fn prepare(command: &Command) -> Result<(), (Step, Errno)> {
     }
     unistd::setsid().map_err(at(Step::Session))?;
     redirect(command).map_err(at(Step::Output))?;
-    unistd::chdir(command.directory.as_c_str()).map_err(at(Step::Directory))?;
+    match &command.enclosure {
+        Some(plan) => plan.enter().map_err(Failure::enclosure)?,
+        None => unistd::chdir(command.directory.as_c_str()).map_err(at(Step::Directory))?,
+    }
     // Raising a hard limit needs the rights that go with the user.
     for (resource, limit) in &command.limits {
         set_limit(*resource, limit).map_err(at(Step::Limits))?;
     }
-    become_user(command).map_err(at(Step::User))
+    match &command.enclosure {
+        Some(plan) => plan.confine().map_err(Failure::enclosure)?,
+        None => become_user(command).map_err(at(Step::User))?,
+    }
+    // A change of the user ends it.
+    if command.dies_with_parent {
+        prctl::set_pdeathsig(Signal::SIGKILL).map_err(at(Step::Signals))
+    } else {
+        Ok(())
+    }
 }
 
 /// The supervisor blocks SIGCHLD and, as any Rust program, ignores SIGPIPE; others it may have inherited. A
@@ -205,7 +293,7 @@ pub(super) fn reap(pid: Pid) -> nix::Result<i32> {
 }
 
 /// A descriptor that becomes readable when the process ends, whoever its parent is.
-pub(super) fn pidfd(pid: Pid) -> nix::Result<OwnedFd> {
+pub(in crate::supervisor) fn pidfd(pid: Pid) -> nix::Result<OwnedFd> {
     // SAFETY: takes numbers only; the result is a new descriptor that nobody else owns.
     unsafe {
         let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0))?;

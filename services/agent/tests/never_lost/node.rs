@@ -28,9 +28,13 @@ use tokio::{sync::mpsc, time::timeout};
 use super::fakes::{FakeAllocator, FakeRegistry, LinkEnd, PATIENCE, framework_id};
 
 /// Runs an agent until it is killed.
-pub(crate) fn be_an_agent(work_dir: &str, registry: &str, (strict, isolation): (bool, &str)) -> ExitCode {
+pub(crate) fn be_an_agent(
+    work_dir: &str,
+    (registry, port): (&str, u16),
+    (strict, isolation): (bool, &str),
+) -> ExitCode {
     let config = Config {
-        port: 0,
+        port,
         strict,
         resources: Some("cpus:4;mem:1024;disk:1000".to_owned()),
         isolation: Some(isolation.to_owned()),
@@ -70,6 +74,10 @@ pub(crate) struct Ends {
 impl Ends {
     pub(crate) fn of(&self, task: &str) -> Option<&pb::TaskStatus> {
         self.ends.get(task)
+    }
+
+    pub(crate) fn count(&self, state: TaskState) -> usize {
+        self.ends.values().filter(|status| status.state() == state).count()
     }
 
     /// What a new link begins with.
@@ -146,6 +154,8 @@ pub(crate) struct Node {
     dir: tempfile::TempDir,
     links: mpsc::Receiver<LinkEnd>,
     registry: String,
+    /// Of the agent's API, the same for each: executors come back to it.
+    pub(crate) port: u16,
     pub(crate) isolation: &'static str,
     agent: Option<Child>,
     _registrations: mpsc::Receiver<registry::Register>,
@@ -165,7 +175,17 @@ impl Node {
         let routes = tonic::service::Routes::new(RegistryServer::new(fake));
         let listener = env.transport.bind("127.0.0.1:0").await.unwrap();
         let registry = serve(&env, "registry", listener, routes).await.address.clone();
-        Self { env, dir, links, registry, isolation: "posix/cpu", agent: None, _registrations: receiver }
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self {
+            env,
+            dir,
+            links,
+            registry,
+            port,
+            isolation: "posix/cpu",
+            agent: None,
+            _registrations: receiver,
+        }
     }
 
     pub(crate) fn work_dir(&self) -> PathBuf {
@@ -175,6 +195,7 @@ impl Node {
     fn command(&self, strict: &str) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.arg("agent").arg(self.work_dir()).arg(&self.registry).arg(strict).arg(self.isolation);
+        command.arg(self.port.to_string());
         command
     }
 
@@ -209,6 +230,11 @@ impl Node {
         let mut agent = self.agent.take().unwrap();
         agent.kill().unwrap();
         agent.wait().unwrap();
+    }
+
+    /// Kills it from another thread; [`Node::kill`] must follow.
+    pub(crate) fn signal_agent(&self) {
+        Self::signal(i32::try_from(self.agent.as_ref().unwrap().id()).unwrap());
     }
 
     /// Processes of this node with their command lines, but for the agent and its supervisor.
@@ -272,19 +298,6 @@ impl Node {
             let _ = fs::remove_dir(root);
         }
         left
-    }
-
-    /// Processor time of the agent and of its supervisor so far.
-    pub(crate) fn cpu_time(&self) -> (Duration, Duration) {
-        let supervisor =
-            self.processes().into_iter().find(|(_, line)| line.contains("supervisor --dir")).unwrap().0;
-        let of = |pid: i32| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-            let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-            let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-            Duration::from_millis(ticks * 10)
-        };
-        (of(i32::try_from(self.agent.as_ref().unwrap().id()).unwrap()), of(supervisor))
     }
 
     /// How often a task's command was started.

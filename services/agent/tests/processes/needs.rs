@@ -120,7 +120,7 @@ fn a_probe_ends_with_its_container() {
             std::fs::write(spec.sandbox.join("go"), "").unwrap();
         };
         let (outcome, ()) = tokio::join!(containerizer.probe(&probing), go);
-        assert_eq!(outcome, ProbeOutcome::Failed("the container ended".to_owned()));
+        assert_eq!(outcome, ProbeOutcome::Failed("the command was ended by signal 9".to_owned()));
         let pid: u32 = output(&spec, "pid").trim().parse().unwrap();
         wait_until("the probe's command is ended", || !lives(pid));
     });

@@ -1,6 +1,9 @@
 //! One agent as the leader sees it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, OnceLock},
+};
 
 use meshos_proto::{
     meshos::registry::v1::{self as registry, AgentState},
@@ -10,6 +13,38 @@ use meshos_types::{AgentId, FrameworkId, Quantities, Resources, TaskId};
 
 use super::{LinkId, offers::OfferNo, shared::subtract_unshared};
 
+/// What an agent says of itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct About {
+    pub(crate) info: pb::AgentInfo,
+    pub(crate) version: String,
+    /// `host:port` of its HTTP API.
+    pub(crate) endpoint: String,
+    pub(crate) capabilities: Vec<agent_info::Capability>,
+}
+
+impl About {
+    /// Host and port of its HTTP API.
+    pub(crate) fn address(&self) -> (&str, i32) {
+        let default_port = self.info.port.unwrap_or(5051);
+        match self.endpoint.rsplit_once(':') {
+            Some((host, port)) => (host, port.parse().unwrap_or(default_port)),
+            None => (&self.info.hostname, default_port),
+        }
+    }
+}
+
+impl From<registry::Agent> for About {
+    fn from(record: registry::Agent) -> Self {
+        Self {
+            info: record.info.unwrap_or_default(),
+            version: record.version,
+            endpoint: record.endpoint,
+            capabilities: record.capabilities,
+        }
+    }
+}
+
 /// An agent that the registry admitted.
 // In the order of the declaration: what each run touches stands together.
 #[derive(Debug)]
@@ -18,8 +53,8 @@ pub(crate) struct Agent {
     pub(crate) total: Resources,
     /// Held by tasks that are not over.
     pub(crate) used: Resources,
-    /// What is not used.
-    unused: Resources,
+    /// What is not used, worked out when it is asked for.
+    unused: OnceLock<Resources>,
     pub(crate) offered: Resources,
     pub(crate) offers: Vec<OfferNo>,
     /// Its open link.
@@ -41,11 +76,8 @@ pub(crate) struct Agent {
     /// Its part of what is free for guarantees.
     pub(crate) headroom: Quantities,
     pub(crate) id: AgentId,
-    pub(crate) info: pb::AgentInfo,
-    pub(crate) version: String,
-    /// `host:port` of its HTTP API.
-    pub(crate) endpoint: String,
-    pub(crate) capabilities: Vec<agent_info::Capability>,
+    /// Shared with pictures for readers.
+    pub(crate) about: Arc<About>,
     pub(crate) registered_at_ms: u64,
     pub(crate) reregistered_at_ms: u64,
     pub(crate) unreachable_at_ms: u64,
@@ -59,14 +91,11 @@ pub(crate) struct Agent {
 
 impl Agent {
     /// An agent as the registry shows it, not heard of yet.
-    pub(crate) fn new(id: AgentId, record: registry::Agent) -> Self {
+    pub(crate) fn new(id: AgentId, record: &registry::Agent) -> Self {
         let state = record.state();
         Self {
             id,
-            info: record.info.unwrap_or_default(),
-            version: record.version,
-            endpoint: record.endpoint,
-            capabilities: record.capabilities,
+            about: Arc::default(),
             state,
             registered_at_ms: record.registered_at_ms,
             reregistered_at_ms: record.reregistered_at_ms,
@@ -77,7 +106,7 @@ impl Agent {
             was_unreachable: state == AgentState::Unreachable,
             total: Resources::new(),
             used: Resources::new(),
-            unused: Resources::new(),
+            unused: OnceLock::new(),
             offered: Resources::new(),
             tasks: BTreeSet::new(),
             offers: Vec::new(),
@@ -102,32 +131,30 @@ impl Agent {
 
     /// Neither used nor offered; what is shared stays free.
     pub(crate) fn free(&self) -> Resources {
-        let mut free = self.unused.clone();
+        let mut free = self.unused().clone();
         subtract_unshared(&mut free, &self.offered);
         free
     }
 
     /// Something of everything that an offer of it begins with, so that it is fetched from memory.
     pub(crate) fn fetch(&self) -> usize {
-        usize::from(self.unused.digest().plain) + self.id.as_str().bytes().next().map_or(0, usize::from)
+        usize::from(self.unused().digest().plain) + self.id.as_str().bytes().next().map_or(0, usize::from)
     }
 
     /// After a change of what it has or of what is used.
     pub(crate) fn recount_unused(&mut self) {
-        self.unused.clone_from(&self.total);
-        subtract_unshared(&mut self.unused, &self.used);
+        self.unused.take();
+    }
+
+    fn unused(&self) -> &Resources {
+        self.unused.get_or_init(|| {
+            let mut unused = self.total.clone();
+            subtract_unshared(&mut unused, &self.used);
+            unused
+        })
     }
 
     pub(crate) fn has_capability(&self, wanted: agent_info::capability::Type) -> bool {
-        self.capabilities.iter().any(|capability| capability.r#type == Some(wanted.into()))
-    }
-
-    /// Host and port of its HTTP API.
-    pub(crate) fn address(&self) -> (&str, i32) {
-        let default_port = self.info.port.unwrap_or(5051);
-        match self.endpoint.rsplit_once(':') {
-            Some((host, port)) => (host, port.parse().unwrap_or(default_port)),
-            None => (&self.info.hostname, default_port),
-        }
+        self.about.capabilities.iter().any(|capability| capability.r#type == Some(wanted.into()))
     }
 }

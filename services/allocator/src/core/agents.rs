@@ -2,7 +2,7 @@
 
 mod unsaved;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use meshos_proto::{
     meshos::{
@@ -40,28 +40,27 @@ impl Core {
             return self.registry_removed(&id);
         }
         if !self.agents.contains_key(&id) {
-            self.agents.insert(id.clone(), Agent::new(id.clone(), record.clone()));
+            self.agents.insert(id.clone(), Agent::new(id.clone(), &record));
         }
         let Some(agent) = self.agents.get_mut(&id) else { return };
         let before = std::mem::replace(&mut agent.state, state);
-        let planned = std::mem::replace(&mut agent.unavailability, record.unavailability);
+        let (planned, plans) = (agent.unavailability, record.unavailability);
+        agent.unavailability = plans;
+        let unreachable_at_ms = record.unreachable_at_ms;
         agent.registered_at_ms = record.registered_at_ms;
         agent.reregistered_at_ms = record.reregistered_at_ms;
         if agent.link.is_none() && !agent.heard {
-            agent.info = record.info.unwrap_or_default();
-            agent.version = record.version;
-            agent.endpoint = record.endpoint;
-            agent.capabilities = record.capabilities;
+            agent.about = Arc::new(record.into());
         }
         self.note_free(&id);
-        if planned != record.unavailability {
+        if planned != plans {
             // Offers tell of it: they are made anew.
             self.rescind_of_agent(&id);
             self.touch_agent(&id);
         }
         match state {
             AgentState::Unreachable if before != AgentState::Unreachable => {
-                self.agent_unreachable(&id, record.unreachable_at_ms);
+                self.agent_unreachable(&id, unreachable_at_ms);
             }
             AgentState::Gone if before != AgentState::Gone => self.agent_gone(&id),
             AgentState::Disconnected => self.lose_unsaved(&id),

@@ -160,10 +160,9 @@ impl Core {
         let task = TaskId::from(&acknowledge.task_id);
         let entry = self.frameworks.get(id).and_then(|framework| framework.ledger.live.get(&task));
         let ended = entry.is_some_and(|entry| {
-            let last = entry.task.status_update_state.and_then(|state| state.try_into().ok());
             entry.agent == agent_id
-                && last.is_some_and(is_terminal)
-                && entry.task.status_update_uuid.as_ref() == Some(&acknowledge.uuid)
+                && entry.task.told().is_some_and(is_terminal)
+                && entry.task.uuid() == Some(&acknowledge.uuid[..])
         });
         if ended {
             self.retire_task(id, &task, TaskPlace::Completed);

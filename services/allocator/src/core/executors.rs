@@ -165,7 +165,7 @@ impl Core {
             *of == key.1
                 && entry.is_some_and(|entry| {
                     entry.task.state() == pb::TaskState::TaskStaging
-                        && entry.task.executor_id.as_ref().is_some_and(|id| id.value == key.2.as_str())
+                        && entry.task.executor() == Some(key.2.as_str())
                 })
         };
         self.executors.0.contains_key(key)

@@ -1,6 +1,9 @@
 //! One framework as the leader sees it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use meshos_proto::{
     meshos::registry::v1 as registry,
@@ -10,7 +13,7 @@ use meshos_types::{AgentId, Format, Quantities, RoleName, TaskId};
 
 use super::{
     StreamId, constraints::Constraints, counters::Figures, explain::Tally, filters::Filters, ledger::Ledger,
-    offers::OfferNo, operations::OperationUuid, remembered::Remembered,
+    offers::OfferNo, operations::OperationUuid, record::Record, remembered::Remembered,
 };
 
 /// How a framework is connected.
@@ -149,7 +152,7 @@ pub(crate) struct Completed {
     pub(crate) registered_at_ms: u64,
     pub(crate) reregistered_at_ms: u64,
     pub(crate) unregistered_at_ms: u64,
-    pub(crate) tasks: Remembered<TaskId, pb::Task>,
+    pub(crate) tasks: Remembered<TaskId, Arc<Record>>,
     pub(crate) figures: Box<Figures>,
 }
 

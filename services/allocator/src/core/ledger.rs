@@ -1,6 +1,6 @@
 //! Tasks: live, unreachable, completed. Every accepted task has exactly one entry.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use meshos_proto::{
     meshos::allocator::v1::TaskPlace,
@@ -11,12 +11,12 @@ use meshos_types::{
     task_state::{frees_resources, is_terminal},
 };
 
-use super::{Core, account::Place, remembered::Remembered};
+use super::{Core, account::Place, record::Record, remembered::Remembered};
 
 /// A live task: it runs, or it is over and its last update is not acknowledged.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    pub(crate) task: pb::Task,
+    pub(crate) task: Arc<Record>,
     pub(crate) agent: AgentId,
     pub(crate) role: RoleName,
     /// Not allocated to a role, as the agent's own.
@@ -30,8 +30,8 @@ pub(crate) struct Entry {
 pub(crate) struct Ledger {
     pub(crate) live: BTreeMap<TaskId, Entry>,
     /// On agents that are out of contact.
-    pub(crate) unreachable: Remembered<TaskId, pb::Task>,
-    pub(crate) completed: Remembered<TaskId, pb::Task>,
+    pub(crate) unreachable: Remembered<TaskId, Arc<Record>>,
+    pub(crate) completed: Remembered<TaskId, Arc<Record>>,
 }
 
 impl Ledger {
@@ -44,19 +44,9 @@ impl Ledger {
     }
 }
 
-/// Appends a status to the task's history: one entry for each run of equal states, the newest of the run.
-pub(crate) fn add_status(task: &mut pb::Task, status: &pb::TaskStatus) {
-    let status = pb::TaskStatus { data: None, ..status.clone() };
-    match task.statuses.last_mut() {
-        Some(last) if last.state == status.state => *last = status,
-        _ => task.statuses.push(status),
-    }
-}
-
 impl Core {
     /// Enters a task that is not in the ledger's live part. The framework and the agent are known.
-    pub(super) fn enter_task(&mut self, framework: &FrameworkId, mut entry: Entry) {
-        let task_id = TaskId::from(&entry.task.task_id);
+    pub(super) fn enter_task(&mut self, framework: &FrameworkId, task_id: TaskId, mut entry: Entry) {
         entry.holds = !frees_resources(entry.task.state());
         let place =
             Place { agent: entry.agent.clone(), framework: framework.clone(), role: entry.role.clone() };
@@ -66,7 +56,7 @@ impl Core {
         if let Some(agent) = self.agents.get_mut(&entry.agent) {
             agent.tasks.insert((framework.clone(), task_id.clone()));
         }
-        self.publish_task(entry.task.clone(), TaskPlace::Live);
+        self.publish_task(Arc::clone(&entry.task), TaskPlace::Live);
         if let Some(known) = self.frameworks.get_mut(framework) {
             self.counters.task_entered(&mut known.figures, entry.task.state());
             known.join_agent(&entry.agent);
@@ -79,12 +69,12 @@ impl Core {
         &mut self,
         framework: &FrameworkId,
         task: &TaskId,
-        change: impl FnOnce(&mut pb::Task),
+        change: impl FnOnce(&mut Record),
     ) {
         let Some(known) = self.frameworks.get_mut(framework) else { return };
         let Some(entry) = known.ledger.live.get_mut(task) else { return };
         let before = entry.task.state();
-        change(&mut entry.task);
+        change(Arc::make_mut(&mut entry.task));
         let after = entry.task.state();
         let released = (entry.holds && frees_resources(after)).then(|| {
             entry.holds = false;
@@ -92,7 +82,7 @@ impl Core {
                 Place { agent: entry.agent.clone(), framework: framework.clone(), role: entry.role.clone() };
             (place, entry.resources.clone())
         });
-        let task = entry.task.clone();
+        let task = Arc::clone(&entry.task);
         if before != after {
             self.counters.task_left(&mut known.figures, before);
             self.counters.task_entered(&mut known.figures, after);
@@ -107,7 +97,7 @@ impl Core {
     pub(super) fn retire_task(&mut self, framework: &FrameworkId, task: &TaskId, to: TaskPlace) {
         let Some(entry) = self.take_live(framework, task) else { return };
         self.publish_task_removed(framework, task, TaskPlace::Live);
-        self.publish_task(entry.task.clone(), to);
+        self.publish_task(Arc::clone(&entry.task), to);
         let Some(known) = self.frameworks.get_mut(framework) else { return };
         let store = match to {
             TaskPlace::Unreachable => &mut known.ledger.unreachable,
@@ -141,13 +131,11 @@ impl Core {
     pub(super) fn judge_task(&mut self, framework: &FrameworkId, mut status: pb::TaskStatus) {
         let task = TaskId::from(&status.task_id);
         self.change_task(framework, &task, |task| {
-            status.executor_id.clone_from(&task.executor_id);
+            status.executor_id = task.executor().map(|id| pb::ExecutorId { value: id.to_owned() });
             // A task that is over keeps how it ended.
             if !is_terminal(task.state()) {
-                task.state = status.state;
-                task.status_update_state = Some(status.state);
-                task.status_update_uuid = None;
-                add_status(task, &status);
+                task.tell(status.state(), status.state, None);
+                task.add_status(&status);
             }
         });
         self.count_status(framework, &status);

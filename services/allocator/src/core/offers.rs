@@ -30,6 +30,12 @@ pub(crate) struct Offer {
     executor_ids: Vec<pb::ExecutorId>,
 }
 
+impl Offer {
+    pub(super) fn agent(&self) -> AgentKey {
+        self.agent
+    }
+}
+
 impl Core {
     /// Makes an offer of resources that count as offered. Its messages are made later. One that was made for the same
     /// spot since `first` becomes larger instead: then there is none that is new.

@@ -1,14 +1,11 @@
-//! What readers of Watch see: a snapshot, then changes.
+//! What readers of Watch see after the picture that they begin with: changes.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use meshos_proto::{
-    meshos::{
-        allocator::v1::{
-            Agent as AgentView, AgentUsage, Change, Executor as ExecutorView, Framework as FrameworkView,
-            FrameworkUsage, Master, Snapshot, Task, TaskKey, TaskPlace, change::Body,
-        },
-        registry::v1::AgentState,
+    meshos::allocator::v1::{
+        AgentUsage, Change, Executor as ExecutorView, Framework as FrameworkView, FrameworkUsage, TaskKey,
+        TaskPlace, change::Body,
     },
     mesos::v1 as pb,
 };
@@ -16,9 +13,10 @@ use meshos_types::{AgentId, Format, FrameworkId, Quantities, Resource, Resources
 
 use super::{
     AgentKey, Core, FrameworkKey,
-    agent::Agent,
     framework::{Completed, Connection, Framework},
     offers::OfferNo,
+    picture::AgentPicture,
+    record::Record,
 };
 
 /// What has changed since the last time.
@@ -38,6 +36,7 @@ pub(crate) struct Dirty {
 #[derive(Debug)]
 enum Thing {
     Change(Box<Change>),
+    Task(Arc<Record>, TaskPlace),
     /// A new offer, and one that is over. Their messages are made when the changes are taken.
     Offer(OfferNo),
     OfferRemoved(OfferNo),
@@ -55,9 +54,8 @@ fn change(body: Body) -> Change {
 }
 
 impl Core {
-    pub(super) fn publish_task(&mut self, task: pb::Task, place: TaskPlace) {
-        let task = Task { task: Some(task), place: place.into() };
-        self.dirty.push(Body::Task(Box::new(task)));
+    pub(super) fn publish_task(&mut self, task: Arc<Record>, place: TaskPlace) {
+        self.dirty.things.push(Thing::Task(task, place));
     }
 
     pub(super) fn publish_task_removed(&mut self, framework: &FrameworkId, task: &TaskId, place: TaskPlace) {
@@ -85,7 +83,7 @@ impl Core {
             match self.agents.get_mut(&id) {
                 Some(agent) => {
                     agent.usage_changed = false;
-                    changes.push(change(Body::Agent(agent_view(agent))));
+                    changes.push(change(Body::Agent(AgentPicture::of(agent).message())));
                 }
                 None => removed.push(change(Body::AgentRemoved(id.to_string()))),
             }
@@ -109,6 +107,7 @@ impl Core {
         changes.extend(self.take_usages(&agent_usages, &framework_usages));
         changes.extend(things.into_iter().filter_map(|thing| match thing {
             Thing::Change(change) => Some(*change),
+            Thing::Task(task, place) => Some(change(Body::Task(Box::new(task.packed(place))))),
             // One that is over already was never there.
             Thing::Offer(number) => {
                 self.offers.get(&number).and_then(|offer| self.offer_view(offer)).map(Body::Offer).map(change)
@@ -117,6 +116,22 @@ impl Core {
         }));
         changes.extend(removed);
         changes
+    }
+
+    /// Nobody is to be told of the changes.
+    pub(super) fn forget_changes(&mut self) -> Vec<Change> {
+        let Dirty { agent_usages, framework_usages, .. } = std::mem::take(&mut self.dirty);
+        for key in agent_usages {
+            if let Some(agent) = self.agents.at_mut(key) {
+                agent.usage_changed = false;
+            }
+        }
+        for key in framework_usages {
+            if let Some(framework) = self.frameworks.at_mut(key) {
+                framework.usage_changed = false;
+            }
+        }
+        Vec::new()
     }
 
     /// What is used and offered of those that are not shown as a whole.
@@ -144,61 +159,6 @@ impl Core {
         }
         changes
     }
-
-    /// Everything. Call it after [`Core::settle`], so that no change lies between it and the changes after.
-    #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        let live = self.frameworks.values().map(framework_view);
-        let completed = self.completed.iter().map(|(_, completed)| completed_view(completed));
-        let mut tasks = Vec::new();
-        let mut show = |task: &pb::Task, place: TaskPlace| {
-            tasks.push(Task { task: Some(task.clone()), place: place.into() });
-        };
-        for framework in self.frameworks.values() {
-            let ledger = &framework.ledger;
-            ledger.completed.iter().for_each(|(_, task)| show(task, TaskPlace::Completed));
-            ledger.unreachable.iter().for_each(|(_, task)| show(task, TaskPlace::Unreachable));
-            ledger.live.values().for_each(|entry| show(&entry.task, TaskPlace::Live));
-        }
-        for (_, completed) in self.completed.iter() {
-            completed.tasks.iter().for_each(|(_, task)| show(task, TaskPlace::Completed));
-        }
-        let offers = self.offers.values().filter_map(|offer| self.offer_view(offer));
-        Snapshot {
-            master: Some(Master {
-                info: Some(self.config.master.clone()),
-                started_at_ms: self.config.elected_at_ms,
-                elected_at_ms: self.config.elected_at_ms,
-            }),
-            agents: self.agents.values().map(agent_view).collect(),
-            frameworks: live.chain(completed).collect(),
-            tasks,
-            offers: offers.collect(),
-            roles: self.role_settings.keys().filter_map(|role| self.role_view(role)).collect(),
-            executors: self.executors.iter().map(executor_view).collect(),
-            operations: self.operations.values().map(|operation| operation.view()).collect(),
-            more: false,
-        }
-    }
-}
-
-fn agent_view(agent: &Agent) -> AgentView {
-    let format = Format::PostRefinement;
-    AgentView {
-        info: Some(pb::AgentInfo { id: Some(agent.id.to_proto()), ..agent.info.clone() }),
-        active: agent.is_active(),
-        connected: agent.link.is_some(),
-        version: agent.version.clone(),
-        endpoint: agent.endpoint.clone(),
-        capabilities: agent.capabilities.clone(),
-        registered_at_ms: agent.registered_at_ms,
-        reregistered_at_ms: agent.reregistered_at_ms,
-        total: agent.total.to_proto(format),
-        used: agent.used.to_proto(format),
-        offered: agent.offered.to_proto(format),
-        recovered: agent.is_admitted() && agent.link.is_none() && !agent.heard,
-        unreachable: agent.state == AgentState::Unreachable,
-    }
 }
 
 /// A framework's sums are of its scalars: ranges and sets of different agents do not add up.
@@ -207,7 +167,7 @@ fn sums(quantities: &Quantities) -> Vec<pb::Resource> {
     scalars.collect::<Resources>().to_proto(Format::PostRefinement)
 }
 
-fn framework_view(framework: &Framework) -> FrameworkView {
+pub(super) fn framework_view(framework: &Framework) -> FrameworkView {
     FrameworkView {
         info: Some(framework.info.clone()),
         active: framework.is_connected(),
@@ -224,11 +184,11 @@ fn framework_view(framework: &Framework) -> FrameworkView {
     }
 }
 
-fn executor_view((agent, executor): (&AgentId, &super::executors::Executor)) -> ExecutorView {
+pub(super) fn executor_view((agent, executor): (&AgentId, &super::executors::Executor)) -> ExecutorView {
     ExecutorView { info: Some(executor.info.clone()), agent_id: agent.to_string() }
 }
 
-fn completed_view(completed: &Completed) -> FrameworkView {
+pub(super) fn completed_view(completed: &Completed) -> FrameworkView {
     FrameworkView {
         info: Some(completed.info.clone()),
         active: false,

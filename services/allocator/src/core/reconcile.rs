@@ -119,7 +119,7 @@ impl Core {
             status.state = compatible_state(status.state(), framework.is_partition_aware()).into();
             return self.answer(id, status);
         }
-        let remembered = framework.ledger.unreachable.get(task).map(|task| AgentId::from(&task.agent_id));
+        let remembered = framework.ledger.unreachable.get(task).map(|task| task.agent.clone());
         let agent = remembered.as_ref().or(agent);
         let may_return = match agent {
             Some(agent) => self.recovered.contains(agent),
@@ -158,17 +158,16 @@ impl Core {
 
     /// The state that the framework was told last.
     fn known_status(&self, task: &TaskId, entry: &Entry) -> pb::TaskStatus {
-        let told = entry.task.status_update_state.and_then(|state| TaskState::try_from(state).ok());
-        let state = told.unwrap_or_else(|| entry.task.state());
+        let state = entry.task.told().unwrap_or_else(|| entry.task.state());
         let message = "Reconciliation: Latest task state".to_owned();
         let verdict = Verdict { state, reason: Reason::Reconciliation, message };
-        let last = entry.task.statuses.iter().rev().find(|status| status.state() == state);
+        let last = entry.task.last_of(state).unwrap_or_default();
         pb::TaskStatus {
-            executor_id: entry.task.executor_id.clone(),
-            healthy: last.and_then(|status| status.healthy),
-            labels: last.and_then(|status| status.labels.clone()),
-            container_status: last.and_then(|status| status.container_status.clone()),
-            check_status: last.and_then(|status| status.check_status),
+            executor_id: entry.task.executor().map(|id| pb::ExecutorId { value: id.to_owned() }),
+            healthy: last.healthy,
+            labels: last.labels,
+            container_status: last.container_status,
+            check_status: last.check_status,
             ..events::status(task, Some(&entry.agent), &verdict, self.now)
         }
     }

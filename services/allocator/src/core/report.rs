@@ -1,24 +1,28 @@
 //! An agent links and reports everything it runs: how a new leader learns tasks, and how both sides agree again
 //! after a break.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
+use bytes::Bytes;
 use meshos_proto::{
     meshos::{
-        allocator::v1::{
-            Kill, LinkAccepted, Reregister, ShutdownFramework, TaskPlace, allocator_message::Body,
-        },
+        allocator::v1::{Kill, LinkAccepted, ShutdownFramework, TaskPlace, allocator_message::Body},
         registry::v1::AgentState,
     },
     mesos::v1::{self as pb, TaskState, task_status::Reason},
+    packed::{self, Parts, Reregister},
 };
 use meshos_types::{AgentId, FrameworkId, Resources, TaskId, task_state::is_terminal};
+use prost::Message;
 
 use super::{
     Core, Effect, LinkId,
+    agent::About,
     agents::report_id,
     events::{self, Verdict},
+    interned::Held,
     ledger::Entry,
+    record::Record,
     timers::Timer,
 };
 
@@ -48,13 +52,19 @@ impl Core {
         self.command(link, Body::Accepted(LinkAccepted {}));
         let frameworks = self.adopt_frameworks(link, &report.frameworks);
         let mut reported = BTreeSet::new();
-        for task in report.tasks {
-            let framework = FrameworkId::from(&task.framework_id);
-            if !frameworks.contains(&framework) && !self.frameworks.contains_key(&framework) {
+        for task in &report.tasks {
+            let Some(task) = Parts::of(task) else {
+                tracing::warn!(agent_id = %id, "agent reports a task that cannot be read");
+                continue;
+            };
+            let of = frameworks.get(task.framework_id).cloned();
+            let of = of.unwrap_or_else(|| FrameworkId::new(task.framework_id));
+            if !self.frameworks.contains_key(&of) {
                 continue;
             }
-            reported.insert((framework.clone(), TaskId::from(&task.task_id)));
-            self.adopt_task(&framework, id, task, returned);
+            let task_id = TaskId::new(task.task_id);
+            reported.insert((of.clone(), task_id.clone()));
+            self.adopt_task((&of, &task_id), id, &task, returned);
         }
         self.adopt_executors(id, report.executors);
         self.drop_unreported(id, &reported);
@@ -89,12 +99,16 @@ impl Core {
         if !first {
             agent.reregistered_at_ms = now;
         }
-        let info = report.agent.clone().unwrap_or_default();
-        let attributes_changed = agent.info.attributes != info.attributes;
-        agent.info = info;
-        agent.version.clone_from(&report.version);
-        agent.endpoint.clone_from(&report.endpoint);
-        agent.capabilities.clone_from(&report.capabilities);
+        let about = About {
+            info: report.agent.clone().unwrap_or_default(),
+            version: report.version.clone(),
+            endpoint: report.endpoint.clone(),
+            capabilities: report.capabilities.clone(),
+        };
+        let attributes_changed = agent.about.info.attributes != about.info.attributes;
+        if *agent.about != about {
+            agent.about = Arc::new(about);
+        }
         if let Some(old) = old_link.filter(|old| *old != link) {
             self.links.remove(&old);
             self.effects.push(Effect::CloseLink { link: old });
@@ -117,17 +131,21 @@ impl Core {
     }
 
     /// Takes over frameworks that are not known, and has removed ones shut down. Returns those that stay.
-    fn adopt_frameworks(&mut self, link: LinkId, reported: &[pb::FrameworkInfo]) -> BTreeSet<FrameworkId> {
+    fn adopt_frameworks(&mut self, link: LinkId, reported: &[Bytes]) -> BTreeSet<FrameworkId> {
         let mut staying = BTreeSet::new();
         for info in reported {
-            let Some(id) = info.id.as_ref().map(FrameworkId::from) else { continue };
+            let Some(id) = packed::framework_id(info).map(FrameworkId::new) else { continue };
             if self.removed.contains(&id) {
                 let shutdown = ShutdownFramework { framework_id: Some(id.to_proto()) };
                 self.command(link, Body::ShutdownFramework(shutdown));
                 continue;
             }
             if !self.frameworks.contains_key(&id) {
-                self.recover_framework(info.clone());
+                let Ok(info) = pb::FrameworkInfo::decode(info.clone()) else {
+                    tracing::warn!(framework_id = %id, "agent reports a framework that cannot be read");
+                    continue;
+                };
+                self.recover_framework(info);
             }
             staying.insert(id);
         }
@@ -135,27 +153,32 @@ impl Core {
     }
 
     /// Enters or corrects a reported task: the agent knows best.
-    fn adopt_task(&mut self, framework: &FrameworkId, agent: &AgentId, task: pb::Task, returned: bool) {
-        let task_id = TaskId::from(&task.task_id);
-        let state = task.state();
-        let live = self.frameworks.get(framework).and_then(|known| known.ledger.live.get(&task_id));
+    fn adopt_task(
+        &mut self,
+        (framework, task_id): (&FrameworkId, &TaskId),
+        agent: &AgentId,
+        task: &Parts<'_>,
+        returned: bool,
+    ) {
+        let state = TaskState::try_from(task.state).unwrap_or_default();
+        let live = self.frameworks.get(framework).and_then(|known| known.ledger.live.get(task_id));
         if live.is_some_and(|entry| entry.agent != *agent) {
-            return self.end_double(framework, (agent, &task_id), state);
+            return self.end_double(framework, (agent, task_id), state);
         }
         // Whoever was told that it is lost or over must hear that it is not.
         let mut revived = returned;
-        if self.live_state(framework, &task_id).is_some() {
-            self.correct_task(framework, &task_id, task);
+        if live.is_some() {
+            self.correct_task(framework, task_id, task);
         } else {
             // It was taken for lost, or its last acknowledgement has not reached the agent.
-            revived |= self.forget_retired(framework, &task_id) && !is_terminal(state);
+            revived |= self.forget_retired(framework, task_id) && !is_terminal(state);
             let Some(entry) = self.entry_of(framework, agent, task) else { return };
-            self.enter_task(framework, entry);
+            self.enter_task(framework, task_id.clone(), entry);
         }
         if revived {
             let message = format!("Agent {agent} came back");
             let verdict = Verdict { state, reason: Reason::AgentReregistered, message };
-            let status = events::status(&task_id, Some(agent), &verdict, self.now);
+            let status = events::status(task_id, Some(agent), &verdict, self.now);
             self.count_status(framework, &status);
             self.send(framework, events::update(status));
         }
@@ -175,40 +198,24 @@ impl Core {
         }
     }
 
-    fn correct_task(&mut self, framework: &FrameworkId, task_id: &TaskId, reported: pb::Task) {
+    fn correct_task(&mut self, framework: &FrameworkId, task_id: &TaskId, reported: &Parts<'_>) {
         let known = self.frameworks.get(framework).and_then(|known| known.ledger.live.get(task_id));
-        let same = known.is_some_and(|entry| {
-            entry.task.state == reported.state
-                && entry.task.status_update_uuid == reported.status_update_uuid
-                && entry.task.statuses.len() == reported.statuses.len()
-        });
-        if same {
+        if known.is_some_and(|entry| entry.task.agrees(reported)) {
             return;
         }
-        self.change_task(framework, task_id, |task| {
-            task.state = reported.state;
-            task.status_update_state = reported.status_update_state;
-            task.status_update_uuid = reported.status_update_uuid;
-            if !reported.statuses.is_empty() {
-                task.statuses = reported.statuses;
-            }
-        });
+        self.change_task(framework, task_id, |task| task.correct(reported));
     }
 
-    fn entry_of(&self, framework: &FrameworkId, agent: &AgentId, mut task: pb::Task) -> Option<Entry> {
+    fn entry_of(&mut self, framework: &FrameworkId, agent: &AgentId, task: &Parts<'_>) -> Option<Entry> {
         let known = self.frameworks.get(framework)?;
-        let resources = match Resources::from_proto(&task.resources) {
-            Ok(resources) => resources,
-            Err(error) => {
-                // The task runs all the same: it is shown, and holds nothing.
-                tracing::warn!(task_id = task.task_id.value, %error, "task has resources that are not valid");
-                Resources::new()
-            }
-        };
-        let role = resources.iter().find_map(|resource| resource.allocation.clone());
+        let Held { resources, role } = self.interned.read(&task.resources).unwrap_or_else(|error| {
+            // The task runs all the same: it is shown, and holds nothing.
+            tracing::warn!(task_id = task.task_id, error, "task has resources that are not valid");
+            Held::default()
+        });
         let role = role.unwrap_or_else(|| known.default_role());
-        task.agent_id = agent.to_proto();
-        Some(Entry { task, agent: agent.clone(), role, resources: resources.unallocated(), holds: false })
+        let record = Arc::new(Record::reported(task, agent.clone()));
+        Some(Entry { task: record, agent: agent.clone(), role, resources, holds: false })
     }
 
     /// Tasks that the agent does not know never reached it, or ended there for good.

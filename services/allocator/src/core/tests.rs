@@ -4,7 +4,7 @@ mod accept;
 mod agents;
 mod executors;
 mod frameworks;
-mod harness;
+pub(crate) mod harness;
 mod hostile;
 mod many;
 mod metrics;

@@ -6,7 +6,7 @@ use meshos_proto::{
 };
 use meshos_types::{FrameworkId, TaskId, task_state::compatible_state};
 
-use super::{Core, Framework, LinkId, events, ledger::add_status};
+use super::{Core, Framework, LinkId, events};
 
 impl Core {
     /// Accounts for the newest state, and passes the update on. A framework that is away gets it later: the
@@ -26,15 +26,13 @@ impl Core {
         match known.ledger.live.get(&task) {
             Some(entry) if entry.agent == agent => {
                 self.counters.add("master/valid_status_updates", 1);
-                let first_sight = entry.task.status_update_uuid != status.uuid;
+                let first_sight = entry.task.uuid() != status.uuid.as_deref();
                 self.change_task(&framework, &task, |task| {
                     // The field's default is STARTING, which no update is behind.
                     let newest = TaskState::try_from(latest).unwrap_or(TaskState::TaskStarting);
                     let newest = if newest == TaskState::TaskStarting { status.state() } else { newest };
-                    task.state = newest.into();
-                    task.status_update_state = Some(status.state);
-                    task.status_update_uuid.clone_from(&status.uuid);
-                    add_status(task, &status);
+                    task.tell(newest, status.state, status.uuid.as_deref());
+                    task.add_status(&status);
                 });
                 if first_sight {
                     self.count_status(&framework, &status);

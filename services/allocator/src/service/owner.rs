@@ -2,7 +2,7 @@
 
 mod handle;
 mod outgoing;
-mod parts;
+mod readers;
 mod streams;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -10,19 +10,19 @@ use std::{collections::BTreeMap, time::Duration};
 use meshos_mesh::{Env, Feed, trace};
 use meshos_proto::{
     meshos::allocator::v1::{AllocatorMessage, Delta, SubscribeResponse, WatchResponse, watch_response},
-    mesos::v1::TaskState,
+    mesos::v1::{TaskState, scheduler::call},
 };
 use meshos_types::FrameworkId;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::oneshot,
     time::{Instant, sleep},
 };
 use tracing::{debug, error, info_span, warn};
 
-pub(crate) use handle::{OwnerHandle, Point, Request, not_leading};
+pub(crate) use handle::{Arrivals, CallAnswer, Ended, OwnerHandle, Point, QueuedCall, Request, not_leading};
 pub(crate) use streams::{Guarded, Outbox};
 
-use self::outgoing::Outgoing;
+use self::{outgoing::Outgoing, readers::Readers};
 use super::registry::RecordWriter;
 use crate::{
     core::{CallError, Core, Effect, Input, LinkId, StreamId},
@@ -30,8 +30,10 @@ use crate::{
     timings::Timing,
 };
 
-/// Requests taken together before offers are made and effects go out.
+/// Calls and other requests taken together before offers are made and effects go out.
 const BATCH: usize = 256;
+/// Agents' reports that are taken beside them: each may be long.
+const LINKS: usize = 32;
 /// Changes that a reader of Watch may be behind.
 const FEED: usize = 4096;
 /// Longest sleep without a timer.
@@ -39,6 +41,8 @@ const IDLE: Duration = Duration::from_secs(60);
 
 /// Where a call's answer goes, and what it says.
 type Answer = (oneshot::Sender<Result<Point, CallError>>, Result<(), CallError>);
+/// The same of calls that came together.
+type Answers = (oneshot::Sender<(Point, Vec<CallAnswer>)>, Vec<CallAnswer>);
 
 /// Owns the core and the sending sides of all streams.
 #[derive(Debug)]
@@ -61,11 +65,12 @@ pub(crate) struct Owner {
     outgoing: Outgoing,
     /// Answers that wait for the end of the turn.
     answers: Vec<Answer>,
+    batches: Vec<Answers>,
     /// Told when the removal of their framework is durable.
     removals: BTreeMap<FrameworkId, Vec<oneshot::Sender<()>>>,
     /// Told when the role settings of this turn are durable.
     role_waiters: Vec<oneshot::Sender<()>>,
-    readers: Vec<oneshot::Sender<meshos_mesh::FeedStream<WatchResponse>>>,
+    readers: Readers,
 }
 
 impl Owner {
@@ -91,37 +96,52 @@ impl Owner {
             links: BTreeMap::new(),
             outgoing: Outgoing::default(),
             answers: Vec::new(),
+            batches: Vec::new(),
             removals: BTreeMap::new(),
             role_waiters: Vec::new(),
-            readers: Vec::new(),
+            readers: Readers::new(Instant::now()),
         }
     }
 
     /// Runs until nobody can send requests any more.
-    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+    pub(super) async fn run(mut self, Arrivals { others: mut requests, mut links }: Arrivals) {
         self.settle(Instant::now());
         loop {
+            let mut taken = 0;
             tokio::select! {
                 biased;
                 request = requests.recv() => match request {
-                    Some(request) => self.take(request),
+                    Some(request) => {
+                        taken += request.weight();
+                        self.take(request);
+                    }
                     None => return,
                 },
-                () = sleep(self.until_due()) => {}
+                Some(link) = links.recv() => self.take(link),
+                () = sleep(self.until_due().min(self.patience())) => {}
             }
             let began = Instant::now();
             self.waiting = requests.len();
-            for _ in 1..BATCH {
-                match requests.try_recv() {
-                    Ok(request) => self.take(request),
-                    Err(_) => break,
-                }
+            while taken < BATCH
+                && let Ok(request) = requests.try_recv()
+            {
+                taken += request.weight();
+                self.take(request);
+            }
+            for _ in 0..LINKS {
+                let Ok(link) = links.try_recv() else { break };
+                self.take(link);
             }
             if self.until_due().is_zero() {
                 self.input(Input::Tick);
             }
             self.settle(began);
         }
+    }
+
+    /// How much longer readers wait for their picture.
+    fn patience(&self) -> Duration {
+        self.readers.patience(self.core.awaited_agents(), Instant::now()).unwrap_or(IDLE)
     }
 
     fn until_due(&self) -> Duration {
@@ -139,6 +159,10 @@ impl Owner {
                 }
                 self.answers.push((reply, result));
             }
+            Request::Calls { calls, reply } => {
+                let answers = calls.into_iter().map(|call| self.call(call)).collect();
+                self.batches.push((reply, answers));
+            }
             Request::SetRoles { input, durable, reply } => {
                 let result = self.handle(input);
                 if result.is_ok() {
@@ -154,9 +178,13 @@ impl Owner {
                 }
                 self.answers.push((reply, result));
             }
-            Request::Link { link, report, commands } => {
+            // One that was given up meanwhile has ended before it began.
+            Request::Link { commands, .. } if commands.is_closed() => {}
+            Request::Link { link, report, commands, taken } => {
                 self.links.insert(link, commands);
+                self.readers.agent_linked(Instant::now());
                 self.input(Input::AgentLinked { link, report });
+                let _ = taken.send(());
             }
             Request::Unlink { link } => {
                 self.links.remove(&link);
@@ -166,7 +194,7 @@ impl Owner {
                 self.streams.remove(&stream);
                 self.input(Input::StreamClosed { stream });
             }
-            Request::Watch { reply } => self.readers.push(reply),
+            Request::Watch { reply } => self.readers.wait(reply),
             Request::Metrics { reply } => {
                 // Whoever asked may have gone.
                 let _ = reply.send(self.mesos_metrics());
@@ -177,6 +205,19 @@ impl Owner {
 
     fn handle(&mut self, input: Input) -> Result<(), CallError> {
         self.core.handle(input, self.env.clock.unix_ms())
+    }
+
+    fn call(&mut self, QueuedCall { number, stream, call, traceparent }: QueuedCall) -> CallAnswer {
+        let removes = (call.r#type() == call::Type::Teardown)
+            .then(|| call.framework_id.as_ref().map(FrameworkId::from))
+            .flatten();
+        let result = self.handle(Input::Call { stream, call, traceparent });
+        let durable = removes.filter(|_| result.is_ok()).map(|framework| {
+            let (told, durable) = oneshot::channel();
+            self.removals.entry(framework).or_default().push(told);
+            durable
+        });
+        CallAnswer { number, result, durable }
     }
 
     fn input(&mut self, input: Input) {
@@ -190,6 +231,8 @@ impl Owner {
     fn settle(&mut self, turn_began: Instant) {
         loop {
             let (runs, begins) = (self.core.allocation_runs(), Instant::now());
+            let watched = self.feed.has_readers();
+            self.core.watch(watched);
             let outcome = self.core.settle(self.env.clock.unix_ms());
             if self.core.allocation_runs() > runs {
                 self.runs.took(begins.elapsed());
@@ -202,7 +245,10 @@ impl Owner {
             for stream in self.outgoing.streams() {
                 cut.extend(self.send_events(stream));
             }
-            if !outcome.changes.is_empty() {
+            if !watched {
+                // What changed is not known: an older picture must not pass for this one.
+                self.revision += 1;
+            } else if !outcome.changes.is_empty() {
                 self.revision += 1;
                 let body = watch_response::Body::Delta(Delta { changes: outcome.changes });
                 self.feed.publish(self.watch_response(body));
@@ -214,13 +260,20 @@ impl Owner {
                 self.input(input);
             }
         }
-        for reader in std::mem::take(&mut self.readers) {
-            let parts = parts::parts(self.core.snapshot()).into_iter().map(watch_response::Body::Snapshot);
-            let snapshot = parts.map(|part| self.watch_response(part)).collect();
-            let _ = reader.send(self.feed.subscribe_parts(snapshot));
+        for reader in self.readers.take(self.core.awaited_agents(), Instant::now()) {
+            let (epoch, revision) = (self.epoch, self.revision);
+            let message = move |part| {
+                let body = Some(watch_response::Body::Snapshot(part));
+                WatchResponse { epoch, revision, body }
+            };
+            let _ = reader.send(self.feed.subscribe_parts(self.core.picture().parts().map(message)));
         }
+        let point = Point { epoch: self.epoch, revision: self.revision };
         for (reply, result) in std::mem::take(&mut self.answers) {
-            let _ = reply.send(result.map(|()| Point { epoch: self.epoch, revision: self.revision }));
+            let _ = reply.send(result.map(|()| point));
+        }
+        for (reply, answers) in std::mem::take(&mut self.batches) {
+            let _ = reply.send((point, answers));
         }
         // Sent after the records of this turn: the writer keeps their order. Without a record there was nothing to change.
         let waiters = std::mem::take(&mut self.role_waiters);

@@ -75,15 +75,23 @@ impl Registry {
             .max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
 
-    /// All framework records; asks until a replica answers.
+    /// All framework records; asks until a replica answers. Nobody else changes them meanwhile.
     pub(super) async fn list_frameworks(&self) -> Vec<Framework> {
         let (begun, mut backoff) = (Instant::now(), self.backoff());
+        let mut frameworks: Vec<Framework> = Vec::new();
         loop {
             let mut client = self.client().await;
-            match timeout(DEADLINE, client.list_frameworks(ListFrameworksRequest {})).await {
+            let after = frameworks.last().and_then(id_of).map(|id| id.to_string()).unwrap_or_default();
+            match timeout(DEADLINE, client.list_frameworks(ListFrameworksRequest { after })).await {
                 Ok(Ok(response)) => {
-                    self.figures.fetch.took(begun.elapsed());
-                    return response.into_inner().frameworks;
+                    let page = response.into_inner();
+                    frameworks.extend(page.frameworks);
+                    if !page.more {
+                        self.figures.fetch.took(begun.elapsed());
+                        return frameworks;
+                    }
+                    backoff.reset();
+                    continue;
                 }
                 Ok(Err(status)) => warn!(%status, "registry does not list frameworks, asking again"),
                 Err(_) => warn!("registry does not answer, asking again"),
@@ -115,10 +123,9 @@ impl Registry {
     async fn watch_from(&self, revision: u64) -> (Watching, Vec<Agent>) {
         let mut backoff = self.backoff();
         loop {
-            match timeout(DEADLINE, self.try_watch(revision)).await {
-                Ok(Ok(watching)) => return watching,
-                Ok(Err(status)) => warn!(%status, "registry cannot be watched, trying again"),
-                Err(_) => warn!("registry does not answer, trying again"),
+            match self.try_watch(revision).await {
+                Ok(watching) => return watching,
+                Err(status) => warn!(%status, "registry cannot be watched, trying again"),
             }
             backoff.wait().await;
         }
@@ -126,17 +133,23 @@ impl Registry {
 
     async fn try_watch(&self, revision: u64) -> Result<(Watching, Vec<Agent>), Status> {
         let mut client = self.client().await;
-        let mut stream = client.watch(WatchRequest {}).await?.into_inner();
-        let first = stream.message().await?.ok_or_else(|| Status::unavailable("the stream ended"))?;
-        if first.revision < revision {
-            let behind = format!("replica is at revision {}, behind {revision}", first.revision);
-            return Err(Status::unavailable(behind));
-        }
-        match first.body {
-            Some(Body::Snapshot(snapshot)) => {
-                Ok((Watching { stream, revision: first.revision }, snapshot.agents))
+        let late = |_| Status::deadline_exceeded("the registry does not answer");
+        let mut stream = timeout(DEADLINE, client.watch(WatchRequest {})).await.map_err(late)??.into_inner();
+        let mut agents = Vec::new();
+        loop {
+            let part = timeout(DEADLINE, stream.message()).await.map_err(late)??;
+            let part = part.ok_or_else(|| Status::unavailable("the stream ended"))?;
+            if part.revision < revision {
+                let behind = format!("replica is at revision {}, behind {revision}", part.revision);
+                return Err(Status::unavailable(behind));
             }
-            _ => Err(Status::internal("the first response is not a snapshot")),
+            let Some(Body::Snapshot(snapshot)) = part.body else {
+                return Err(Status::internal("the first responses are not a snapshot"));
+            };
+            agents.extend(snapshot.agents);
+            if !snapshot.more {
+                return Ok((Watching { stream, revision: part.revision }, agents));
+            }
         }
     }
 
@@ -248,6 +261,10 @@ impl Registry {
     }
 }
 
+fn id_of(record: &Framework) -> Option<FrameworkId> {
+    record.info.as_ref()?.id.as_ref().map(FrameworkId::from)
+}
+
 fn inputs(response: WatchResponse) -> Vec<Input> {
     match response.body {
         Some(Body::Snapshot(snapshot)) => vec![Input::RegistrySnapshot(snapshot.agents)],
@@ -336,9 +353,7 @@ pub(super) struct RecordWriter {
 impl RecordWriter {
     /// Queues a record; `waiters` are told once it is durable.
     pub(super) fn put(&self, record: Framework, waiters: Vec<oneshot::Sender<()>>) {
-        let Some(id) = record.info.as_ref().and_then(|info| info.id.as_ref()).map(FrameworkId::from) else {
-            return;
-        };
+        let Some(id) = id_of(&record) else { return };
         let mut pending = self.queue.pending();
         let job =
             pending.entry(id).or_insert_with(|| Job { record: Framework::default(), waiters: Vec::new() });

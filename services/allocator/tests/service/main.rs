@@ -2,21 +2,23 @@
 //! registry.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod calls;
 mod support;
 
+use bytes::Bytes;
+use meshos_mesh::Calls;
 use meshos_proto::{
     meshos::{
         allocator::v1::{
-            ApplyRequest, CallRequest, ExplainRequest, MetricsRequest, StatusUpdate, TeardownRequest,
-            UpdateQuotaRequest, UpdateWeightsRequest, WatchRequest, agent_message::Body as FromAgent,
-            allocator_message::Body, change, explain_request, scheduler_client::SchedulerClient,
-            watch_response,
+            ApplyRequest, ExplainRequest, MetricsRequest, StatusUpdate, TeardownRequest, UpdateQuotaRequest,
+            UpdateWeightsRequest, WatchRequest, agent_message::Body as FromAgent, allocator_message::Body,
+            change, explain_request, watch_response,
         },
         registry::v1::AgentState,
     },
     mesos::v1::{
         self as pb, TaskState,
-        scheduler::{Call, call, event},
+        scheduler::{call, event},
     },
 };
 use tonic::Code;
@@ -101,7 +103,7 @@ async fn a_closed_stream_disconnects_the_framework_and_calls_are_refused() {
     let caller = framework.caller();
     drop(framework);
     cluster.registry.wait(|registry| registry.framework(&id).is_some_and(|f| f.disconnected_at_ms > 0)).await;
-    let away = support::call_with(caller, &id, &stream, call::Type::Revive).await.unwrap_err();
+    let away = support::call_with(&caller, &id, &stream, call::Type::Revive).await.unwrap_err();
     assert_eq!((away.code(), away.message()), (Code::PermissionDenied, "Framework is not subscribed"));
     cluster.stop().await;
 }
@@ -136,9 +138,8 @@ async fn a_standby_takes_over_and_tasks_and_ids_survive() {
     let mut cluster = Cluster::start(2).await;
     cluster.registry.show("s1", AgentState::Connected);
     let standby = cluster.standby_address().await;
-    let mut caller = SchedulerClient::new(meshos_mesh::connect(&cluster.env, &standby));
-    let refused =
-        caller.call(CallRequest { stream_id: String::new(), call: Some(Call::default()) }).await.unwrap_err();
+    let calls = Calls::open(&cluster.env, meshos_mesh::connect(&cluster.env, &standby));
+    let refused = calls.call("", Bytes::new(), String::new()).await.unwrap_err();
     assert_eq!((refused.code(), refused.message()), (Code::Unavailable, "not leading"));
 
     let mut agent = Agent::link(&cluster, report("s1", Vec::new())).await;

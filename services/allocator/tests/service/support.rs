@@ -13,7 +13,7 @@ use meshos_proto::{
 };
 use meshos_store::{Embedded, SharedStore};
 
-pub(crate) use peers::{Agent, Framework, call_with};
+pub(crate) use peers::{Agent, Framework, call_with, encoded};
 pub(crate) use registry::FakeRegistry;
 
 /// No wait takes longer.

@@ -60,6 +60,7 @@ impl Core {
         let version = self.next_version();
         let mut accepted = Vec::new();
         self.complete_groups(&mut batch)?;
+        self.check_volumes(&batch.edits)?;
         batch.edits = self.versioned(batch.edits, version, &mut accepted)?;
         self.steps(&batch)
     }
@@ -77,6 +78,7 @@ impl Core {
     fn try_change(&mut self, mut batch: Batch, traceparent: &str) -> Result<ChangeResponse, Refusal> {
         let version = self.next_version();
         self.complete_groups(&mut batch)?;
+        self.check_volumes(&batch.edits)?;
         let mut accepted = Vec::new();
         batch.edits = self.versioned(std::mem::take(&mut batch.edits), version, &mut accepted)?;
         let steps = self.steps(&batch)?;
@@ -222,10 +224,11 @@ impl Core {
         for mut edit in edits {
             if let Some(mut app) = edit.new.take() {
                 let old = self.apps.get(&edit.id).and_then(|state| state.spec.clone());
-                let asked = app.port_definitions.clone();
+                let asked = app.clone();
                 self.assign_ports(&mut app, old.as_deref(), &mut taken)?;
                 stamp(&mut app, old.as_deref(), version, edit.restart);
-                accepted.push(App { port_definitions: asked, ..app.clone() });
+                let (port_definitions, container) = (asked.port_definitions, asked.container);
+                accepted.push(App { port_definitions, container, ..app.clone() });
                 edit.new = Some(app);
             }
             done.push(edit);

@@ -11,6 +11,11 @@ use crate::deployment::{
     upgrade::{self, Counts, Limits},
 };
 
+/// Instances of one app that one input makes or ends: a large change takes many, and others come in between.
+const AT_ONCE: usize = 1000;
+/// Until the next ones: about as fast as they can be launched or killed, so that no more calls wait than there is room for.
+const PAUSE_MS: u64 = 40;
+
 /// A deployment that is under way.
 #[derive(Debug)]
 pub(super) struct Running {
@@ -32,7 +37,7 @@ impl Running {
         Self { pending: Self::step_actions(&record), record }
     }
 
-    fn action(&self, app_id: &str) -> Option<ActionKind> {
+    pub(super) fn action(&self, app_id: &str) -> Option<ActionKind> {
         self.pending.get(app_id).copied()
     }
 }
@@ -177,24 +182,53 @@ impl Core {
     }
 
     fn stop(&mut self, app_id: &str) -> bool {
-        let ids = self.apps.get(app_id).map(|state| state.members.staying()).unwrap_or_default();
+        self.end_some(app_id);
+        self.apps.get(app_id).is_none_or(|state| state.members.is_empty())
+    }
+
+    /// Ends instances, whichever, until none is left.
+    fn end_some(&mut self, app_id: &str) {
+        let Some(state) = self.apps.get(app_id).filter(|state| state.paused_until_ms <= self.now) else {
+            return;
+        };
+        let ids = state.members.staying(AT_ONCE);
+        self.go_on_if(ids.len() == AT_ONCE, app_id);
         for id in ids {
             self.decommission(&id);
         }
-        self.apps.get(app_id).is_none_or(|state| state.members.is_empty())
+    }
+
+    /// The app is looked at again before long, and left alone until then.
+    fn go_on_if(&mut self, more: bool, app_id: &str) {
+        if let Some(state) = self.apps.get_mut(app_id).filter(|_| more) {
+            state.paused_until_ms = self.now.saturating_add(PAUSE_MS);
+            self.timers.set(state.paused_until_ms, Timer::App(app_id.to_owned()));
+        }
+    }
+
+    /// Makes instances, some of them at once.
+    fn create_instances(&mut self, app_id: &str, count: usize) {
+        if self.apps.get(app_id).is_some_and(|state| state.paused_until_ms > self.now) {
+            return;
+        }
+        self.go_on_if(count > AT_ONCE, app_id);
+        for _ in 0..count.min(AT_ONCE) {
+            self.create_instance(app_id);
+        }
     }
 
     fn scale(&mut self, app_id: &str, target: usize) -> bool {
         let Some(state) = self.apps.get(app_id) else { return true };
         let existing = state.members.existing();
         let hold = state.hold_surplus_until_ms;
-        for _ in existing..target {
-            self.create_instance(app_id);
-        }
         if existing > target && hold > self.now {
             self.timers.set(hold, Timer::App(app_id.to_owned()));
+        } else if existing > target && target == 0 {
+            self.end_some(app_id);
         } else if existing > target {
             self.shrink(app_id, existing - target, None);
+        } else {
+            self.create_instances(app_id, target - existing);
         }
         let Some(state) = self.apps.get(app_id) else { return true };
         let members = &state.members;
@@ -205,14 +239,19 @@ impl Core {
 
     /// Ends `count` instances, of one configuration only where that is given.
     fn shrink(&mut self, app_id: &str, count: usize, current: Option<bool>) {
-        let Some(state) = self.apps.get(app_id) else { return };
+        let Some(state) = self.apps.get(app_id).filter(|state| state.paused_until_ms <= self.now) else {
+            return;
+        };
         let Some(spec) = state.spec.clone() else { return };
         let ids = state.members.existing_ids(current);
         let instances: Vec<&Instance> = ids.iter().filter_map(|id| self.instances.get(id)).collect();
         let grouped = spec.constraints.iter().filter(|constraint| constraint.operator == "GROUP_BY");
         let group_by: Vec<String> = grouped.map(|constraint| constraint.field.clone()).collect();
         let rule = Rule { named: &BTreeSet::new(), selection: spec.kill_selection(), group_by: &group_by };
-        for id in kill_selection::select(&instances, count, rule) {
+        // The choice looks at all of them: fewer rounds than elsewhere.
+        let chosen = kill_selection::select(&instances, count.min(5 * AT_ONCE), rule);
+        self.go_on_if(count > chosen.len(), app_id);
+        for id in chosen {
             self.decommission(&id);
         }
     }
@@ -222,6 +261,9 @@ impl Core {
         const UNREADY: [Class; 3] = [Class::Waiting, Class::Launched, Class::Unreachable];
         let Some(state) = self.apps.get(app_id) else { return true };
         let Some(spec) = state.spec.clone() else { return true };
+        if state.paused_until_ms > self.now {
+            return false;
+        }
         let members = &state.members;
         let unready =
             |current| UNREADY.map(|class| members.count_config(class, current)).iter().sum::<usize>();
@@ -235,19 +277,18 @@ impl Core {
         let strategy = spec.upgrade_strategy.unwrap_or_default();
         let limits = Limits::new(target, strategy.minimum_health_capacity, strategy.maximum_over_capacity);
         let moves = upgrade::next(target, limits, counts);
-        let mut old = members.some(Class::Ready, false, moves.kill_ready_old);
+        let mut old = members.some(Class::Ready, false, moves.kill_ready_old.min(AT_ONCE));
         for class in [Class::Waiting, Class::Launched, Class::Unreachable, Class::Inactive] {
-            old.extend(members.of_config(class, false));
+            old.extend(members.some(class, false, AT_ONCE));
         }
+        self.go_on_if(old.len() >= AT_ONCE, app_id);
         for id in old {
             self.decommission(&id);
         }
         if moves.kill_new > 0 {
             self.shrink(app_id, moves.kill_new, Some(true));
         }
-        for _ in 0..moves.start {
-            self.create_instance(app_id);
-        }
+        self.create_instances(app_id, moves.start);
         moves.done
     }
 }

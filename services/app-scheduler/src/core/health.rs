@@ -3,11 +3,11 @@
 
 use meshos_proto::meshos::apps::v1::{
     App, Condition, FailedHealthCheck, HealthCheck, HealthCheckAdded, HealthStatusChanged, Instance,
-    InstanceHealth, TaskFailure, UnhealthyInstanceKill, occurrence::What,
+    InstanceHealth, NetworkMode, TaskFailure, UnhealthyInstanceKill, occurrence::What,
 };
 
 use meshos_proto::mesos::v1::{self as pb, task_status::Reason};
-use meshos_types::task_state;
+use meshos_types::{app_port, network_mode, task_state};
 
 use super::{Core, timers::Timer};
 use crate::health::{self, CheckState, Outcome, Verdict};
@@ -107,17 +107,16 @@ impl Core {
             return;
         }
         let Some(check) = self.checks_of(instance).into_iter().nth(index) else { return };
-        let port = check.port.or_else(|| instance.ports.get(check.port_index? as usize).copied());
-        let port = port.and_then(|port| u16::try_from(port).ok());
+        let address = self.address_of(instance, &check);
         if instance.condition() == Condition::Running
-            && let Some(port) = port
+            && let Some((host, port)) = address
         {
             self.out.probes.push(Probe {
                 instance_id: id.to_owned(),
                 incarnation,
                 index,
                 check,
-                host: instance.host.clone(),
+                host,
                 port,
                 due_ms: self.now,
             });
@@ -125,6 +124,20 @@ impl Core {
             let next = self.now.saturating_add(interval_ms(&check));
             self.timers.set(next, Timer::Probe(id.to_owned(), incarnation, index));
         }
+    }
+
+    /// Where the check goes; none: nowhere yet.
+    fn address_of(&self, instance: &Instance, check: &HealthCheck) -> Option<(String, u16)> {
+        let app = self.apps.get(&instance.app_id)?.definition(instance)?;
+        if let Some(port) = check.port {
+            let host = match network_mode(&app) {
+                NetworkMode::Container => app_port::own_address(instance)?,
+                _ => &instance.host,
+            };
+            return Some((host.to_owned(), u16::try_from(port).ok()?));
+        }
+        let (host, port) = app_port::task_address(&app, instance, check.port_index? as usize)?;
+        Some((host.to_owned(), port))
     }
 
     pub(super) fn probed(&mut self, probe: &Probe, outcome: &Outcome) {

@@ -32,6 +32,8 @@ impl Core {
         self.asking.fresh = true;
         let id = instance.id.clone();
         self.tell_instance(instance.clone());
+        // Not stored: a new leader makes what is missing.
+        self.out.show_instance(&instance);
         self.instances.insert(id.clone(), instance);
         self.changed(&id);
     }
@@ -39,18 +41,25 @@ impl Core {
     /// Changes an instance; everything that depends on it follows.
     pub(super) fn update_instance(&mut self, id: &str, change: impl FnOnce(&mut Instance)) {
         let Some(instance) = self.instances.get_mut(id) else { return };
-        let before = (instance.condition, instance.goal);
+        let before = (instance.condition(), instance.goal());
         change(instance);
-        if before != (instance.condition, instance.goal) {
-            let after = instance.clone();
-            self.tell_instance(after);
+        let after = (instance.condition(), instance.goal());
+        if before != after {
+            let told = instance.clone();
+            self.tell_instance(told);
+        }
+        let Some(instance) = self.instances.get(id) else { return };
+        if is_on_its_way(before) && is_on_its_way(after) && after.0 != Condition::Provisioned {
+            // That it was launched is stored, and a new leader is told the rest.
+            self.out.show_instance(instance);
+        } else {
+            self.out.put_instance(instance);
         }
         self.changed(id);
     }
 
     fn changed(&mut self, id: &str) {
         let Some(instance) = self.instances.get(id) else { return };
-        self.out.put_instance(instance);
         self.dirty.insert(instance.app_id.clone());
         self.place(id);
     }
@@ -81,7 +90,7 @@ impl Core {
         self.kills.remove(id);
         self.forget_health(id);
         self.forget_readiness(id);
-        self.out.remove_instance(id);
+        self.out.remove_instance(&instance);
         if let Some(state) = self.apps.get_mut(&instance.app_id) {
             state.members.remove(id);
         }
@@ -178,4 +187,10 @@ impl Core {
             last_refusals,
         })
     }
+}
+
+/// Whether a task was launched and does not run yet.
+fn is_on_its_way((condition, goal): (Condition, Goal)) -> bool {
+    let launched = matches!(condition, Condition::Provisioned | Condition::Staging | Condition::Starting);
+    launched && goal == Goal::Running
 }

@@ -56,6 +56,7 @@ impl Core {
             host: &offer.hostname,
             executor: &self.settings.args.executor,
             prefix: self.settings.args.env_vars_prefix.as_deref().unwrap_or_default(),
+            bridge_name: &self.settings.args.mesos_bridge_name,
         };
         let task = task_info(&definition, launch, context);
         let traceparent = instance.traceparent.clone();
@@ -69,6 +70,9 @@ impl Core {
             instance.agent_id.clone_from(&offer.agent_id.value);
             instance.host.clone_from(&offer.hostname);
             instance.ports.clone_from(&launch.ports);
+            instance.container_ports.clone_from(&launch.container_ports);
+            // Those of the task before.
+            instance.ip_addresses.clear();
             instance.staged_at_ms = now;
             instance.attributes = attributes;
         });

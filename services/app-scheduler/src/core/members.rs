@@ -76,10 +76,10 @@ impl Members {
         self.slots.keys().cloned().collect()
     }
 
-    /// Ids of all that were not told to end yet.
-    pub(super) fn staying(&self) -> Vec<String> {
+    /// Ids of up to `count` that were not told to end yet; those that wait come first.
+    pub(super) fn staying(&self, count: usize) -> Vec<String> {
         let sets = self.sets.iter().filter(|(slot, _)| slot.class != Class::Dying);
-        sets.flat_map(|(_, ids)| ids.iter().cloned()).collect()
+        sets.flat_map(|(_, ids)| ids).take(count).cloned().collect()
     }
 
     /// Up to `count` ids of a class with or without the wanted configuration.

@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use meshos_proto::{
-    meshos::apps::v1::{ListUnusedOffersResponse, UnusedOffer},
+    meshos::apps::v1::{ActionKind, ListUnusedOffersResponse, UnusedOffer},
     mesos::v1::{self as pb, scheduler::call},
 };
 
-use super::{Core, members::Class, timers::Timer};
+use super::{AppState, Core, members::Class, timers::Timer};
 use crate::matcher::{
     self, Offered, Reason, Refusals, Request, Terms,
     constraints::{self, Placed},
@@ -65,7 +65,9 @@ pub(super) struct Tally {
     pub unused: u64,
     pub by_reason: BTreeMap<Reason, u64>,
     /// Why the last offer of an agent was not used, or not for all that waited.
-    pub by_agent: BTreeMap<String, Reason>,
+    by_agent: BTreeMap<String, Reason>,
+    /// How many agents each of these reasons has.
+    last: BTreeMap<Reason, u64>,
     /// By agent.
     offers: BTreeMap<String, Unused>,
     pub last_used_ms: u64,
@@ -91,7 +93,11 @@ impl Tally {
         for (at, agent, reasons) in &refusals.by_offer {
             let Some(first) = reasons.first() else { continue };
             if self.by_agent.len() < AGENTS_KEPT || self.by_agent.contains_key(agent) {
-                self.by_agent.insert(agent.clone(), *first);
+                let before = self.by_agent.insert(agent.clone(), *first);
+                if let Some(count) = before.and_then(|before| self.last.get_mut(&before)) {
+                    *count -= 1;
+                }
+                *self.last.entry(*first).or_default() += 1;
             }
             if (self.offers.len() < OFFERS_KEPT || self.offers.contains_key(agent))
                 && let Some(offered) = offers.get(*at)
@@ -111,13 +117,11 @@ impl Tally {
 
     /// By name, since it began to wait, and of the last offer of each agent.
     pub(super) fn named(&self) -> (BTreeMap<String, u64>, BTreeMap<String, u64>) {
-        let attempt =
-            self.by_reason.iter().map(|(reason, count)| (reason.name().to_owned(), *count)).collect();
-        let mut last: BTreeMap<String, u64> = BTreeMap::new();
-        for reason in self.by_agent.values() {
-            *last.entry(reason.name().to_owned()).or_default() += 1;
-        }
-        (attempt, last)
+        let named = |counts: &BTreeMap<Reason, u64>| -> BTreeMap<String, u64> {
+            let some = counts.iter().filter(|(_, count)| **count > 0);
+            some.map(|(reason, count)| (reason.name().to_owned(), *count)).collect()
+        };
+        (named(&self.by_reason), named(&self.last))
     }
 }
 
@@ -273,6 +277,7 @@ impl Core {
         most: usize,
     ) -> Vec<(std::sync::Arc<super::App>, Vec<String>)> {
         let Some(state) = self.apps.get(app_id) else { return Vec::new() };
+        let most = most.min(self.wanted(state));
         let mut by_version: BTreeMap<u64, (std::sync::Arc<super::App>, Vec<String>)> = BTreeMap::new();
         let ids =
             [true, false].into_iter().flat_map(|current| state.members.some(Class::Waiting, current, most));
@@ -283,6 +288,18 @@ impl Core {
             entry.or_insert_with(|| (definition, Vec::new())).1.push(id);
         }
         by_version.into_values().collect()
+    }
+
+    /// How many of the app's waiting instances may be launched: a surplus that is about to go is not. A rolling restart
+    /// counts by itself.
+    fn wanted(&self, state: &AppState) -> usize {
+        let kind = |id: &String| self.deployments.get(id)?.action(&state.spec.as_ref()?.id);
+        if state.deployment.as_ref().and_then(kind) == Some(ActionKind::RestartApplication) {
+            return usize::MAX;
+        }
+        let target = state.spec.as_ref().map_or(0, |spec| spec.instances as usize);
+        let waiting = state.members.count(Class::Waiting);
+        target.saturating_sub(state.members.existing().saturating_sub(waiting))
     }
 
     /// Where instances of the wanted configuration are, in the order in which they were placed. Only constraints

@@ -95,14 +95,17 @@ impl Output {
         self.delta.instances.push(instance.clone());
     }
 
-    /// A state that is seen but not stored: another one follows at once.
+    /// A state that is seen but not stored: another one follows, or a new leader finds it again by itself.
     pub(super) fn show_instance(&mut self, instance: &Instance) {
         self.delta.instances.push(instance.clone());
     }
 
-    pub(super) fn remove_instance(&mut self, id: &str) {
-        self.remove(store::instance_key(id));
-        self.delta.removed_instances.push(id.to_owned());
+    pub(super) fn remove_instance(&mut self, instance: &Instance) {
+        // One that was never launched has no record.
+        if instance.incarnation > 0 {
+            self.remove(store::instance_key(&instance.id));
+        }
+        self.delta.removed_instances.push(instance.id.clone());
     }
 
     /// A deployment that begins.

@@ -5,6 +5,7 @@
 use meshos_proto::meshos::apps::v1::{
     Condition, Instance, InstanceReadiness, ReadinessCheck, ReadinessResponse,
 };
+use meshos_types::{AppPort, app_port, app_ports};
 
 use super::{AppState, Core, timers::Timer};
 
@@ -80,16 +81,23 @@ impl Core {
         };
         let Some(check) = self.awaited(instance) else { return };
         let definition = self.apps.get(&instance.app_id).and_then(|state| state.spec.clone());
-        let place = definition.and_then(|app| {
-            app.port_definitions.iter().position(|port| port.name.as_ref() == Some(&check.port_name))
+        let named = |port: AppPort<'_>| port.name == Some(check.port_name.as_str());
+        let address = definition.as_deref().and_then(|app| {
+            let place = app_ports(app).position(named)?;
+            app_port::task_address(app, instance, place)
         });
-        let port = place.and_then(|place| instance.ports.get(place).copied());
-        let Some(port) = port.and_then(|port| u16::try_from(port).ok()) else { return };
+        let Some((host, port)) = address else {
+            // In a network of its own it may not have told its address yet.
+            let next = self.now.saturating_add(check.interval_s.max(1).saturating_mul(1000));
+            self.timers.set(next, Timer::Ready(id.to_owned(), incarnation));
+            return;
+        };
+        let host = host.to_owned();
         self.out.readiness_probes.push(ReadinessProbe {
             instance_id: id.to_owned(),
             incarnation,
             check,
-            host: instance.host.clone(),
+            host,
             port,
             due_ms: self.now,
         });

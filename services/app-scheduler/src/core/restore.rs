@@ -8,7 +8,9 @@ use std::{
 use meshos_mesh::Rng;
 use meshos_proto::meshos::apps::v1::{Condition, Goal};
 
-use super::{AppState, Core, Settings, deployments::Running, offers::Asking, timers::Timer};
+use super::{
+    AppState, Core, Settings, deployments::Running, offers::Asking, timers::Timer, volumes::VolumeUsers,
+};
 use crate::store::{self, Records};
 
 impl Core {
@@ -34,6 +36,7 @@ impl Core {
             home_region: None,
             connected: false,
             service_ports: BTreeMap::new(),
+            volumes: VolumeUsers::default(),
             last_version: 0,
             dirty: BTreeSet::new(),
             launchable: BTreeSet::new(),
@@ -66,7 +69,7 @@ impl Core {
     fn restore_apps(&mut self, records: &Records) {
         for app in &records.apps {
             self.last_version = self.last_version.max(app.version_ms);
-            self.count_ports(None, Some(app));
+            self.count_used(None, Some(app));
             let app = Arc::new(app.clone());
             let state = self.apps.entry(app.id.clone()).or_default();
             state.versions.insert(app.version_ms, Arc::clone(&app));
@@ -111,16 +114,27 @@ impl Core {
         let state = self.apps.entry(app.id.clone()).or_default();
         let old = state.spec.replace(Arc::new(app.clone()));
         state.versions.insert(app.version_ms, Arc::new(app.clone()));
-        self.count_ports(old.as_deref(), Some(&app));
+        self.count_used(old.as_deref(), Some(&app));
         self.out.put_app(&app);
     }
 
     fn restore_instances(&mut self, records: Records) {
         for instance in records.instances {
             let id = instance.id.clone();
+            if instance.incarnation == 0 {
+                // Of an older version of this program, which stored those too: it is made anew.
+                self.out.remove(store::instance_key(&id));
+                self.out.delta.removed_instances.push(id);
+                continue;
+            }
             match instance.condition() {
                 Condition::Provisioned | Condition::Staging | Condition::Starting => {
-                    let due = self.launch_deadline(&instance);
+                    let mut due = self.launch_deadline(&instance);
+                    if instance.condition() == Condition::Provisioned {
+                        // That it was confirmed is not stored: it is told anew first.
+                        let confirm = self.settings.args.task_launch_confirm_timeout_ms;
+                        due = due.max(self.now.saturating_add(confirm));
+                    }
                     self.timers.set(due, Timer::Launch(id.clone(), instance.incarnation));
                 }
                 Condition::Unreachable | Condition::UnreachableInactive => {

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use meshos_proto::meshos::apps::v1::App;
+use meshos_types::{app_port::service_ports_mut, app_ports};
 
 use super::{Core, apps::Edit};
 use crate::{error::Refusal, store};
@@ -17,11 +18,11 @@ impl Core {
     ) -> Result<(), Refusal> {
         let (min, max) = (self.settings.args.local_port_min, self.settings.args.local_port_max);
         let range = u32::from(min)..u32::from(max);
-        let explicit: BTreeSet<u32> = app.port_definitions.iter().map(|d| d.port).collect();
-        let before = old.into_iter().flat_map(|old| &old.port_definitions).map(|d| d.port);
+        let explicit: BTreeSet<u32> = app_ports(app).map(|port| port.service).collect();
+        let before = old.into_iter().flat_map(app_ports).map(|port| port.service);
         let mut before = before.filter(|port| range.contains(port) && !explicit.contains(port));
         let mut free = range.clone().filter(|port| !self.service_ports.contains_key(port));
-        for definition in app.port_definitions.iter_mut().filter(|definition| definition.port == 0) {
+        for wanted in service_ports_mut(app).filter(|port| **port == 0) {
             let port = match before.next() {
                 Some(port) => port,
                 None => free
@@ -29,7 +30,7 @@ impl Core {
                     .ok_or(Refusal::NoServicePort { min, max })?,
             };
             taken.insert(port);
-            definition.port = port;
+            *wanted = port;
         }
         Ok(())
     }
@@ -59,7 +60,7 @@ impl Core {
         for version in pruned {
             self.out.remove(store::version_key(&id, version));
         }
-        self.count_ports(old.as_deref(), Some(&app));
+        self.count_used(old.as_deref(), Some(&app));
         self.out.put_app(&app);
         self.place_all(&id);
         self.dirty.insert(id);
@@ -76,21 +77,22 @@ impl Core {
         }
         self.out.remove(store::failure_key(id));
         self.out.remove_app(id);
-        self.count_ports(old.as_deref(), None);
+        self.count_used(old.as_deref(), None);
         self.place_all(id);
         self.dirty.insert(id.to_owned());
     }
 
-    /// Keeps count of service ports in use.
-    pub(super) fn count_ports(&mut self, old: Option<&App>, new: Option<&App>) {
-        for definition in new.into_iter().flat_map(|app| &app.port_definitions) {
-            *self.service_ports.entry(definition.port).or_default() += 1;
+    /// Keeps count of service ports and external volumes in use.
+    pub(super) fn count_used(&mut self, old: Option<&App>, new: Option<&App>) {
+        self.volumes.replace(old, new);
+        for port in new.into_iter().flat_map(app_ports) {
+            *self.service_ports.entry(port.service).or_default() += 1;
         }
-        for definition in old.into_iter().flat_map(|app| &app.port_definitions) {
-            if let Some(count) = self.service_ports.get_mut(&definition.port) {
+        for port in old.into_iter().flat_map(app_ports) {
+            if let Some(count) = self.service_ports.get_mut(&port.service) {
                 *count -= 1;
                 if *count == 0 {
-                    self.service_ports.remove(&definition.port);
+                    self.service_ports.remove(&port.service);
                 }
             }
         }

@@ -2,7 +2,9 @@
 
 mod cluster;
 mod conformance;
+mod containers;
 mod courses;
 mod judged;
+mod large;
 mod more;
 mod random;

@@ -12,6 +12,7 @@ use super::{
     Launch, Offered, Reason, Refusals, Request, Terms,
     constraints::Spread,
     fit::{Amounts, Place, fit},
+    ports::container_ports,
 };
 
 /// Which request, and which offer, comes first.
@@ -313,7 +314,8 @@ impl<'a> Turn<'a> {
         let Some(instance_id) = self.request.waiting.get(self.next).cloned() else { return Ok(()) };
         self.next += 1;
         self.spread.add(&offered.offer);
-        attempt.launches[offer].push(Launch { instance_id, resources, ports });
+        let container_ports = container_ports(self.request.app, &ports, &instance_id);
+        attempt.launches[offer].push(Launch { instance_id, resources, ports, container_ports });
         *self.used.entry(offer).or_default() += 1;
         self.refused.remove(&offer);
         Ok(())

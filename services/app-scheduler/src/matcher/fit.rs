@@ -3,7 +3,9 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use meshos_proto::{meshos::apps::v1::App, mesos::v1 as pb};
-use meshos_types::{Milli, Ranges, Resource, Resources, RoleName, Shortage, Wanted, rank_for_role};
+use meshos_types::{
+    HostPort, Milli, Ranges, Resource, Resources, RoleName, Shortage, Wanted, app_ports, rank_for_role,
+};
 
 use super::{Offered, Reason, Request, Terms, constraints::Spread};
 
@@ -85,7 +87,7 @@ impl Amounts {
     }
 }
 
-/// What an instance takes: its resources, and its ports in the order of the definitions.
+/// What an instance takes: its resources, and its ports of the host in the order of the app's ports, 0 for none.
 pub(super) type Place = (Resources, Vec<u32>);
 
 /// Takes the instance's place out of `left`, or says every reason why it cannot be.
@@ -200,7 +202,7 @@ fn from_seed(
     (after.count() == count).then_some(after)
 }
 
-/// Takes the host ports: exactly the wanted ones when the app requires that, else whichever are free.
+/// Takes the host ports: exactly the wanted ones where the app requires that, else whichever are free.
 fn take_ports(
     app: &App,
     left: &mut Resources,
@@ -208,10 +210,12 @@ fn take_ports(
     seed: u64,
     rank: impl Fn(&Resource) -> Option<u32> + Copy,
 ) -> Result<Vec<u32>, Shortage> {
-    let fixed = |port: u32| app.require_ports && port != 0;
-    let exact: Ranges =
-        app.port_definitions.iter().filter(|d| fixed(d.port)).map(|d| u64::from(d.port)).collect();
-    let any = app.port_definitions.iter().filter(|d| !fixed(d.port)).count();
+    let exact = app_ports(app).filter_map(|port| match port.host {
+        HostPort::Exactly(number) => Some(u64::from(number)),
+        HostPort::Any | HostPort::None => None,
+    });
+    let exact: Ranges = exact.collect();
+    let any = app_ports(app).filter(|port| port.host == HostPort::Any).count();
     let wanted = Wanted { ports: exact, ..Wanted::default() };
     taken.add_all(&left.take(&wanted, rank)?);
     let dynamic = match from_seed(left, any as u64, seed, rank) {
@@ -221,8 +225,10 @@ fn take_ports(
     let numbers: Vec<u32> = dynamic.ports().values().filter_map(|port| u32::try_from(port).ok()).collect();
     taken.add_all(&dynamic);
     let mut numbers = numbers.into_iter();
-    let ports = app.port_definitions.iter().map(|definition| {
-        if fixed(definition.port) { definition.port } else { numbers.next().unwrap_or_default() }
+    let ports = app_ports(app).map(|port| match port.host {
+        HostPort::Exactly(number) => number,
+        HostPort::Any => numbers.next().unwrap_or_default(),
+        HostPort::None => 0,
     });
     Ok(ports.collect())
 }

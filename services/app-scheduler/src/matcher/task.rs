@@ -1,14 +1,16 @@
 //! The task of an instance: command, environment, ports, labels.
 
+mod container;
+
 use std::collections::BTreeMap;
 
 use meshos_proto::{
     meshos::apps::v1::{App, Fetch, HealthCheck, HealthProtocol},
     mesos::v1::{self as pb, network_info::Protocol},
 };
-use meshos_types::{AppId, Format, Timestamp};
+use meshos_types::{AppId, AppPort, Format, Timestamp, app_ports};
 
-use super::Launch;
+use super::{Launch, ports};
 use crate::health::is_agent_run;
 
 /// A check that the agent makes begins after so long, unless it says otherwise.
@@ -26,12 +28,14 @@ pub struct TaskContext<'a> {
     pub executor: &'a str,
     /// Prefix of `PORT*` and `HOST`.
     pub prefix: &'a str,
+    /// The network that stands for bridge networking where the agent runs the container itself.
+    pub bridge_name: &'a str,
 }
 
 /// The message that launches the instance.
 pub fn task_info(app: &App, launch: &Launch, context: TaskContext<'_>) -> pb::TaskInfo {
     let name = AppId::parse(&app.id).map(|id| id.task_name()).unwrap_or_default();
-    let mut command = command(app, environment(app, &launch.ports, context));
+    let mut command = command(app, environment(app, launch, context));
     if let Some(environment) = &mut command.environment {
         environment
             .variables
@@ -43,26 +47,29 @@ pub fn task_info(app: &App, launch: &Launch, context: TaskContext<'_>) -> pb::Ta
         agent_id: pb::AgentId { value: context.agent_id.to_owned() },
         resources: launch.resources.to_proto(Format::PostRefinement),
         labels: Some(labels(&app.labels)),
-        discovery: Some(discovery(app, &launch.ports, name)),
+        discovery: Some(discovery(app, launch, name)),
         kill_policy: kill_policy(app),
         health_check: app
             .health_checks
             .iter()
             .find(|check| is_agent_run(check))
-            .and_then(|check| health_check(check, &launch.ports)),
+            .and_then(|check| health_check(check, launch)),
         ..Default::default()
     };
+    let container = container::container_info(app, launch, context);
     let executor = if app.executor.is_empty() { context.executor } else { &app.executor };
     if executor.is_empty() || executor == "//cmd" {
         task.command = Some(command);
+        task.container = container;
     } else {
-        task.executor = Some(custom_executor(executor, command, context.task_id));
+        let info = custom_executor(executor, command, context.task_id);
+        task.executor = Some(pb::ExecutorInfo { container, ..info });
     }
     task
 }
 
-/// The check as the agent makes it; none when it has no port.
-fn health_check(check: &HealthCheck, ports: &[u32]) -> Option<pb::HealthCheck> {
+/// The check as the agent makes it, from within the task's network; none when it has no port.
+fn health_check(check: &HealthCheck, launch: &Launch) -> Option<pb::HealthCheck> {
     use pb::health_check::{HttpCheckInfo, TcpCheckInfo, Type};
     let seconds = |seconds: u64| Some(seconds as f64);
     let mut made = pb::HealthCheck {
@@ -73,6 +80,7 @@ fn health_check(check: &HealthCheck, ports: &[u32]) -> Option<pb::HealthCheck> {
         consecutive_failures: Some(check.max_consecutive_failures),
         ..Default::default()
     };
+    let ports = if launch.container_ports.is_empty() { &launch.ports } else { &launch.container_ports };
     let port = || check.port.or_else(|| ports.get(check.port_index? as usize).copied());
     let protocol = if check.ipv6 { Protocol::IPv6 } else { Protocol::IPv4 };
     match check.protocol() {
@@ -126,7 +134,9 @@ fn command(app: &App, variables: BTreeMap<String, String>) -> pb::CommandInfo {
         }
         None => {
             command.shell = Some(false);
-            command.value = app.args.first().cloned();
+            // An image knows what the arguments are for.
+            let has_image = app.container.as_ref().is_some_and(|container| container.image.is_some());
+            command.value = app.args.first().filter(|_| !has_image).cloned();
             command.arguments.clone_from(&app.args);
         }
     }
@@ -135,16 +145,21 @@ fn command(app: &App, variables: BTreeMap<String, String>) -> pb::CommandInfo {
 
 /// A variable that gets its value only when the task is launched.
 fn by_secret(app: &App, name: &str, secret: &str) -> pb::environment::Variable {
-    let source = app.secrets.get(secret).cloned().unwrap_or_default();
     pb::environment::Variable {
         name: name.to_owned(),
         r#type: Some(pb::environment::variable::Type::Secret.into()),
-        secret: Some(pb::Secret {
-            r#type: Some(pb::secret::Type::Reference.into()),
-            reference: Some(pb::secret::Reference { name: source, key: None }),
-            value: None,
-        }),
+        secret: Some(reference(app, secret)),
         ..Default::default()
+    }
+}
+
+/// A secret of the app, by where its value comes from.
+fn reference(app: &App, secret: &str) -> pb::Secret {
+    let source = app.secrets.get(secret).cloned().unwrap_or_default();
+    pb::Secret {
+        r#type: Some(pb::secret::Type::Reference.into()),
+        reference: Some(pb::secret::Reference { name: source, key: None }),
+        value: None,
     }
 }
 
@@ -181,25 +196,46 @@ fn labels(labels: &BTreeMap<String, String>) -> pb::Labels {
     pb::Labels { labels: labels.iter().map(label).collect() }
 }
 
-fn discovery(app: &App, ports: &[u32], name: String) -> pb::DiscoveryInfo {
-    let port = |(definition, number): (&meshos_proto::meshos::apps::v1::PortDefinition, &u32)| pb::Port {
-        number: *number,
-        name: definition.name.clone(),
-        protocol: Some(definition.protocol.clone()),
-        labels: (!definition.labels.is_empty()).then(|| labels(&definition.labels)),
-        ..Default::default()
-    };
+fn discovery(app: &App, launch: &Launch, name: String) -> pb::DiscoveryInfo {
+    let scopes = app_ports(app).enumerate().flat_map(|(index, port)| discovered(app, launch, index, port));
     pb::DiscoveryInfo {
         visibility: pb::discovery_info::Visibility::Framework.into(),
         name: Some(name),
-        ports: Some(pb::Ports { ports: app.port_definitions.iter().zip(ports).map(port).collect() }),
+        ports: Some(pb::Ports { ports: scopes.collect() }),
         ..Default::default()
     }
 }
 
+/// A port in each of its protocols, with where its number holds: on the host, or in networks of containers.
+fn discovered(app: &App, launch: &Launch, index: usize, port: AppPort<'_>) -> Vec<pb::Port> {
+    let host = launch.ports.get(index).copied().unwrap_or_default();
+    let number = if host == 0 { launch.container_ports.get(index).copied() } else { Some(host) };
+    let mut known = port.labels.clone();
+    if let Some(mapping) = port.mapping {
+        let scope = if host == 0 { "container" } else { "host" };
+        known.insert("network-scope".to_owned(), scope.to_owned());
+        let mut names = app.networks.iter().filter_map(|network| network.name.as_ref());
+        if host == 0
+            && let Some(name) = mapping.network_names.first().or_else(|| names.next())
+        {
+            known.insert("network-name".to_owned(), name.clone());
+        }
+    }
+    let made = |protocol: &str| pb::Port {
+        number: number.unwrap_or_default(),
+        name: port.name.map(str::to_owned),
+        protocol: Some(protocol.to_owned()),
+        labels: (!known.is_empty()).then(|| labels(&known)),
+        ..Default::default()
+    };
+    port.protocol.split(',').map(made).collect()
+}
+
 /// The variables of the task; those that the user set win.
-pub fn environment(app: &App, ports: &[u32], context: TaskContext<'_>) -> BTreeMap<String, String> {
-    let mut variables = port_variables(app, ports, context);
+pub fn environment(app: &App, launch: &Launch, context: TaskContext<'_>) -> BTreeMap<String, String> {
+    let mut variables = BTreeMap::from([(format!("{}HOST", context.prefix), context.host.to_owned())]);
+    let ports = ports::variables(app, launch).into_iter();
+    variables.extend(ports.map(|(name, port)| (format!("{}{name}", context.prefix), port)));
     let version = i64::try_from(app.version_ms).unwrap_or(i64::MAX);
     let fixed = [
         ("MESOS_TASK_ID", context.task_id.to_owned()),
@@ -212,30 +248,13 @@ pub fn environment(app: &App, ports: &[u32], context: TaskContext<'_>) -> BTreeM
         ("MARATHON_APP_ENFORCE_GROUP_ROLE", "FALSE".to_owned()),
     ];
     variables.extend(fixed.map(|(name, value)| (name.to_owned(), value)));
+    if let Some(image) = app.container.as_ref().and_then(|container| container.image.as_ref()) {
+        variables.insert("MARATHON_APP_DOCKER_IMAGE".to_owned(), image.name.clone());
+    }
     variables.extend(label_variables(&app.labels));
     variables.extend(app.env.clone());
     // Those that the user set win, whatever their value comes from.
     variables.retain(|name, _| !app.env_secrets.contains_key(name));
-    variables
-}
-
-fn port_variables(app: &App, ports: &[u32], context: TaskContext<'_>) -> BTreeMap<String, String> {
-    let mut variables = BTreeMap::new();
-    let mut set = |name: String, value: String| variables.insert(format!("{}{name}", context.prefix), value);
-    set("HOST".to_owned(), context.host.to_owned());
-    for (index, (definition, port)) in app.port_definitions.iter().zip(ports).enumerate() {
-        set(format!("PORT{index}"), port.to_string());
-        let requested = if definition.port == 0 { *port } else { definition.port };
-        set(format!("PORT_{requested}"), port.to_string());
-        if let Some(name) = &definition.name {
-            set(format!("PORT_{}", name.to_uppercase()), port.to_string());
-        }
-    }
-    if let Some(first) = ports.first() {
-        let all: Vec<String> = ports.iter().map(u32::to_string).collect();
-        set("PORT".to_owned(), first.to_string());
-        set("PORTS".to_owned(), all.join(","));
-    }
     variables
 }
 

@@ -365,8 +365,23 @@ fn only_accepted_roles_are_used() {
     assert_eq!(refusals[0].by_reason, BTreeMap::from([(Reason::UnfulfilledRole, 1)]));
 }
 
-const CONTEXT: TaskContext<'_> =
-    TaskContext { task_id: "a_b.instance-1._app.1", agent_id: "A", host: "h", executor: "//cmd", prefix: "" };
+const CONTEXT: TaskContext<'_> = TaskContext {
+    task_id: "a_b.instance-1._app.1",
+    agent_id: "A",
+    host: "h",
+    executor: "//cmd",
+    prefix: "",
+    bridge_name: "",
+};
+
+fn launch(ports: &[u32]) -> Launch {
+    Launch {
+        instance_id: String::new(),
+        resources: Resources::new(),
+        ports: ports.to_vec(),
+        container_ports: Vec::new(),
+    }
+}
 
 #[test]
 fn marathon_c75_the_environment() {
@@ -377,7 +392,7 @@ fn marathon_c75_the_environment() {
     app.port_definitions = vec![named, PortDefinition::default()];
     app.labels = BTreeMap::from([("my.label".into(), "v".into())]);
     app.env = BTreeMap::from([("HOST".into(), "mine".into())]);
-    let env = environment(&app, &[31005, 31006], CONTEXT);
+    let env = environment(&app, &launch(&[31005, 31006]), CONTEXT);
     for (name, value) in [
         ("HOST", "mine"),
         ("PORT", "31005"),
@@ -399,7 +414,9 @@ fn marathon_c75_the_environment() {
     ] {
         assert_eq!(env.get(name).map(String::as_str), Some(value), "{name}");
     }
-    assert!(!environment(&App { port_definitions: vec![], ..app }, &[], CONTEXT).contains_key("PORT"));
+    assert!(
+        !environment(&App { port_definitions: vec![], ..app }, &launch(&[]), CONTEXT).contains_key("PORT")
+    );
 }
 
 #[test]

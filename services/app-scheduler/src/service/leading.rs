@@ -173,12 +173,10 @@ impl Leading {
     fn command(&mut self, command: Command) {
         match command {
             Command::Watch(answer) => {
-                let snapshot = WatchResponse {
-                    revision: self.revision,
-                    body: Some(Body::Snapshot(self.view.snapshot())),
-                };
+                let revision = self.revision;
+                let part = move |part| WatchResponse { revision, body: Some(Body::Snapshot(part)) };
                 // A caller that has gone needs no answer.
-                let _ = answer.send(Ok(self.feed.subscribe(snapshot)));
+                let _ = answer.send(Ok(self.feed.subscribe_parts(self.view.parts().map(part))));
             }
             Command::Request { request, traceparent, answer } => {
                 let token = self.next_token;

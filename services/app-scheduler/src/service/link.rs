@@ -1,36 +1,32 @@
 //! The link to the leading allocator: one event stream, and calls in order.
 
-use std::{path::PathBuf, time::Duration};
+mod caller;
 
-use futures::StreamExt;
-use meshos_mesh::{Backoff, Env, LeaderInfo, MAX_MESSAGE_BYTES, MeshChannel, connect, follow_leader};
+use std::time::Duration;
+
+use meshos_mesh::{Backoff, Env, LeaderInfo, MAX_MESSAGE_BYTES, connect, follow_leader};
 use meshos_proto::{
     meshos::{
-        allocator::v1::{
-            CallRequest, SubscribeRequest, SubscribeResponse, scheduler_client::SchedulerClient,
-        },
+        allocator::v1::{SubscribeRequest, SubscribeResponse, scheduler_client::SchedulerClient},
         apps::v1::FrameworkMessage,
     },
-    mesos::v1::scheduler::{Call, Event, call, event},
+    mesos::v1::scheduler::{Call, Event, event},
 };
 use meshos_store::SharedStore;
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
 };
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status, Streaming};
-use tracing::{Instrument, Span, error, info, warn};
+use tonic::{Status, Streaming};
+use tracing::{Span, error, info, warn};
 
-use super::secrets;
+use self::caller::Caller;
 use crate::{config::MarathonArgs, core::Input, framework};
 
 /// Calls that wait; more means that the allocator does not keep up.
 const CALLS: usize = 65_536;
-/// Acknowledgements under way at once.
-const ACKNOWLEDGEMENTS: usize = 64;
-/// A call or the answer to SUBSCRIBE may take this long.
+/// The answer to SUBSCRIBE may take this long.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Metadata that names the stream.
 const STREAM_ID: &str = "mesos-stream-id";
@@ -122,7 +118,8 @@ impl Link {
 
     /// One subscription, until it ends or another allocator leads.
     async fn subscribed_to(&mut self, leader: &LeaderInfo) -> Result<(), Status> {
-        let mut client = SchedulerClient::new(connect(&self.env, &leader.address))
+        let channel = connect(&self.env, &leader.address);
+        let mut client = SchedulerClient::new(channel.clone())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let id = self.framework_id.borrow().clone();
@@ -136,7 +133,7 @@ impl Link {
         // Everything of this stream ends with it.
         let scope = self.env.child();
         let caller = Caller {
-            client: client.clone(),
+            calls: meshos_mesh::Calls::open(&scope, channel),
             stream_id,
             broken,
             events: self.events.clone(),
@@ -229,75 +226,9 @@ fn subscribed(event: event::Subscribed) -> Vec<Input> {
 fn start_callers(scope: &Env, caller: Caller) -> Calls {
     let (ordered, ordered_receiver) = mpsc::channel(CALLS);
     let (acknowledgements, acknowledgement_receiver) = mpsc::channel(CALLS);
-    scope.tasks.spawn(
-        "app-scheduler-acknowledgements",
-        caller.clone().run(acknowledgement_receiver, ACKNOWLEDGEMENTS),
-    );
+    // Beside the others, which may have to wait for secrets.
+    scope.tasks.spawn("app-scheduler-acknowledgements", caller.clone().run(acknowledgement_receiver));
     let broken = caller.broken.clone();
-    scope.tasks.spawn("app-scheduler-calls", caller.run(ordered_receiver, 1));
+    scope.tasks.spawn("app-scheduler-calls", caller.run(ordered_receiver));
     Calls { ordered, acknowledgements, broken }
-}
-
-#[derive(Clone)]
-struct Caller {
-    client: SchedulerClient<MeshChannel>,
-    stream_id: String,
-    broken: CancellationToken,
-    events: mpsc::Sender<FromLink>,
-    secrets_dir: Option<PathBuf>,
-}
-
-impl Caller {
-    /// Makes the calls, up to `at_once` of them together; with one they keep their order.
-    async fn run(self, calls: mpsc::Receiver<Sent>, at_once: usize) {
-        let caller = &self;
-        ReceiverStream::new(calls).for_each_concurrent(at_once, |sent| caller.make(sent)).await;
-    }
-
-    async fn make(&self, mut sent: Sent) {
-        let missing = secrets::resolve(self.secrets_dir.as_deref(), &mut sent.call).await;
-        for one in missing {
-            warn!(task_id = one.task_id, message = one.message, "task is not launched");
-            self.not_launched(vec![one.task_id], one.message).await;
-        }
-        let span = sent.spans.first().cloned().unwrap_or_else(Span::none);
-        let request = CallRequest { stream_id: self.stream_id.clone(), call: Some(sent.call.clone()) };
-        let mut client = self.client.clone();
-        let result = timeout(DEADLINE, client.call(request).instrument(span)).await;
-        let status = match result {
-            Ok(Ok(_)) => return,
-            Ok(Err(status)) => status,
-            Err(_) => Status::deadline_exceeded("no answer"),
-        };
-        let kind = sent.call.r#type().as_str_name();
-        match status.code() {
-            Code::InvalidArgument => {
-                warn!(call = kind, message = status.message(), "call refused");
-                self.launch_refused(&sent.call, &status).await;
-            }
-            _ => {
-                warn!(call = kind, code = ?status.code(), message = status.message(), "call failed");
-                self.broken.cancel();
-            }
-        }
-    }
-
-    /// Tasks of a refused ACCEPT do not exist.
-    async fn launch_refused(&self, refused: &Call, status: &Status) {
-        if refused.r#type() != call::Type::Accept {
-            return;
-        }
-        let operations = refused.accept.iter().flat_map(|accept| &accept.operations);
-        let tasks = operations
-            .filter_map(|operation| operation.launch.as_ref())
-            .flat_map(|launch| &launch.task_infos);
-        let task_ids = tasks.map(|task| task.task_id.value.clone()).collect();
-        self.not_launched(task_ids, status.message().to_owned()).await;
-    }
-
-    async fn not_launched(&self, task_ids: Vec<String>, message: String) {
-        let input = Input::LaunchRefused { task_ids, message };
-        // Nobody listens once the lead is lost.
-        let _ = self.events.send(FromLink::Inputs(vec![input])).await;
-    }
 }

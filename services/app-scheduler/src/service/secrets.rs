@@ -1,12 +1,13 @@
-//! Secrets from files: the values of variables that definitions name by reference only. They are read when a task is
-//! launched and stand nowhere but in the call that launches it.
+//! Secrets from files: the values of variables, volumes and registry credentials that definitions name by reference
+//! only. They are read when a task is launched and stand nowhere but in the call that launches it.
 
 use std::path::{Component, Path, PathBuf};
 
 use meshos_proto::mesos::v1::{
-    TaskInfo,
+    ContainerInfo, Secret, TaskInfo,
     environment::{Variable, variable::Type},
     scheduler::Call,
+    secret,
 };
 use tokio::io::AsyncReadExt;
 
@@ -25,7 +26,7 @@ pub(super) async fn resolve(dir: Option<&Path>, call: &mut Call) -> Vec<Missing>
     let mut missing = Vec::new();
     let operations = call.accept.iter_mut().flat_map(|accept| &mut accept.operations);
     for launch in operations.filter_map(|operation| operation.launch.as_mut()) {
-        if !launch.task_infos.iter_mut().any(|task| secret_variables(task).next().is_some()) {
+        if !launch.task_infos.iter_mut().any(has_secrets) {
             continue;
         }
         let mut kept = Vec::new();
@@ -40,6 +41,22 @@ pub(super) async fn resolve(dir: Option<&Path>, call: &mut Call) -> Vec<Missing>
     missing
 }
 
+fn has_secrets(task: &mut TaskInfo) -> bool {
+    secret_variables(task).next().is_some() || container_secrets(task).next().is_some()
+}
+
+/// Those of volumes, and of what an image is pulled with.
+fn container_secrets(task: &mut TaskInfo) -> impl Iterator<Item = &mut Secret> {
+    let executor = task.executor.as_mut().and_then(|executor| executor.container.as_mut());
+    task.container.as_mut().into_iter().chain(executor).flat_map(|container| {
+        let ContainerInfo { volumes, mesos, .. } = container;
+        let sources = volumes.iter_mut().filter_map(|volume| volume.source.as_mut());
+        let image = mesos.as_mut().and_then(|mesos| mesos.image.as_mut()?.docker.as_mut());
+        let config = image.and_then(|image| image.config.as_mut());
+        sources.filter_map(|source| source.secret.as_mut()).chain(config)
+    })
+}
+
 fn secret_variables(task: &mut TaskInfo) -> impl Iterator<Item = &mut Variable> {
     let executor = task.executor.as_mut().and_then(|executor| executor.command.as_mut());
     let commands = task.command.as_mut().into_iter().chain(executor);
@@ -49,15 +66,22 @@ fn secret_variables(task: &mut TaskInfo) -> impl Iterator<Item = &mut Variable> 
 
 async fn fill(dir: Option<&Path>, task: &mut TaskInfo) -> Result<(), String> {
     for variable in secret_variables(task) {
-        let secret = variable.secret.take().and_then(|secret| secret.reference).unwrap_or_default();
-        let dir =
-            dir.ok_or("there is no directory of secrets: start the app-scheduler with --secrets_dir")?;
-        let read = read(dir, &secret.name).await;
-        let value = read.map_err(|why| format!("the secret '{}' cannot be read: {why}", secret.name))?;
+        let secret = variable.secret.take().unwrap_or_default();
+        variable.value = Some(value(dir, secret).await?);
         variable.r#type = Some(Type::Value.into());
-        variable.value = Some(value);
+    }
+    for secret in container_secrets(task) {
+        let data = value(dir, std::mem::take(secret)).await?.into();
+        let value = Some(secret::Value { data });
+        *secret = Secret { r#type: Some(secret::Type::Value.into()), reference: None, value };
     }
     Ok(())
+}
+
+async fn value(dir: Option<&Path>, secret: Secret) -> Result<String, String> {
+    let name = secret.reference.unwrap_or_default().name;
+    let dir = dir.ok_or("there is no directory of secrets: start the app-scheduler with --secrets_dir")?;
+    read(dir, &name).await.map_err(|why| format!("the secret '{name}' cannot be read: {why}"))
 }
 
 /// The content of a file below the directory, without the line break at its end.
@@ -139,6 +163,28 @@ mod tests {
         };
         assert_eq!((kept.len(), value(0), value(1)), (3, Some("hunter2".into()), Some("hunter2".into())));
         assert_eq!(value(2), None);
+    }
+
+    #[tokio::test]
+    async fn volumes_and_pulls_get_theirs() {
+        use meshos_proto::mesos::v1::{Image, Volume, container_info::MesosInfo, image, volume::Source};
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("key"), "hunter2").unwrap();
+        let reference = Reference { name: "key".into(), key: None };
+        let secret = Some(Secret { reference: Some(reference), ..Default::default() });
+        let source = Some(Source { secret: secret.clone(), ..Default::default() });
+        let docker = Some(image::Docker { config: secret, ..Default::default() });
+        let container = ContainerInfo {
+            volumes: vec![Volume { source, ..Default::default() }],
+            mesos: Some(MesosInfo { image: Some(Image { docker, ..Default::default() }) }),
+            ..Default::default()
+        };
+        let mut call = call(vec![TaskInfo { container: Some(container), ..task("a", None) }]);
+        assert_eq!(resolve(Some(dir.path()), &mut call).await, []);
+        let task = &mut call.accept.as_mut().unwrap().operations[0].launch.as_mut().unwrap().task_infos[0];
+        let values: Vec<_> =
+            container_secrets(task).map(|secret| secret.value.clone().unwrap().data).collect();
+        assert_eq!(values, [&b"hunter2"[..], b"hunter2"]);
     }
 
     #[tokio::test]

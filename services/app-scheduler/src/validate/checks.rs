@@ -1,8 +1,9 @@
 //! The rules for health checks and readiness checks.
 
 use meshos_proto::meshos::apps::v1::{App, HealthCheck, HealthProtocol};
+use meshos_types::{app_port::port_mappings, app_ports};
 
-use super::{Found, MAX_SECONDS};
+use super::{Found, MAX_SECONDS, container::is_docker};
 
 /// Longest time that a health check may take, in seconds; it holds one of the places for checks meanwhile.
 pub(super) const MAX_PROBE_SECONDS: u64 = 300;
@@ -15,7 +16,7 @@ pub(super) fn readiness(app: &App, found: &mut Found) {
         let at = |field: &str| format!("/readinessChecks({index})/{field}");
         found.check(!check.name.is_empty(), &at("name"), "error.minLength");
         found.check(probe_path(&check.path), &at("path"), VISIBLE);
-        let known = app.port_definitions.iter().any(|port| port.name.as_ref() == Some(&check.port_name));
+        let known = app_ports(app).any(|port| port.name == Some(check.port_name.as_str()));
         let unknown = format!("No port definition reference for portName {}", check.port_name);
         found.check(known, &at("portName"), unknown);
         found.check(check.interval_s <= MAX_SECONDS, &at("intervalSeconds"), "error.max");
@@ -34,10 +35,13 @@ pub(super) fn health_check(app: &App, check: &HealthCheck, at: &str, found: &mut
     let commanded = check.command.as_ref().is_some_and(|command| !command.is_empty());
     found.check(!is_command || commanded, &format!("{at}/command"), "error.path.missing");
     let rule = "IPv6 can only be used for container type DOCKER and Mesos http/https/tcp health checks";
-    found.check(!check.ipv6, &format!("{at}/ipProtocol"), rule);
+    use HealthProtocol::{MesosHttp, MesosHttps, MesosTcp};
+    let by_agent = matches!(check.protocol(), MesosHttp | MesosHttps | MesosTcp);
+    found.check(!check.ipv6 || (by_agent && is_docker(app)), &format!("{at}/ipProtocol"), rule);
     let delay = check.delay_s.unwrap_or_default();
     found.check(delay <= MAX_SECONDS, &format!("{at}/delaySeconds"), "error.max");
-    let known = check.port_index.is_some_and(|port| (port as usize) < app.port_definitions.len());
+    let ports = app.port_definitions.len() + port_mappings(app).len();
+    let known = check.port_index.is_some_and(|port| (port as usize) < ports);
     let addressed = check.port.is_some_and(|port| (1..=65_535).contains(&port)) || known;
     found.check(
         addressed || is_command,

@@ -11,7 +11,7 @@ use futures::{Stream, StreamExt};
 use meshos_mesh::{Candidate, Env, serve};
 use meshos_proto::{
     meshos::allocator::v1::{
-        CallRequest, CallResponse, SubscribeRequest, SubscribeResponse,
+        CallResult, CallsRequest, CallsResponse, SubscribeRequest, SubscribeResponse,
         scheduler_server::{Scheduler, SchedulerServer},
     },
     mesos::v1::{
@@ -21,9 +21,10 @@ use meshos_proto::{
     },
 };
 use meshos_store::SharedStore;
+use prost::Message as _;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::{Response, Status, service::Routes};
+use tonic::{Response, Status, Streaming, service::Routes};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -181,6 +182,7 @@ pub(crate) fn status(task_id: &pb::TaskId, state: TaskState) -> pb::TaskStatus {
 #[tonic::async_trait]
 impl Scheduler for Service {
     type SubscribeStream = Pin<Box<dyn Stream<Item = Result<SubscribeResponse, Status>> + Send>>;
+    type CallsStream = Pin<Box<dyn Stream<Item = Result<CallsResponse, Status>> + Send>>;
 
     async fn subscribe(
         &self,
@@ -206,13 +208,23 @@ impl Scheduler for Service {
         Ok(response)
     }
 
-    async fn call(&self, request: tonic::Request<CallRequest>) -> Result<Response<CallResponse>, Status> {
-        let request = request.into_inner();
-        assert_eq!(request.stream_id, "S-1");
-        let call = request.call.unwrap();
-        assert_eq!(call.framework_id.as_ref().unwrap().value, "F-1");
-        self.state.lock().unwrap().called(&call);
-        let _ = self.calls.send(call);
-        Ok(Response::new(CallResponse {}))
+    async fn calls(
+        &self,
+        request: tonic::Request<Streaming<CallsRequest>>,
+    ) -> Result<Response<Self::CallsStream>, Status> {
+        let (state, calls) = (Arc::clone(&self.state), self.calls.clone());
+        let requests = request.into_inner().take_while(|request| futures::future::ready(request.is_ok()));
+        let results = requests.map(move |request| {
+            let results = request.unwrap().calls.into_iter().map(|numbered| {
+                assert_eq!(numbered.stream_id, "S-1");
+                let call = Call::decode(numbered.call).unwrap();
+                assert_eq!(call.framework_id.as_ref().unwrap().value, "F-1");
+                state.lock().unwrap().called(&call);
+                let _ = calls.send(call);
+                CallResult { number: numbered.number, ..CallResult::default() }
+            });
+            Ok(CallsResponse { results: results.collect() })
+        });
+        Ok(Response::new(Box::pin(results)))
     }
 }

@@ -8,13 +8,14 @@ mod render;
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use meshos_proto::meshos::apps::v1::{App, Occurrence};
+use prost::Message as _;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::{self, error::RecvError};
 
@@ -40,8 +41,31 @@ struct Event {
     /// Counts from 1.
     number: u64,
     kind: &'static str,
-    /// JSON on one line.
-    data: String,
+    told: Told,
+    /// About, as it is kept.
+    bytes: usize,
+    /// JSON on one line, made when somebody reads it.
+    data: OnceLock<Option<String>>,
+}
+
+/// What an event tells.
+#[derive(Debug)]
+enum Told {
+    Occurrence { occurrence: Box<Occurrence>, master: Arc<str> },
+    Json(Value),
+}
+
+impl Event {
+    /// None when it lacks what its kind tells of.
+    fn data(&self) -> Option<&str> {
+        let data = self.data.get_or_init(|| match &self.told {
+            Told::Occurrence { occurrence, master } => {
+                render::body(occurrence, master).map(|body| body.to_string())
+            }
+            Told::Json(body) => Some(body.to_string()),
+        });
+        data.as_deref()
+    }
 }
 
 /// Where events are told and read.
@@ -57,22 +81,27 @@ struct Window {
     kept: VecDeque<Arc<Event>>,
     bytes: usize,
     /// URL of the Mesos API.
-    master: String,
+    master: Arc<str>,
 }
 
 impl Default for Window {
     fn default() -> Self {
         let live = broadcast::Sender::new(OUTSTANDING);
-        Self { live, last: 0, kept: VecDeque::new(), bytes: 0, master: String::new() }
+        Self { live, last: 0, kept: VecDeque::new(), bytes: 0, master: Arc::from("") }
     }
 }
 
 impl Hub {
     /// Tells what the app-scheduler saw.
-    pub(crate) fn occurred(&self, occurrence: &Occurrence) {
+    pub(crate) fn occurred(&self, occurrences: Vec<Occurrence>) {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((kind, body)) = render::event(occurrence, &window.master) {
-            self.add(&mut window, kind, body.to_string());
+        for occurrence in occurrences {
+            if let Some(kind) = render::kind(&occurrence) {
+                let bytes = occurrence.encoded_len();
+                let master = Arc::clone(&window.master);
+                let told = Told::Occurrence { occurrence: Box::new(occurrence), master };
+                self.add(&mut window, kind, told, bytes);
+            }
         }
     }
 
@@ -86,24 +115,25 @@ impl Hub {
     }
 
     fn set_master(&self, url: &str) {
-        url.clone_into(&mut self.window.lock().unwrap_or_else(PoisonError::into_inner).master);
+        self.window.lock().unwrap_or_else(PoisonError::into_inner).master = Arc::from(url);
     }
 
     fn tell(&self, kind: &'static str, mut body: Value, now_ms: u64) -> u64 {
         render::stamp(&mut body, kind, now_ms);
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        self.add(&mut window, kind, body.to_string());
+        let bytes = body.to_string().len();
+        self.add(&mut window, kind, Told::Json(body), bytes);
         window.last
     }
 
-    fn add(&self, window: &mut Window, kind: &'static str, data: String) {
+    fn add(&self, window: &mut Window, kind: &'static str, told: Told, bytes: usize) {
         window.last += 1;
-        let event = Arc::new(Event { number: window.last, kind, data });
-        window.bytes += event.data.len();
+        let event = Arc::new(Event { number: window.last, kind, told, bytes, data: OnceLock::new() });
+        window.bytes += event.bytes;
         window.kept.push_back(Arc::clone(&event));
         while window.kept.len() > KEPT || window.bytes > KEPT_BYTES {
             let Some(old) = window.kept.pop_front() else { break };
-            window.bytes -= old.data.len();
+            window.bytes -= old.bytes;
         }
         // Nobody listens: it is kept all the same.
         let _ = window.live.send(event);
@@ -165,7 +195,8 @@ impl Reader {
         if !self.wants(event.kind) {
             return true;
         }
-        let Event { number, kind, data } = event;
+        let Some(data) = event.data() else { return true };
+        let Event { number, kind, .. } = event;
         let frame = format!("id: {}-{number}\nevent: {kind}\ndata: {data}\n\n", self.run);
         self.client.send(Bytes::from(frame)).await.is_ok()
     }

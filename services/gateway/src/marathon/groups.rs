@@ -12,13 +12,20 @@ use super::{
     Answer, Marathon, client, deployment_result,
     deployments::limits,
     error::ApiError,
-    json_value, method_not_allowed, read,
-    render::{self, deployment::steps, group::GroupEmbeds, timestamp},
+    json_value, method_not_allowed,
+    page::Page,
+    read,
+    render::{
+        self,
+        deployment::steps,
+        group::{GroupEmbeds, part_of_group},
+        timestamp,
+    },
     routes::Route,
 };
 use crate::{
     client::Repeat,
-    http::{Reply, Request},
+    http::{Query, Reply, Request},
     views::Apps,
 };
 
@@ -30,7 +37,7 @@ impl Marathon {
             (Route::Group(id), "PUT") => self.put_group(id, request).await,
             (Route::Group(id), "PATCH") => self.patch_group(id, request).await,
             (Route::Group(id), "DELETE") => self.delete_group(id, request).await,
-            (Route::GroupVersions(id), "GET") => self.group_versions(id).await,
+            (Route::GroupVersions(id), "GET") => self.group_versions(id, &request.query).await,
             (Route::GroupVersion { group, version }, "GET") => {
                 self.group_version(group, version, request).await
             }
@@ -40,17 +47,18 @@ impl Marathon {
 
     fn show_group(&self, id: &str, request: &Request) -> Answer {
         let embeds = GroupEmbeds::of(&request.query, self.env.clock.unix_ms());
+        let page = Page::of(&request.query)?;
         if let Some(group) = id.strip_suffix("/apps") {
             let group = if group.is_empty() { "/" } else { group };
             let found = self.read(request, |apps| {
-                let found = render::group::group(apps, group, embeds).ok_or_else(|| no_group(group));
+                let found = part_of_group(apps, group, embeds, page).ok_or_else(|| no_group(group));
                 found.map(|mut group| group["apps"].take())
             });
             if found.is_ok() {
                 return found;
             }
         }
-        self.read(request, |apps| render::group::group(apps, id, embeds).ok_or_else(|| no_group(id)))
+        self.read(request, |apps| part_of_group(apps, id, embeds, page).ok_or_else(|| no_group(id)))
     }
 
     async fn create_group(&self, id: &str, request: &Request) -> Answer {
@@ -120,14 +128,15 @@ impl Marathon {
         Ok(deployment_result(StatusCode::OK, &change))
     }
 
-    async fn group_versions(&self, id: &str) -> Answer {
+    async fn group_versions(&self, id: &str, query: &Query) -> Answer {
+        let page = Page::of(query)?;
         let call = ListGroupVersionsRequest { id: id.to_owned() };
         let called = self.leader.call(Repeat::Safe, |channel| {
             let call = call.clone();
             async move { client(channel).list_group_versions(call).await }
         });
         let versions = called.await?.into_inner().versions_ms;
-        Ok(Reply::json(&versions.into_iter().map(timestamp).collect::<Value>()))
+        Ok(Reply::json(&page.of_items(versions.into_iter()).map(timestamp).collect::<Value>()))
     }
 
     async fn group_version(&self, id: &str, version: &str, request: &Request) -> Answer {

@@ -10,6 +10,12 @@ pub(super) struct Page {
     limit: usize,
 }
 
+impl Default for Page {
+    fn default() -> Self {
+        Self { offset: 0, limit: usize::MAX }
+    }
+}
+
 impl Page {
     /// As the query asks.
     pub(super) fn of(query: &Query) -> Result<Self, ApiError> {

@@ -4,6 +4,7 @@
 //! Unknown fields are ignored. A field that Marathon has and this version does not act on is refused, unless it
 //! says nothing: an app must never run in another way than its definition says.
 
+mod container;
 mod faults;
 mod group;
 mod health;
@@ -123,6 +124,9 @@ fn read_settings(update: &mut AppUpdate, (object, base): At<'_>, faults: &mut Fa
     if let Some((env, secrets)) = get("env").and_then(|env| parts::environment(&env, faults)) {
         (update.env, update.env_secrets) = (Some(env), Some(secrets));
     }
+    update.container = get("container").and_then(|found| container::container(&found, faults));
+    update.networks = get("networks").and_then(|found| container::networks(&found, faults));
+    update.tty = get("tty").and_then(|tty| faults.boolean(&tty));
     update.secrets = get("secrets").and_then(|secrets| parts::secrets(&secrets, faults));
     update.labels = get("labels").and_then(|labels| parts::labels(&labels, faults));
     update.fetch = get("fetch").and_then(|fetch| parts::fetch(&fetch, faults));
@@ -280,6 +284,14 @@ mod tests {
             "upgradeStrategy",
             "version",
             "container",
+            "docker",
+            "image",
+            "network",
+            "portMappings",
+            "volumes",
+            "external",
+            "ipAddress",
+            "discovery",
         ]);
         leaf.prop_recursive(3, 32, 6, move |inner| {
             prop_oneof![

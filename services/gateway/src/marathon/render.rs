@@ -1,6 +1,7 @@
 //! The view as Marathon's JSON. Pure.
 
 pub(super) mod app;
+mod container;
 pub(super) mod deployment;
 pub(super) mod embed;
 pub(super) mod group;

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use meshos_proto::meshos::apps::v1::{App, Instance, KillTasksRequest, KillTasksResponse};
-use meshos_types::{TaskId, TaskName};
+use meshos_types::{TaskId, TaskName, app_port, app_ports};
 use serde_json::{Value, json};
 
 use super::{
@@ -136,15 +136,17 @@ fn plain<'a>(apps: &Apps, wanted: impl Iterator<Item = &'a App>) -> String {
         let name = app.id.trim_start_matches('/').replace('/', "_");
         let running: Vec<&Instance> =
             apps.instances_of(&app.id).filter(|i| state(i) == "TASK_RUNNING").collect();
-        if app.port_definitions.is_empty() {
+        if app_ports(app).next().is_none() {
             let hosts: String = running.iter().map(|instance| format!("{} ", instance.host)).collect();
             text.push_str(&format!("{name}\t \t{hosts}\n"));
         }
-        for (place, definition) in app.port_definitions.iter().enumerate() {
-            let port =
-                |instance: &&Instance| Some(format!("{}:{} ", instance.host, instance.ports.get(place)?));
-            let servers: String = running.iter().filter_map(port).collect();
-            text.push_str(&format!("{name}\t{}\t{servers}\n", definition.port));
+        for (place, definition) in app_ports(app).enumerate() {
+            let server = |instance: &&Instance| {
+                let (host, port) = app_port::task_address(app, instance, place)?;
+                Some(format!("{host}:{port} "))
+            };
+            let servers: String = running.iter().filter_map(server).collect();
+            text.push_str(&format!("{name}\t{}\t{servers}\n", definition.service));
         }
     }
     text

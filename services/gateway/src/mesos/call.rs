@@ -1,5 +1,6 @@
 //! Bodies of v1 calls. Check order and texts are those of Mesos.
 
+use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use meshos_proto::call::{self, Refusal};
 use prost::{Message, Name};
@@ -18,6 +19,16 @@ pub(super) fn read<M: Message + Name + Default>(request: &Request) -> Result<M, 
     let encoding = call::content_type(content_type).map_err(refused)?;
     let body = request.body.as_ref().map_err(|error| Box::new(bad_body(*error)))?;
     encoding.decode(body).map_err(refused)
+}
+
+/// The encoded form of a call that was read from the request: the body, where that is one.
+pub(super) fn encoded(request: &Request, call: &impl Message) -> Bytes {
+    let protobuf = request.headers.get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes)
+        == Some(Encoding::Protobuf.content_type().as_bytes());
+    match &request.body {
+        Ok(body) if protobuf => body.clone(),
+        _ => call.encode_to_vec().into(),
+    }
 }
 
 /// What the client wants to read; JSON is preferred.

@@ -12,10 +12,13 @@ pub(super) fn registry(cluster: &Cluster, about: &About) -> Vec<u8> {
     let slaves: Value =
         admitted.map(|agent| json!({"info": to_json(&agent.info.clone().unwrap_or_default())})).collect();
     let away = cluster.agents.values().filter(|agent| agent.unreachable);
-    // When it went is known to the registry alone.
-    let never = to_json(&TimeInfo::default());
-    let unreachable: Value =
-        away.map(|agent| json!({"id": {"value": agent_id(agent)}, "timestamp": never})).collect();
+    let time =
+        |ms: u64| TimeInfo { nanoseconds: i64::try_from(ms.saturating_mul(1_000_000)).unwrap_or(i64::MAX) };
+    let unreachable: Value = away
+        .map(|agent| {
+            json!({"id": {"value": agent_id(agent)}, "timestamp": to_json(&time(agent.unreachable_at_ms))})
+        })
+        .collect();
     let quotas: Value = settings::quota(cluster).configs.iter().map(to_json).collect();
     let weights: Value = settings::weights(cluster).iter().map(to_json).collect();
     json!({

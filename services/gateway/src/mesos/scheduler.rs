@@ -1,12 +1,12 @@
 //! `POST /api/v1/scheduler`: calls of frameworks, and their event streams.
 
+mod calls;
+
 use bytes::Bytes;
 use http::{HeaderName, StatusCode};
 use meshos_mesh::MAX_MESSAGE_BYTES;
 use meshos_proto::{
-    meshos::allocator::v1::{
-        CallRequest, SubscribeRequest, SubscribeResponse, scheduler_client::SchedulerClient,
-    },
+    meshos::allocator::v1::{SubscribeRequest, SubscribeResponse, scheduler_client::SchedulerClient},
     mesos::v1::scheduler::{Call, Event, call::Type},
     recordio,
 };
@@ -26,6 +26,8 @@ use crate::{
         stream::{ChunkSender, StreamEnd, chunks},
     },
 };
+
+pub(super) use calls::SchedulerCalls;
 
 const STREAM_ID: HeaderName = HeaderName::from_static("mesos-stream-id");
 
@@ -51,18 +53,10 @@ impl Mesos {
             return self.subscribe(call, encoding).await;
         }
         // The allocator, which knows the framework, says what is wrong with an absent one.
-        let stream_id = stream_id.unwrap_or_default().to_owned();
-        self.forward(kind, CallRequest { stream_id, call: Some(call) }).await
-    }
-
-    async fn forward(&self, kind: Type, call: CallRequest) -> Result<Reply, Box<Reply>> {
-        let called = self.allocator.call(repeat(kind), |channel| {
-            let call = call.clone();
-            async move {
-                SchedulerClient::new(channel).max_encoding_message_size(MAX_MESSAGE_BYTES).call(call).await
-            }
-        });
-        called.await.map_err(|error| Box::new(refusal(&error)))?;
+        let stream_id = stream_id.unwrap_or_default();
+        let encoded = call::encoded(request, &call);
+        let called = self.calls.call(repeat(kind), stream_id, encoded).await;
+        called.map_err(|error| Box::new(refusal(&error)))?;
         let status = if kind == Type::UpdateFramework { StatusCode::OK } else { StatusCode::ACCEPTED };
         Ok(Reply::empty(status))
     }

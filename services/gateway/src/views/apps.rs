@@ -50,29 +50,36 @@ impl Apps {
         view
     }
 
-    /// Applies a message of the `Watch` stream.
+    /// Applies a message of the `Watch` stream. Parts of a snapshot add to what there is: see [`Self::replace`].
     pub(crate) fn apply(&mut self, message: WatchResponse) {
         match message.body {
-            Some(Body::Snapshot(snapshot)) => self.replace(snapshot),
+            Some(Body::Snapshot(part)) => self.add(part),
             Some(Body::Delta(delta)) => self.change(delta),
             None => {}
         }
     }
 
-    fn replace(&mut self, snapshot: Snapshot) {
-        *self = Self { events: Arc::clone(&self.events), ..Self::default() };
+    /// Begins anew with another picture; the old one. Readers of events hear that something may be missing.
+    pub(crate) fn replace(&mut self, picture: Self) -> Self {
         self.events.interrupted();
+        let picture = Self { events: Arc::clone(&self.events), ..picture };
+        std::mem::replace(self, picture)
+    }
+
+    /// Adds a part of a picture.
+    fn add(&mut self, part: Snapshot) {
+        let framework_id = Some(part.framework_id).filter(|id| !id.is_empty());
         self.change(Delta {
-            apps: snapshot.apps,
-            instances: snapshot.instances,
-            deployments: snapshot.deployments,
-            failures: snapshot.failures,
-            queue: snapshot.queue,
-            groups: snapshot.groups,
-            health: snapshot.health,
-            readiness: snapshot.readiness,
-            finished: snapshot.finished,
-            framework_id: Some(snapshot.framework_id),
+            apps: part.apps,
+            instances: part.instances,
+            deployments: part.deployments,
+            failures: part.failures,
+            queue: part.queue,
+            groups: part.groups,
+            health: part.health,
+            readiness: part.readiness,
+            finished: part.finished,
+            framework_id,
             ..Delta::default()
         });
     }
@@ -120,7 +127,7 @@ impl Apps {
         if let Some(id) = delta.framework_id {
             self.framework_id = id;
         }
-        delta.occurrences.iter().for_each(|occurrence| self.events.occurred(occurrence));
+        self.events.occurred(delta.occurrences);
     }
 
     fn remove_app(&mut self, id: &str) {
@@ -238,9 +245,15 @@ mod tests {
     fn a_snapshot_replaces_everything() {
         let mut apps = Apps::default();
         apps.apply(delta(Delta { instances: vec![instance("i", "/a")], ..Default::default() }));
-        let snapshot = Snapshot { framework_id: "f".to_owned(), ..Default::default() };
-        apps.apply(WatchResponse { revision: 9, body: Some(Body::Snapshot(snapshot)) });
-        assert_eq!(apps.instances().count(), 0);
+        let mut picture = Apps::default();
+        let part = Snapshot { framework_id: "f".to_owned(), more: true, ..Default::default() };
+        let last = Snapshot { instances: vec![instance("j", "/a")], ..Default::default() };
+        for part in [part, last] {
+            picture.apply(WatchResponse { revision: 9, body: Some(Body::Snapshot(part)) });
+        }
+        let old = apps.replace(picture);
+        let ids = |apps: &Apps| apps.instances().map(|found| found.id.clone()).collect::<Vec<_>>();
+        assert_eq!((ids(&old), ids(&apps)), (vec!["i".to_owned()], vec!["j".to_owned()]));
         assert_eq!(apps.framework_id, "f");
     }
 }

@@ -5,6 +5,7 @@
 
 mod counts;
 pub(crate) mod happenings;
+mod map;
 mod sums;
 mod tasks;
 
@@ -21,6 +22,7 @@ use meshos_proto::{
 
 pub(crate) use counts::Counts;
 use happenings::{Batch, Feed, Reader};
+pub(crate) use map::Map;
 pub(crate) use sums::{Amounts, Sums};
 pub(crate) use tasks::Page;
 use tasks::Tasks;
@@ -28,24 +30,27 @@ use tasks::Tasks;
 /// An id; copies share the text.
 pub(crate) type Key = Arc<str>;
 
+/// A framework's executors, by agent id and executor id.
+type Executors = BTreeMap<(String, String), Arc<Executor>>;
+
 /// The allocator's state as last heard.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cluster {
     pub(crate) master: Master,
     /// By agent id.
-    pub(crate) agents: BTreeMap<Key, Arc<Agent>>,
+    pub(crate) agents: Map<Arc<Agent>>,
     /// By framework id; completed ones too.
-    pub(crate) frameworks: BTreeMap<Key, Arc<Framework>>,
+    pub(crate) frameworks: Map<Arc<Framework>>,
     /// What operators have set, by role.
     pub(crate) roles: BTreeMap<String, RoleSettings>,
     sums: Sums,
     tasks: Tasks,
     /// By framework id, then offer id.
-    offers: BTreeMap<Key, BTreeMap<Key, Arc<Offer>>>,
+    offers: Map<Map<Arc<Offer>>>,
     /// Framework of each offer.
-    offer_owners: BTreeMap<Key, Key>,
-    /// By framework id, then agent id and executor id.
-    executors: BTreeMap<Key, BTreeMap<(String, String), Arc<Executor>>>,
+    offer_owners: Map<Key>,
+    /// By framework id.
+    executors: Map<Arc<Executors>>,
     /// By the bytes of their uuid.
     operations: BTreeMap<Bytes, Arc<Operation>>,
     feed: Feed,
@@ -109,7 +114,7 @@ impl Cluster {
             }
             Body::FrameworkRemoved(id) => self.forget_framework(&id),
             Body::FrameworkUsage(usage) => self.use_framework(usage),
-            Body::Task(task) => self.tasks.put(*task),
+            Body::Task(task) => self.tasks.put(&task),
             Body::TaskRemoved(key) => self.tasks.remove(&key.framework_id, key.place, &key.task_id),
             Body::Offer(offer) => self.put_offer(offer),
             Body::OfferRemoved(id) => self.remove_offer(&id),
@@ -144,7 +149,7 @@ impl Cluster {
     }
 
     fn use_agent(&mut self, usage: AgentUsage) {
-        let Some(agent) = self.agents.get_mut(usage.agent_id.as_str()) else { return };
+        let Some(agent) = self.agents.get_mut(&usage.agent_id) else { return };
         let agent = Arc::make_mut(agent);
         self.sums.usage(agent, false);
         (agent.used, agent.offered) = (usage.used, usage.offered);
@@ -152,7 +157,7 @@ impl Cluster {
     }
 
     fn use_framework(&mut self, usage: FrameworkUsage) {
-        let Some(framework) = self.frameworks.get_mut(usage.framework_id.as_str()) else { return };
+        let Some(framework) = self.frameworks.get_mut(&usage.framework_id) else { return };
         let framework = Arc::make_mut(framework);
         (framework.used, framework.offered) = (usage.used, usage.offered);
     }
@@ -161,8 +166,8 @@ impl Cluster {
         self.frameworks.remove(id);
         self.executors.remove(id);
         self.tasks.forget(id);
-        for offer in self.offers.remove(id).unwrap_or_default().into_keys() {
-            self.offer_owners.remove(&offer);
+        for (offer, _) in self.offers.remove(id).unwrap_or_default().iter() {
+            self.offer_owners.remove(offer);
         }
     }
 
@@ -170,9 +175,9 @@ impl Cluster {
         self.remove_offer(&offer.id.value);
         let id = Key::from(offer.id.value.as_str());
         let owner = offer.framework_id.value.as_str();
-        let owner = self.offers.get_key_value(owner).map_or_else(|| owner.into(), |(key, _)| Arc::clone(key));
+        let owner = self.offers.key(owner).map_or_else(|| owner.into(), Arc::clone);
         self.offer_owners.insert(Arc::clone(&id), Arc::clone(&owner));
-        self.offers.entry(owner).or_default().insert(id, Arc::new(offer));
+        self.offers.entry_mut(&owner).insert(id, Arc::new(offer));
     }
 
     fn remove_offer(&mut self, id: &str) {
@@ -189,14 +194,15 @@ impl Cluster {
         let Some(info) = &executor.info else { return };
         let framework = info.framework_id.as_ref().map_or("", |id| &id.value);
         let key = (executor.agent_id.clone(), info.executor_id.value.clone());
-        self.executors.entry(framework.into()).or_default().insert(key, Arc::new(executor));
+        Arc::make_mut(self.executors.entry_mut(framework)).insert(key, Arc::new(executor));
     }
 
     fn remove_executor(&mut self, key: ExecutorKey) {
-        let Some(executors) = self.executors.get_mut(key.framework_id.as_str()) else { return };
+        let Some(executors) = self.executors.get_mut(&key.framework_id) else { return };
+        let executors = Arc::make_mut(executors);
         executors.remove(&(key.agent_id, key.executor_id));
         if executors.is_empty() {
-            self.executors.remove(key.framework_id.as_str());
+            self.executors.remove(&key.framework_id);
         }
     }
 
@@ -227,7 +233,7 @@ impl Cluster {
 
     /// A framework's open offers.
     pub(crate) fn offers_of(&self, framework: &str) -> impl Iterator<Item = &Offer> {
-        self.offers.get(framework).into_iter().flat_map(BTreeMap::values).map(AsRef::as_ref)
+        self.offers.get(framework).into_iter().flat_map(Map::values).map(AsRef::as_ref)
     }
 
     /// Number of open offers.
@@ -237,12 +243,12 @@ impl Cluster {
 
     /// Executors that a framework gave, by agent.
     pub(crate) fn executors_of(&self, framework: &str) -> impl Iterator<Item = &Executor> {
-        self.executors.get(framework).into_iter().flat_map(BTreeMap::values).map(AsRef::as_ref)
+        self.executors.get(framework).into_iter().flat_map(|of| of.values()).map(AsRef::as_ref)
     }
 
     /// All executors that frameworks gave.
     pub(crate) fn executors(&self) -> impl Iterator<Item = &Executor> {
-        self.executors.values().flat_map(BTreeMap::values).map(AsRef::as_ref)
+        self.executors.values().flat_map(|of| of.values()).map(AsRef::as_ref)
     }
 
     /// Operations that are not over yet, or not acknowledged.
@@ -256,12 +262,12 @@ impl Cluster {
     }
 
     /// A framework's tasks by agent.
-    pub(crate) fn counts_of_framework(&self, id: &str) -> Option<&BTreeMap<Key, Counts>> {
+    pub(crate) fn counts_of_framework(&self, id: &str) -> Option<&Map<Counts>> {
         self.tasks.by_framework().get(id)
     }
 
     /// An agent's tasks by framework.
-    pub(crate) fn counts_of_agent(&self, id: &str) -> Option<&BTreeMap<Key, Counts>> {
+    pub(crate) fn counts_of_agent(&self, id: &str) -> Option<&Map<Counts>> {
         self.tasks.by_agent().get(id)
     }
 

@@ -83,7 +83,7 @@ impl View for Cluster {
 #[async_trait]
 impl View for Apps {
     type Message = apps::WatchResponse;
-    type Picture = Option<apps::WatchResponse>;
+    type Picture = Self;
 
     async fn watch(channel: MeshChannel) -> Result<Streaming<Self::Message>, Status> {
         let mut client = AppSchedulerClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
@@ -91,19 +91,20 @@ impl View for Apps {
     }
 
     fn position(message: &Self::Message) -> (Position, Kind) {
-        let snapshot = matches!(message.body, Some(apps::watch_response::Body::Snapshot(_)));
-        ((0, message.revision), if snapshot { Kind::Whole } else { Kind::Change })
+        let kind = match &message.body {
+            Some(apps::watch_response::Body::Snapshot(part)) if part.more => Kind::Part,
+            Some(apps::watch_response::Body::Snapshot(_)) => Kind::Whole,
+            _ => Kind::Change,
+        };
+        ((0, message.revision), kind)
     }
 
-    fn put_together(picture: &mut Self::Picture, part: Self::Message) {
-        *picture = Some(part);
+    fn put_together(picture: &mut Self, part: Self::Message) {
+        picture.apply(part);
     }
 
-    fn begin(&mut self, picture: Self::Picture) -> Self::Picture {
-        if let Some(snapshot) = picture {
-            self.apply(snapshot);
-        }
-        None
+    fn begin(&mut self, picture: Self) -> Self {
+        self.replace(picture)
     }
 
     fn apply(&mut self, message: Self::Message) {

@@ -11,9 +11,11 @@ use meshos_proto::meshos::{
     allocator::v1::{self as allocator, operator_server::Operator, scheduler_server::Scheduler},
     apps::v1::{self as apps, app_scheduler_server::AppScheduler},
 };
+use meshos_proto::mesos::v1::scheduler::Call;
+use prost::Message as _;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 /// A `Watch` that can be broken.
 pub(crate) struct Feed<T> {
@@ -57,6 +59,8 @@ impl<T: Clone + Send + 'static> Feed<T> {
 /// What was asked, and what is answered: refusals first, then success.
 pub(crate) struct Fake<W> {
     pub(crate) watch: Feed<W>,
+    /// One more than messages of calls that are still to be met with the end of their stream; 0: none.
+    pub(crate) hang_ups: Mutex<usize>,
     /// Every call, in its debug form.
     pub(crate) calls: Mutex<Vec<String>>,
     pub(crate) refusals: Mutex<VecDeque<Status>>,
@@ -76,6 +80,7 @@ impl<W: Clone + Send + 'static> Fake<W> {
     pub(crate) fn new(snapshot: W) -> Arc<Self> {
         Arc::new(Self {
             watch: Feed::new(snapshot),
+            hang_ups: Mutex::default(),
             calls: Mutex::default(),
             refusals: Mutex::default(),
             written: Mutex::default(),
@@ -101,6 +106,34 @@ impl<W: Clone + Send + 'static> Fake<W> {
     }
 }
 
+/// A framework's call, as it is remembered.
+#[derive(Debug)]
+#[allow(dead_code, reason = "read as text")]
+struct Called {
+    stream_id: String,
+    call: Call,
+}
+
+impl Fake<allocator::WatchResponse> {
+    /// Whether the stream of calls goes on, or ends without an answer to what came.
+    fn goes_on(&self) -> bool {
+        let mut left = self.hang_ups.lock().unwrap();
+        *left = left.saturating_sub(1);
+        *left == 0
+    }
+
+    fn call(&self, numbered: allocator::NumberedCall) -> allocator::CallResult {
+        let allocator::NumberedCall { number, stream_id, call, traceparent } = numbered;
+        *self.traceparent.lock().unwrap() = traceparent;
+        let call = Call::decode(call).unwrap();
+        let result = self.take(&Called { stream_id, call });
+        let (code, message) = result
+            .err()
+            .map_or((0, String::new()), |status| (status.code().into(), status.message().to_owned()));
+        allocator::CallResult { number, code, message, ..allocator::CallResult::default() }
+    }
+}
+
 pub(crate) struct Shared<W>(pub(crate) Arc<Fake<W>>);
 pub(crate) type FakeAllocator = Shared<allocator::WatchResponse>;
 pub(crate) type FakeApps = Shared<apps::WatchResponse>;
@@ -109,6 +142,8 @@ type Answer<T> = Result<Response<T>, Status>;
 #[tonic::async_trait]
 impl Scheduler for FakeAllocator {
     type SubscribeStream = ReceiverStream<Result<allocator::SubscribeResponse, Status>>;
+    type CallsStream =
+        std::pin::Pin<Box<dyn futures::Stream<Item = Result<allocator::CallsResponse, Status>> + Send>>;
 
     async fn subscribe(
         &self,
@@ -122,11 +157,17 @@ impl Scheduler for FakeAllocator {
         Ok(response)
     }
 
-    async fn call(&self, request: Request<allocator::CallRequest>) -> Answer<allocator::CallResponse> {
-        let trace = request.metadata().get("traceparent").map(|value| value.to_str().unwrap().to_owned());
-        *self.0.traceparent.lock().unwrap() = trace.unwrap_or_default();
-        self.0.take(request.get_ref())?;
-        Ok(Response::new(allocator::CallResponse {}))
+    async fn calls(&self, request: Request<Streaming<allocator::CallsRequest>>) -> Answer<Self::CallsStream> {
+        let fake = Arc::clone(&self.0);
+        let hangs_up = Arc::clone(&self.0);
+        let requests = request
+            .into_inner()
+            .take_while(move |request| futures::future::ready(request.is_ok() && hangs_up.goes_on()));
+        let results = requests.map(move |request| {
+            let calls = request.unwrap().calls;
+            Ok(allocator::CallsResponse { results: calls.into_iter().map(|call| fake.call(call)).collect() })
+        });
+        Ok(Response::new(Box::pin(results)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The gateway over real HTTP, before hand-driven leaders.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
+mod calls;
 mod client;
 mod fakes;
 mod marathon;

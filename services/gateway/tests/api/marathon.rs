@@ -232,7 +232,7 @@ async fn marathon_c04_c06_unreadable_definitions_never_reach_the_scheduler() {
         (r#"{"id":"#, 400, "Invalid JSON"),
         (r#"{"id":123}"#, 422, "Invalid JSON"),
         (r#"{"cmd":"x"}"#, 422, "Invalid JSON"),
-        (r#"{"id":"/a","container":{"type":"DOCKER"}}"#, 422, "Object is not valid"),
+        (r#"{"id":"/a","residency":{"relaunchEscalationTimeoutSeconds":1}}"#, 422, "Object is not valid"),
     ] {
         let reply = post(address, "POST /v2/apps", body).await;
         assert_eq!((reply.status, reply.json()["message"].as_str().unwrap()), (status, message), "{body}");

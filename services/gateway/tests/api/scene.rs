@@ -40,9 +40,7 @@ impl Scene {
         let store: SharedStore = Arc::new(Embedded::in_memory());
         let allocator = Fake::new(cluster_snapshot(1, allocator::Snapshot::default()));
         let apps = Fake::new(apps_snapshot(1, apps::Snapshot::default()));
-        let routes = Routes::new(SchedulerServer::new(Shared(Arc::clone(&allocator))))
-            .add_service(OperatorServer::new(Shared(Arc::clone(&allocator))));
-        serve(&env, "allocator", routes).await;
+        serve(&env, "allocator", allocator_routes(&allocator)).await;
         let routes = Routes::new(AppSchedulerServer::new(Shared(Arc::clone(&apps))));
         serve(&env, "app-scheduler", routes).await;
         let handle = meshos_gateway::start(&env, Arc::clone(&store), config).await.unwrap();
@@ -51,7 +49,22 @@ impl Scene {
 
     /// The service of this name leads from now on.
     pub(crate) async fn lead(&self, service: &str) {
-        let leader = Leader { instance: service.to_owned(), address: service.to_owned(), epoch: 0 };
+        self.lead_at(service, service).await;
+    }
+
+    /// Another allocator, which does not lead yet.
+    pub(crate) async fn another_allocator(
+        &self,
+        address: &'static str,
+    ) -> Arc<Fake<allocator::WatchResponse>> {
+        let allocator = Fake::new(cluster_snapshot(2, allocator::Snapshot::default()));
+        serve(&self.env, address, allocator_routes(&allocator)).await;
+        allocator
+    }
+
+    /// What serves at `address` leads from now on.
+    pub(crate) async fn lead_at(&self, service: &str, address: &str) {
+        let leader = Leader { instance: address.to_owned(), address: address.to_owned(), epoch: 0 };
         let txn = Txn::new().put(format!("leaders/{service}"), leader.encode_to_vec());
         self.store.txn(txn).await.unwrap();
     }
@@ -67,6 +80,11 @@ impl Scene {
     pub(crate) async fn stop(self) {
         assert!(self.env.tasks.shutdown(Duration::from_secs(10)).await, "all tasks end");
     }
+}
+
+fn allocator_routes(allocator: &Arc<Fake<allocator::WatchResponse>>) -> Routes {
+    Routes::new(SchedulerServer::new(Shared(Arc::clone(allocator))))
+        .add_service(OperatorServer::new(Shared(Arc::clone(allocator))))
 }
 
 async fn serve(env: &Env, name: &'static str, routes: Routes) {

@@ -4,6 +4,7 @@ use meshos_gateway::Config;
 use meshos_proto::{
     meshos::allocator::v1::{self as allocator, TaskKey, TaskPlace, change::Body},
     mesos::v1::{AgentId, FrameworkId, Task, TaskId, TaskState, TaskStatus, master},
+    packed,
     recordio::Decoder,
 };
 use serde_json::{Value, json};
@@ -58,7 +59,7 @@ fn task(state: TaskState, statuses: Vec<TaskState>) -> Task {
 }
 
 fn at(place: TaskPlace, task: Task) -> Body {
-    Body::Task(Box::new(allocator::Task { task: Some(task), place: place as i32 }))
+    Body::Task(Box::new(packed::Task::new(&task, place)))
 }
 
 #[tokio::test]

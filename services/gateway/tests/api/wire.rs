@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use meshos_proto::{
-    meshos::allocator::v1::{self as allocator, SubscribeResponse, TaskPlace, change::Body},
+    meshos::allocator::v1::{SubscribeResponse, TaskPlace, change::Body},
     mesos::v1::{
         self as mesos,
         scheduler::{Event, event},
     },
+    packed,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -80,7 +81,7 @@ fn large(number: u64) -> Body {
         framework_id: mesos::FrameworkId { value: "f".to_owned() },
         ..Default::default()
     };
-    Body::Task(Box::new(allocator::Task { task: Some(task), place: TaskPlace::Live as i32 }))
+    Body::Task(Box::new(packed::Task::new(&task, TaskPlace::Live)))
 }
 
 #[tokio::test]

@@ -23,7 +23,12 @@ impl Core {
         let (services, mut problems) = self.granted(unit, candidates);
         let Some(state) = self.units.get_mut(unit) else { return };
         for app_id in &state.apps {
-            problems.extend(self.apps.get(app_id).into_iter().flat_map(|app| app.labels.problems.clone()));
+            let Some(app) = self.apps.get(app_id) else { continue };
+            problems.extend(app.labels.problems.iter().cloned());
+            let lacking = (0..app.app.ports.len()).filter(|index| self.assigned.lacks(app_id, *index));
+            let message =
+                |index| format!("no service port is left for port {index}: name one, or widen the range");
+            problems.extend(lacking.map(|index| Problem::new(app_id, "", message(index))));
         }
         if !problems.is_empty() {
             self.troubled.insert(unit.to_owned());
@@ -58,7 +63,10 @@ impl Core {
             sides.iter().map(|side| self.tasks.get(&side.app.id).map_or(0, BTreeMap::len)).sum();
         let mut services = Vec::new();
         for index in 0..base.app.ports.len() {
-            let Some(mut service) = Service::of(unit, &base.app, &base.labels, index) else { continue };
+            let assigned = self.assigned.port(&base.app.id, index);
+            let Some(mut service) = Service::of(unit, &base.app, &base.labels, (index, assigned)) else {
+                continue;
+            };
             let enabled = service.labels.enabled.unwrap_or(!self.settings.strict);
             if !enabled || !in_groups(&self.settings.groups, &base.labels, &service.labels) {
                 continue;

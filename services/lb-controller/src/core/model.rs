@@ -27,6 +27,8 @@ pub struct Port {
     pub number: u16,
     /// HAProxy cannot serve it.
     pub udp: bool,
+    /// Where tasks with an own address listen; 0: they have none.
+    pub own: u16,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -28,11 +28,17 @@ pub struct Service {
 }
 
 impl Service {
-    /// From the app's port `index`; none when it has no number. `id` is the app's, or the deployment group's.
-    pub fn of(id: &str, app: &App, labels: &AppLabels, index: usize) -> Option<Self> {
+    /// From the app's port `index`, with the service port that was assigned where it names none; none when it has no
+    /// number. `id` is the app's, or the deployment group's.
+    pub fn of(
+        id: &str,
+        app: &App,
+        labels: &AppLabels,
+        (index, assigned): (usize, Option<u16>),
+    ) -> Option<Self> {
         let port = app.ports.get(index).filter(|port| !port.udp)?;
         let labels = labels.ports.get(index).cloned().unwrap_or_default();
-        let number = labels.port.unwrap_or(port.number);
+        let number = labels.port.or(assigned).unwrap_or(port.number);
         if number == 0 {
             return None;
         }
@@ -135,7 +141,7 @@ mod tests {
 
     fn app(labels: &[(&str, &str)], checks: Vec<Check>) -> Service {
         let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let port = |number| Port { number, udp: false };
+        let port = |number| Port { number, ..Port::default() };
         let app = App {
             id: "/a/b".into(),
             labels: labels.collect(),
@@ -143,7 +149,7 @@ mod tests {
             checks,
             ..App::default()
         };
-        Service::of(&app.id, &app, &labels::read(&app, false), 0).unwrap()
+        Service::of(&app.id, &app, &labels::read(&app, false), (0, None)).unwrap()
     }
 
     #[test]

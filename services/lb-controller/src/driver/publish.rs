@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
 use super::Driver;
@@ -14,7 +13,7 @@ use crate::{
         Changes,
         render::structure,
         rules::Map,
-        slots::{Applied, Commands, Endpoint, commands},
+        slots::{Commands, commands},
     },
     haproxy::{
         files::digest,
@@ -69,7 +68,7 @@ impl Driver {
     }
 
     /// Gives HAProxy commands. What it did not take shows at the next comparison, which is then at once.
-    async fn give(&mut self, commands: &[String]) {
+    pub(super) async fn give(&mut self, commands: &[String]) {
         if commands.is_empty() {
             return;
         }
@@ -79,11 +78,11 @@ impl Driver {
             Ok(complaints) => {
                 self.metrics.complaints.inc_by(complaints.len() as u64);
                 warn!(complaint = complaints[0], count = complaints.len(), "HAProxy refused commands");
-                self.due.reconcile = Instant::now();
+                self.compare_soon(Duration::ZERO);
             }
             Err(error) => {
                 warn!(%error, "HAProxy cannot be reached");
-                self.due.reconcile = Instant::now();
+                self.compare_soon(Duration::ZERO);
             }
         }
     }
@@ -109,8 +108,12 @@ impl Driver {
     }
 
     pub(super) fn write_unit(&self, unit: &str, text: &str) {
-        if let Err(error) = self.files.write_unit(unit, text) {
-            error!(unit, %error, "configuration cannot be written");
+        self.write_units([(unit, text)]);
+    }
+
+    pub(super) fn write_units<'a>(&self, texts: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        if let Err(error) = self.files.write_units(texts) {
+            error!(%error, "configuration cannot be written");
         }
     }
 
@@ -175,7 +178,7 @@ impl Driver {
             Ok(()) => {}
             Err(error) => {
                 warn!(map = map.file(), %error, "map cannot be replaced");
-                self.due.reconcile = Instant::now();
+                self.compare_soon(Duration::ZERO);
             }
         }
     }
@@ -204,92 +207,6 @@ impl Driver {
         }
         socket::ask(&socket, &format!("commit map @{version} {file}")).await.map(drop)
     }
-
-    /// Compares HAProxy with the table, and repairs differences.
-    pub(super) async fn reconcile(&mut self) {
-        if self.phase.is_reloading() {
-            return;
-        }
-        let Ok(found) = self.process.processes().await else { return };
-        if found.worker != self.running.worker {
-            debug!(worker = found.worker, "another worker runs than was started");
-            self.running.worker = found.worker;
-        }
-        let repaired = self.resync_servers().await;
-        if repaired > 0 {
-            self.repairs += repaired as u64;
-            self.metrics.repairs.inc_by(repaired as u64);
-            warn!(servers = repaired, "HAProxy differed from the table and was repaired");
-        }
-        self.resync_maps().await;
-    }
-
-    /// Reads which servers HAProxy has, and changes those that are not as they shall be. Returns how many.
-    pub(super) async fn resync_servers(&mut self) -> usize {
-        let answer = match socket::ask(&self.files.stats_socket(), "show servers state").await {
-            Ok(answer) => answer,
-            Err(error) => {
-                warn!(%error, "HAProxy cannot be reached");
-                // Soon again: without it nothing can be changed.
-                self.due.reconcile = Instant::now() + Duration::from_secs(1);
-                return 0;
-            }
-        };
-        self.running.applied.clear();
-        self.running.numbers.clear();
-        for (backend, servers) in socket::servers(&answer) {
-            if !servers[0].name.starts_with('s') {
-                continue;
-            }
-            let applied = servers.iter().map(|server| Applied {
-                endpoint: Some(Endpoint {
-                    ip: server.ip,
-                    port: server.port,
-                    check_port: (server.check_port != 0).then_some(server.check_port),
-                }),
-                ready: server.ready,
-            });
-            self.running.numbers.insert(backend.clone(), servers[0].backend);
-            self.running.applied.insert(backend, applied.collect());
-        }
-        let mut all = Commands::default();
-        for (backend, applied) in &mut self.running.applied {
-            if let Some(slots) = self.core.slots(backend) {
-                let of_backend = commands(backend, slots, applied);
-                all.adding.extend(of_backend.adding);
-                all.removing.extend(of_backend.removing);
-            }
-        }
-        let count = all.adding.len() + all.removing.len();
-        self.give(&all.adding).await;
-        self.give(&all.removing).await;
-        count
-    }
-
-    async fn resync_maps(&mut self) {
-        for map in Map::ALL {
-            let file = self.files.map(map).display().to_string();
-            let Ok(answer) = socket::ask(&self.files.stats_socket(), &format!("show map {file}")).await
-            else {
-                return;
-            };
-            if &map_of(&answer) != self.running.maps.entry(map).or_default() {
-                warn!(map = map.file(), "HAProxy's map differed from the table");
-                self.repairs += 1;
-                self.metrics.repairs.inc();
-                self.replace_map(map).await;
-            }
-        }
-    }
-}
-
-/// Reads `show map`: lines of address, key, value.
-pub(super) fn map_of(answer: &str) -> BTreeMap<String, String> {
-    let entry = |line: &str| {
-        let mut words = line.split(' ').skip(1);
-        Some((words.next()?.to_owned(), words.next()?.to_owned()))
-    };
-    answer.lines().filter_map(entry).collect()
 }
 
 /// Digest of a text's structure; none: there is no text.

@@ -210,7 +210,7 @@ impl Driver {
         };
         self.stale_head = false;
         if structures.is_empty() && digest(head.as_bytes()) == self.running.head {
-            texts.iter().for_each(|(unit, text)| self.write_unit(unit, text));
+            self.write_units(pairs(&texts));
             return;
         }
         // What waits for a check is not to be forgotten.
@@ -232,12 +232,9 @@ impl Driver {
         structures: BTreeMap<String, Option<u64>>,
     ) -> io::Result<()> {
         let found = self.process.processes().await?;
-        let mut before = BTreeMap::new();
-        for (unit, text) in &texts {
-            let old = std::fs::read_to_string(self.files.unit(unit)).unwrap_or_default();
-            before.insert(unit.clone(), old.split_once('\n').map_or("", |(_, rest)| rest).to_owned());
-            self.files.write_unit(unit, text)?;
-        }
+        let before = texts.keys().map(|unit| Ok((unit.clone(), self.files.read_unit(unit)?)));
+        let before = before.collect::<io::Result<_>>()?;
+        self.files.write_units(pairs(&texts))?;
         let head_before = std::fs::read_to_string(self.files.head()).unwrap_or_default();
         crate::haproxy::files::replace(&self.files.head(), head.as_bytes())?;
         let mut maps = BTreeMap::new();
@@ -309,10 +306,9 @@ impl Driver {
         if let Err(error) = self.files.clear_state() {
             warn!(%error, "states of servers cannot be cleared");
         }
-        for unit in std::mem::take(&mut self.unwritten) {
-            let text = self.core.text(&unit);
-            self.write_unit(&unit, &text);
-        }
+        let unwritten = std::mem::take(&mut self.unwritten).into_iter();
+        let texts = unwritten.map(|unit| (unit.clone(), self.core.text(&unit))).collect();
+        self.write_units(pairs(&texts));
         self.publish_entries().await;
         self.old_workers = true;
         self.metrics.services.set(super::signed(self.core.services("").count()));
@@ -344,10 +340,8 @@ impl Driver {
         let problem = Problem::new("", "", format!("HAProxy did not load the new configuration: {said}"));
         self.own_problems.insert("reload".to_owned(), problem);
         if let Phase::Reloading(reloading) = std::mem::replace(&mut self.phase, Phase::Idle) {
-            for (unit, text) in &reloading.before {
-                self.write_unit(unit, text);
-                self.stale.insert(unit.clone());
-            }
+            self.write_units(pairs(&reloading.before));
+            self.stale.extend(reloading.before.into_keys());
             if let Err(error) =
                 crate::haproxy::files::replace(&self.files.head(), reloading.head_before.as_bytes())
             {
@@ -410,6 +404,10 @@ impl Driver {
         }
         self.retry_listeners();
     }
+}
+
+fn pairs(texts: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
+    texts.iter().map(|(unit, text)| (unit.as_str(), text.as_str()))
 }
 
 /// The label that HAProxy's message is about, where that can be seen.

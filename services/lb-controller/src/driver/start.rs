@@ -5,10 +5,7 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, getrlimit};
 use tracing::{error, info, warn};
 
-use super::{
-    Driver,
-    publish::{map_of, structure_of},
-};
+use super::{Driver, publish::structure_of, reconcile::map_of};
 use crate::{
     config::Config,
     core::{
@@ -53,6 +50,7 @@ pub(super) fn settings(config: &Config) -> Settings {
         ignore_health: args.ignore_health,
         custom_templates: args.allow_custom_templates,
         min_slots: args.min_slots as usize,
+        assigned: (args.min_serv_port_ip_per_task, args.max_serv_port_ip_per_task),
         own_ports,
         context: Context {
             templates,
@@ -172,9 +170,8 @@ impl Driver {
         if let Err(error) = self.process.start().await {
             // What lies there from before may not fit any more: it comes back with the first snapshot.
             warn!(%error, "HAProxy does not start on what lies there, beginning anew");
-            for unit in self.files.read_units().unwrap_or_default().keys() {
-                self.write_unit(unit, "");
-            }
+            let units = self.files.read_units().unwrap_or_default();
+            self.write_units(units.keys().map(|unit| (unit.as_str(), "")));
             self.process.start().await.map_err(|error| Error::Head { message: error.to_string() })?;
         }
         let worker = self.process.processes().await.map(|found| found.worker).unwrap_or_default();

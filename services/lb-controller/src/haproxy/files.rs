@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! head.cfg          global settings, statistics, ports of virtual hosts
-//! apps/<app>.cfg    the services of one app
+//! apps/<number>.cfg the services of some apps
 //! maps/*.map        virtual hosts and app ids
 //! certs/            certificates of the HTTPS port, and their list
 //! applied           what the running worker was started with, as a digest
@@ -10,7 +10,8 @@
 //! *.sock            of HAProxy's worker and master, and of the controller
 //! ```
 //!
-//! Writes are small, and replace a file at once or not at all.
+//! Writes are small, and replace a file at once or not at all. Apps share files because HAProxy, when it reloads, passes
+//! the names of all of them on in one variable, which has room for some thousand.
 
 use std::{
     collections::BTreeMap,
@@ -116,28 +117,63 @@ impl Files {
         self.dir.join("haproxy.log")
     }
 
-    /// The file of an app or deployment group.
-    #[must_use]
-    pub fn unit(&self, unit: &str) -> PathBuf {
-        self.apps().join(unit_file(unit))
+    /// The file that a unit (an app or deployment group) shares with others.
+    fn shard(&self, number: u64) -> PathBuf {
+        self.apps().join(format!("{number:03x}.cfg"))
     }
 
-    /// Writes or removes (empty text) the file of a unit.
+    /// Writes, or removes (empty text), the texts of units.
     ///
     /// # Errors
     /// When that is not possible.
-    pub fn write_unit(&self, unit: &str, text: &str) -> io::Result<()> {
-        let file = self.unit(unit);
-        if !text.is_empty() {
-            return replace(&file, format!("# {unit}\n{text}").as_bytes());
+    pub fn write_units<'a>(&self, texts: impl IntoIterator<Item = (&'a str, &'a str)>) -> io::Result<()> {
+        let mut by_shard: BTreeMap<u64, Vec<(&str, &str)>> = BTreeMap::new();
+        for (unit, text) in texts {
+            by_shard.entry(digest(unit.as_bytes()) % SHARDS).or_default().push((unit, text));
         }
-        match fs::remove_file(file) {
+        for (number, texts) in by_shard {
+            let mut units = self.read_shard(number)?;
+            for (unit, text) in texts {
+                match text {
+                    "" => units.remove(unit),
+                    text => units.insert(unit.to_owned(), text.to_owned()),
+                };
+            }
+            self.write_shard(number, &units)?;
+        }
+        Ok(())
+    }
+
+    fn write_shard(&self, number: u64, units: &BTreeMap<String, String>) -> io::Result<()> {
+        let path = self.shard(number);
+        if !units.is_empty() {
+            return replace(&path, joined(units).as_bytes());
+        }
+        match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
     }
 
-    /// The texts of all units as they lie there.
+    fn read_shard(&self, number: u64) -> io::Result<BTreeMap<String, String>> {
+        match fs::read(self.shard(number)) {
+            // What is not ours is written over.
+            Ok(bytes) => Ok(std::str::from_utf8(&bytes).ok().and_then(parted).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The text of a unit as it lies there; empty: none.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read_unit(&self, unit: &str) -> io::Result<String> {
+        let mut units = self.read_shard(digest(unit.as_bytes()) % SHARDS)?;
+        Ok(units.remove(unit).unwrap_or_default())
+    }
+
+    /// The texts of all units as they lie there. Files that hold anything else are removed: HAProxy would read them.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -148,19 +184,13 @@ impl Files {
             if path.extension().is_none_or(|extension| extension != "cfg") {
                 continue;
             }
-            let text = fs::read_to_string(&path)?;
-            let named = text.split_once('\n').and_then(|(first, rest)| {
-                let unit = first.strip_prefix("# ")?.to_owned();
-                Some((unit, rest.to_owned()))
-            });
-            match named {
-                Some((unit, text)) if self.unit(&unit) == path => units.insert(unit, text),
-                // Nobody's: HAProxy would read it.
-                _ => {
-                    fs::remove_file(&path)?;
-                    None
-                }
-            };
+            let bytes = fs::read(&path)?;
+            let found = std::str::from_utf8(&bytes).ok().and_then(parted);
+            let at_home = |unit: &String| self.shard(digest(unit.as_bytes()) % SHARDS) == path;
+            match found.filter(|found| found.keys().all(at_home)) {
+                Some(found) => units.extend(found),
+                None => fs::remove_file(&path)?,
+            }
         }
         Ok(units)
     }
@@ -191,15 +221,25 @@ const LONGEST_DIR: usize = 75;
 /// A state file without servers.
 const EMPTY_STATE: &str = "1\n";
 
-/// Longest name of a file, without its end.
-const LONGEST: usize = 200;
+/// Files that all apps share. Their names take less than the 128 KiB that one variable may have.
+const SHARDS: u64 = 1024;
 
-fn unit_file(unit: &str) -> String {
-    let name = unit.trim_start_matches('/').replace('/', "_");
-    if name.len() <= LONGEST {
-        return format!("{name}.cfg");
+/// Units in one text: before each stand its length and name, so that nothing in it can be taken for another one.
+fn joined(units: &BTreeMap<String, String>) -> String {
+    units.iter().map(|(unit, text)| format!("# {} {unit}\n{text}\n", text.len())).collect()
+}
+
+/// The reverse of [`joined`]; none for any other text.
+fn parted(mut text: &str) -> Option<BTreeMap<String, String>> {
+    let mut units = BTreeMap::new();
+    while !text.is_empty() {
+        let (first, rest) = text.strip_prefix("# ")?.split_once('\n')?;
+        let (length, unit) = first.split_once(' ')?;
+        let (of_unit, rest) = rest.split_at_checked(length.parse().ok()?)?;
+        units.insert(unit.to_owned(), of_unit.to_owned());
+        text = rest.strip_prefix('\n')?;
     }
-    format!("{}-{:016x}.cfg", &name[..LONGEST], digest(unit.as_bytes()))
+    Some(units)
 }
 
 /// FNV-1a: names and compares texts; nobody's safety depends on it.
@@ -226,20 +266,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_names_of_all_files_fit_into_one_variable() {
+        let longest = LONGEST_DIR + "/apps/000.cfg;".len();
+        assert!(longest * (usize::try_from(SHARDS).unwrap() + 1) < 128 * 1024);
+    }
+
+    #[test]
     fn units_are_read_as_they_were_written() {
         let dir = tempfile::tempdir().unwrap();
         let files = Files::open(dir.path()).unwrap();
-        let long = format!("/{}", "x".repeat(600));
-        for unit in ["/a/b", "/a-b", &long] {
-            files.write_unit(unit, &format!("backend {}\n", &unit[1..4])).unwrap();
-        }
+        // A text may say what it likes.
+        let texts = [("/a/b", "backend a\n# 3 /c\nx"), ("/a-b", "backend b\n\n"), ("/c", "backend c\n")];
+        files.write_units(texts).unwrap();
         fs::write(files.apps().join("stray.cfg"), "backend x\n").unwrap();
+        fs::write(files.apps().join("bytes.cfg"), b"\xff\xfe").unwrap();
+        fs::write(files.apps().join("other.cfg"), "# 10 /c\nbackend d\n\n").unwrap();
         let units = files.read_units().unwrap();
-        assert_eq!((units.len(), units["/a/b"].as_str()), (3, "backend a/b\n"));
-        assert!(!files.apps().join("stray.cfg").exists());
-        files.write_unit("/a/b", "").unwrap();
-        files.write_unit("/a/b", "").unwrap();
-        assert_eq!(files.read_units().unwrap().len(), 2);
+        let wanted = texts.map(|(unit, text)| (unit.to_owned(), text.to_owned()));
+        assert_eq!(units, wanted.into());
+        assert!(!files.apps().join("stray.cfg").exists() && !files.apps().join("other.cfg").exists());
+        files.write_units([("/a/b", "")]).unwrap();
+        files.write_units([("/a/b", "")]).unwrap();
+        assert_eq!(
+            (files.read_units().unwrap().len(), files.read_unit("/c").unwrap().as_str()),
+            (2, "backend c\n")
+        );
+        assert_eq!(files.read_unit("/a/b").unwrap(), "");
         let entries = [("a.test/".to_owned(), "b".to_owned())].into();
         files.write_map(Map::Paths, &entries).unwrap();
         assert_eq!(files.read_map(Map::Paths).unwrap(), entries);

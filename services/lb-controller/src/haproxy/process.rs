@@ -15,7 +15,7 @@ use nix::{
 };
 use tokio::{
     process::{Child, Command},
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tracing::{info, warn};
 
@@ -28,6 +28,8 @@ use crate::config::Ownership;
 /// How often a HAProxy that is not our child is looked after.
 const LOOK: Duration = Duration::from_millis(20);
 const LOOK_BESIDE: Duration = Duration::from_millis(100);
+/// A master that reloads does not answer for a moment either.
+const SILENCE: Duration = Duration::from_secs(1);
 /// A start takes well under a second, even with ten thousand apps a few.
 const START: Duration = Duration::from_secs(30);
 /// Time for an orderly end.
@@ -41,12 +43,21 @@ pub struct Process {
     files: Files,
     child: Option<Child>,
     master: Option<u32>,
+    /// One that is not our child does not answer.
+    silent_since: Option<Instant>,
 }
 
 impl Process {
     #[must_use]
     pub fn new(binary: &str, ownership: Ownership, files: &Files) -> Self {
-        Self { binary: binary.to_owned(), ownership, files: files.clone(), child: None, master: None }
+        Self {
+            binary: binary.to_owned(),
+            ownership,
+            files: files.clone(),
+            child: None,
+            master: None,
+            silent_since: None,
+        }
     }
 
     /// What the master says of its processes.
@@ -122,9 +133,19 @@ impl Process {
     pub async fn died(&mut self) {
         if self.ownership == Ownership::Beside {
             // It may live in another space of process ids: what counts is that it answers.
-            while self.processes().await.is_ok() || self.processes().await.is_ok() {
-                sleep(LOOK_BESIDE).await;
+            loop {
+                if self.processes().await.is_ok() {
+                    self.silent_since = None;
+                    sleep(LOOK_BESIDE).await;
+                    continue;
+                }
+                let since = *self.silent_since.get_or_insert_with(Instant::now);
+                if since.elapsed() > SILENCE {
+                    break;
+                }
+                sleep(LOOK).await;
             }
+            self.silent_since = None;
             warn!("HAProxy does not answer");
             self.master = None;
             return;

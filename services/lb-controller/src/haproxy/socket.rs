@@ -31,17 +31,25 @@ pub async fn ask(socket: &Path, line: &str) -> io::Result<String> {
     timeout(DEADLINE, asked).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
-/// Runs commands in order, as many at once as fit; gives back what HAProxy found wrong.
+/// Runs commands in order, as many at once as fit; all answers together.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn ask_all(socket: &Path, commands: &[String]) -> io::Result<String> {
+    let mut answers = String::new();
+    for line in lines(commands) {
+        answers.push_str(&ask(socket, &line).await?);
+    }
+    Ok(answers)
+}
+
+/// As [`ask_all`]; gives back what HAProxy found wrong.
 ///
 /// # Errors
 /// As [`ask`].
 pub async fn run(socket: &Path, commands: &[String]) -> io::Result<Vec<String>> {
-    let mut complaints = Vec::new();
-    for line in lines(commands) {
-        let answer = ask(socket, &line).await?;
-        complaints.extend(answer.lines().filter(|line| is_complaint(line)).map(str::to_owned));
-    }
-    Ok(complaints)
+    let answers = ask_all(socket, commands).await?;
+    Ok(answers.lines().filter(|line| is_complaint(line)).map(str::to_owned).collect())
 }
 
 fn lines(commands: &[String]) -> Vec<String> {

@@ -179,3 +179,32 @@ async fn lb_c45_a_new_controller_takes_over_without_a_reload() {
     scene.lb.stop_haproxy().await;
     scene.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_haproxy_beside_is_driven_and_waited_for() {
+    let (scene, sidecar) = Scene::beside().await;
+    let web = app("/web", &[("HAPROXY_0_VHOST", "a.test")]);
+    scene.put(&web);
+    let task = scene.task("one").await;
+    let one = scene.run(&web, &task);
+    served(scene.lb.http, "a.test").await;
+    let reloads = scene.lb.reloads().await;
+    scene.run(&web, &scene.task("two").await);
+    scene.gone(&one);
+    until("the second task is asked", || async {
+        let answer = scene.lb.host("a.test", "/").await;
+        if answer.task() == "two" { Ok(()) } else { Err(answer.body) }
+    })
+    .await;
+    assert_eq!(scene.lb.reloads().await, reloads);
+    let master = std::fs::read_to_string(scene.lb.dir.join("haproxy.pid")).unwrap();
+    kill(master.parse().unwrap());
+    until("it is another one", || async {
+        let now = std::fs::read_to_string(scene.lb.dir.join("haproxy.pid")).unwrap();
+        if now == master { Err(now) } else { Ok(()) }
+    })
+    .await;
+    assert_eq!(served(scene.lb.http, "a.test").await.task(), "two");
+    scene.end().await;
+    drop(sidecar);
+}

@@ -1,10 +1,13 @@
 //! Groups, hosts, paths, tasks.
 
-use meshos_proto::meshos::apps::v1::{App, Condition, Delta, PortDefinition};
+use meshos_proto::meshos::apps::v1::{App, Condition, Delta, Instance, IpAddress, PortDefinition};
 
 use crate::{
     client::{Load, get},
-    scene::{Scene, app, app_at, checked_app, instance, label, port, port_of, served, unserved, until},
+    scene::{
+        Scene, app, app_at, app_with_addresses, checked_app, instance, label, port, port_of, served,
+        unserved, until,
+    },
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -399,5 +402,57 @@ async fn lb_c35_more_tasks_than_there_was_room_for_are_all_asked() {
     .await;
     let failures = load.stop().await;
     assert!(failures.is_empty(), "{failures:?}");
+    scene.end().await;
+}
+
+/// A task at 127.0.0.1 of its own, on a host that does not exist.
+fn with_address(app: &App, name: &str, port: u16) -> Instance {
+    Instance {
+        host: "nowhere.invalid".into(),
+        container_ports: vec![port.into()],
+        ip_addresses: vec![IpAddress { address: "127.0.0.1".into(), protocol: "IPv4".into() }],
+        ..instance(app, name, &[0])
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lb_c25_tasks_are_asked_at_their_host_or_at_their_own_address() {
+    let scene = Scene::new().await;
+    let (at_host, own) = (scene.task("host").await, scene.task("own").await);
+    let web = app("/web", &[]);
+    scene.put(&web);
+    scene.run(&web, &at_host);
+    let service = port();
+    let container = app_with_addresses("/container", own.port, service, &[]);
+    scene.put(&container);
+    scene.instance(with_address(&container, "own", own.port));
+    assert_eq!(scene.served(port_of(&web, 0)).await.task(), "host");
+    assert_eq!(scene.served(service).await.task(), "own");
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lb_c26_a_port_is_assigned_where_none_is_named_and_all_assign_the_same() {
+    let mut scene = Scene::with(&["--group=external"]).await;
+    let other = scene.another(&["--group=external", "--lb-bind-address=127.0.0.2"]).await;
+    let own = scene.task("own").await;
+    for number in 0..3 {
+        let host = format!("a{number}.test");
+        let app = app_with_addresses(&format!("/a{number}"), own.port, 0, &[("HAPROXY_0_VHOST", &host)]);
+        scene.put(&app);
+        scene.instance(with_address(&app, &format!("own-{number}"), own.port));
+    }
+    assert_eq!(served(scene.lb.http, "a2.test").await.task(), "own");
+    let mut published = Vec::new();
+    for lb in [&scene.lb, &other] {
+        let ports = until("three services", || async {
+            let services = lb.status().await.services;
+            let ports: Vec<u32> = services.iter().map(|service| service.port).collect();
+            if ports.len() == 3 { Ok(ports) } else { Err(ports) }
+        });
+        published.push(ports.await);
+    }
+    assert_eq!(published[0], published[1]);
+    assert!(published[0].iter().all(|port| (10_050..=10_100).contains(port)), "{published:?}");
     scene.end().await;
 }

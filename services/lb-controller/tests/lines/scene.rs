@@ -9,8 +9,9 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU16, Ordering},
+        atomic::{AtomicBool, AtomicU16, Ordering},
     },
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -19,8 +20,8 @@ use meshos_lb_controller::{Config, LbArgs};
 use meshos_mesh::{Env, connect};
 use meshos_proto::meshos::{
     apps::v1::{
-        App, Condition, Delta, Goal, HealthCheck, HealthProtocol, HealthResult, Instance, InstanceHealth,
-        PortDefinition,
+        App, Condition, Container, Delta, Goal, HealthCheck, HealthProtocol, HealthResult, Instance,
+        InstanceHealth, Network, NetworkMode, PortDefinition, PortMapping, PortMappingList,
     },
     lb::v1::{GetStatusRequest, Status, lb_controller_client::LbControllerClient},
 };
@@ -131,7 +132,9 @@ impl Lb {
     /// A controller on the same directory.
     pub(crate) async fn start_controller(&mut self, env: &Env) {
         self.env = env.child();
-        meshos_lb_controller::start(&self.env, Arc::clone(&self.store), self.config.clone()).await.unwrap();
+        meshos_lb_controller::start(&self.env, Some(Arc::clone(&self.store)), self.config.clone())
+            .await
+            .unwrap();
     }
 
     /// The number of reloads, once nothing is under way: what is served was loaded a moment ago.
@@ -186,6 +189,18 @@ impl Scene {
         let env = scene.env.clone();
         scene.lb.start_controller(&env).await;
         scene
+    }
+
+    /// Somebody else starts HAProxy on the directory, with the command that the documentation names.
+    pub(crate) async fn beside() -> (Self, Sidecar) {
+        let env = Env::in_memory();
+        let store: SharedStore = Arc::new(Embedded::in_memory());
+        let (scheduler, confirmed) = Scheduler::start(&env, &store).await;
+        let dir = tempfile::tempdir().unwrap();
+        let mut lb = new_lb(&env, &store, &dir, &["--haproxy=beside"]);
+        let sidecar = Sidecar::start(lb.dir.clone());
+        lb.start_controller(&env).await;
+        (Self { env, store, scheduler, confirmed, lb, dirs: vec![dir] }, sidecar)
     }
 
     /// Another load balancer beside the first.
@@ -266,6 +281,48 @@ pub(crate) async fn unserved(port: u16, host: &str) {
     .await;
 }
 
+/// Keeps a HAProxy running, as a container runtime would.
+pub(crate) struct Sidecar {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Sidecar {
+    fn start(dir: PathBuf) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                let master = format!("{},mode,600", dir.join("master.sock").display());
+                let mut child = std::process::Command::new("haproxy")
+                    .args(["-W", "-S", &master, "-f"])
+                    .arg(dir.join("head.cfg"))
+                    .arg("-f")
+                    .arg(dir.join("apps"))
+                    .stderr(std::process::Stdio::null())
+                    .spawn()
+                    .unwrap();
+                std::fs::create_dir_all(&dir).unwrap();
+                std::fs::write(dir.join("haproxy.pid"), child.id().to_string()).unwrap();
+                while child.try_wait().unwrap().is_none() {
+                    if stopped.load(Ordering::Relaxed) {
+                        child.kill().unwrap();
+                    }
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            }
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
 fn new_lb(env: &Env, store: &SharedStore, dir: &TempDir, arguments: &[&str]) -> Lb {
     let (http, https, admin, app_id) = (port(), port(), port(), port());
     let ports = [
@@ -316,6 +373,20 @@ pub(crate) fn app_at(id: &str, ports: &[u16], labels: &[(&str, &str)]) -> App {
         version_ms: u64::from(VERSION.fetch_add(1, Ordering::Relaxed)),
         ..App::default()
     }
+}
+
+/// An app whose tasks have addresses of their own; 0: no service port.
+pub(crate) fn app_with_addresses(id: &str, own: u16, service: u16, labels: &[(&str, &str)]) -> App {
+    let mapping = PortMapping {
+        container_port: own.into(),
+        service_port: service.into(),
+        protocol: "tcp".into(),
+        ..PortMapping::default()
+    };
+    let container =
+        Container { port_mappings: Some(PortMappingList { items: vec![mapping] }), ..Container::default() };
+    let network = Network { mode: NetworkMode::Container.into(), ..Network::default() };
+    App { container: Some(container), networks: vec![network], ..app_at(id, &[], labels) }
 }
 
 /// The app's service port of that index.

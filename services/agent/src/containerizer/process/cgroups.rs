@@ -1,6 +1,8 @@
 //! Limits through cgroups, version 1 and 2. The knobs and their numbers are those of the Mesos isolators
 //! `cgroups/cpu` and `cgroups/mem`.
 
+mod detect;
+
 use std::{
     collections::BTreeSet,
     fs, io,
@@ -21,6 +23,10 @@ const MIN_QUOTA: f64 = 1_000.0;
 const REMOVALS: u32 = 50;
 /// A cgroup of this age is not being made for a container.
 const ORPHAN: Duration = Duration::from_secs(300);
+/// Of memory, and of memory with swap.
+const HARD_V1: &str = "memory.limit_in_bytes";
+const HARD_V2: &str = "memory.max";
+const WITH_SWAP: &str = "memory.memsw.limit_in_bytes";
 const REMOVAL_PAUSE: Duration = Duration::from_millis(10);
 
 /// The agent's cgroup flags.
@@ -33,6 +39,8 @@ pub struct CgroupSettings {
     pub memory: bool,
     /// Processes and threads that a container may have; none: any number.
     pub max_pids: Option<u64>,
+    /// Limit memory and swap together.
+    pub limit_swap: bool,
     /// Where cgroups are mounted, usually `/sys/fs/cgroup`.
     pub hierarchy: PathBuf,
     /// Name of the cgroup that holds those of all tasks.
@@ -50,6 +58,7 @@ impl CgroupSettings {
             cpu: true,
             memory: true,
             max_pids: None,
+            limit_swap: false,
             hierarchy: PathBuf::from("/sys/fs/cgroup"),
             root: root.to_owned(),
             cfs: false,
@@ -63,6 +72,7 @@ pub(super) struct Cgroups {
     version: Version,
     cfs: bool,
     max_pids: Option<u64>,
+    limit_swap: bool,
 }
 
 #[derive(Debug)]
@@ -88,11 +98,12 @@ impl Cgroups {
             return Err("--isolation names no cgroups isolator".to_owned());
         }
         let version = if settings.hierarchy.join("cgroup.controllers").exists() {
-            detect_v2(settings)?
+            detect::v2(settings)?
         } else {
-            detect_v1(settings)?
+            detect::v1(settings)?
         };
-        Ok(Self { version, cfs: settings.cfs, max_pids: settings.max_pids })
+        let CgroupSettings { cfs, max_pids, limit_swap, .. } = *settings;
+        Ok(Self { version, cfs, max_pids, limit_swap })
     }
 
     /// For the log.
@@ -103,7 +114,10 @@ impl Cgroups {
         };
         let used = [(cpu, "cpu"), (memory, "memory"), (pids, "pids")];
         let names: Vec<_> = used.into_iter().filter(|(used, _)| *used).map(|(_, name)| name).collect();
-        format!("{version} {}", names.join(", "))
+        match names.is_empty() {
+            true => format!("{version}, processes are tracked and not limited"),
+            false => format!("{version} {}", names.join(", ")),
+        }
     }
 
     /// Whether the use of memory is limited.
@@ -149,12 +163,16 @@ impl Cgroups {
     /// becomes less: the kernel would end processes that did nothing wrong.
     pub(super) fn resize(&self, id: &str, limits: &Limits) -> Result<(), String> {
         let lowers = |(path, value): &(PathBuf, String)| {
-            let hard = ["memory.max", "memory.limit_in_bytes"].iter().any(|name| path.ends_with(name));
+            let hard = [HARD_V2, HARD_V1, WITH_SWAP].iter().any(|name| path.ends_with(name));
             let number = |text: &str| text.trim().parse::<i64>().ok().filter(|bytes| *bytes >= 0);
             let now = fs::read_to_string(path).unwrap_or_default();
             hard && number(value).is_some_and(|new| number(&now).is_none_or(|now| new < now))
         };
-        self.knobs(id, limits).iter().filter(|knob| !lowers(knob)).try_for_each(write)
+        let knobs: Vec<_> = self.knobs(id, limits).into_iter().filter(|knob| !lowers(knob)).collect();
+        // The kernel wants memory never to be more than memory with swap, so that one rises first.
+        let (first, then): (Vec<_>, Vec<_>) =
+            knobs.into_iter().partition(|(path, _)| path.ends_with(WITH_SWAP));
+        first.iter().chain(&then).try_for_each(write)
     }
 
     fn knobs(&self, id: &str, limits: &Limits) -> Vec<(PathBuf, String)> {
@@ -178,7 +196,8 @@ impl Cgroups {
                 if let Some(dir) = memory.as_ref().map(|dir| dir.join(id)) {
                     knobs.push((dir.join("memory.soft_limit_in_bytes"), soft.to_string()));
                     let hard = hard.map_or("-1".to_owned(), |bytes| bytes.to_string());
-                    knobs.push((dir.join("memory.limit_in_bytes"), hard));
+                    knobs.push((dir.join(HARD_V1), hard.clone()));
+                    knobs.extend(self.limit_swap.then(|| (dir.join(WITH_SWAP), hard)));
                 }
             }
             Version::V2 { root, cpu, memory, pids } => {
@@ -196,10 +215,7 @@ impl Cgroups {
                 }
                 if *memory {
                     knobs.push((dir.join("memory.low"), soft.to_string()));
-                    knobs.push((
-                        dir.join("memory.max"),
-                        hard.map_or("max".to_owned(), |bytes| bytes.to_string()),
-                    ));
+                    knobs.push((dir.join(HARD_V2), hard.map_or("max".to_owned(), |bytes| bytes.to_string())));
                 }
             }
         }
@@ -272,114 +288,5 @@ fn memory(limits: &Limits) -> (u64, Option<u64>) {
     (limits.memory.max(MIN_MEMORY), (hard != u64::MAX).then_some(hard.max(MIN_MEMORY)))
 }
 
-fn detect_v1(settings: &CgroupSettings) -> Result<Version, String> {
-    let mut reasons = Vec::new();
-    let mut controller = |name: &str, wanted: bool| {
-        if !wanted {
-            return None;
-        }
-        let dir = settings.hierarchy.join(name).join(&settings.root);
-        match fs::create_dir_all(&dir) {
-            Ok(()) if dir.join("cgroup.procs").exists() => {
-                permitted(&dir).map_err(|reason| reasons.push(reason)).is_ok().then_some(dir)
-            }
-            Ok(()) => {
-                let _ = fs::remove_dir(&dir);
-                reasons.push(format!("{} is no cgroup hierarchy", settings.hierarchy.join(name).display()));
-                None
-            }
-            Err(error) => {
-                reasons.push(format!("cannot make {}: {error}", dir.display()));
-                None
-            }
-        }
-    };
-    let pids = controller("pids", settings.max_pids.is_some());
-    match (controller("cpu", settings.cpu), controller("memory", settings.memory)) {
-        (None, None) if pids.is_none() => Err(reasons.join("; ")),
-        (cpu, memory) => Ok(Version::V1 { cpu, memory, pids }),
-    }
-}
-
-/// The root cgroup may stand there already, made by somebody with more rights: only a try tells.
-fn permitted(root: &Path) -> Result<(), String> {
-    let probe = root.join(format!("probe-{}", std::process::id()));
-    let made = fs::create_dir(&probe).and_then(|()| fs::remove_dir(&probe));
-    made.map_err(|error| format!("no cgroup can be made in {}: {error}", root.display()))
-}
-
-fn detect_v2(settings: &CgroupSettings) -> Result<Version, String> {
-    let root = settings.hierarchy.join(&settings.root);
-    fs::create_dir_all(&root).map_err(|error| format!("cannot make {}: {error}", root.display()))?;
-    // One at a time: a controller that is not there must not keep the others away.
-    for dir in [&settings.hierarchy, &root] {
-        for controller in ["+cpu", "+memory", "+pids"] {
-            let _ = fs::write(dir.join("cgroup.subtree_control"), controller);
-        }
-    }
-    let given = fs::read_to_string(root.join("cgroup.subtree_control")).unwrap_or_default();
-    let has = |name: &str| given.split_whitespace().any(|controller| controller == name);
-    let (cpu, memory) = (settings.cpu && has("cpu"), settings.memory && has("memory"));
-    let pids = settings.max_pids.is_some() && has("pids");
-    if !cpu && !memory && !pids {
-        return Err(format!("no controller can be enabled in {}", root.display()));
-    }
-    permitted(&root)?;
-    Ok(Version::V2 { root, cpu, memory, pids })
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn v(version: Version) -> Vec<(String, String)> {
-        let cgroups = Cgroups { version, cfs: false, max_pids: Some(100) };
-        let limits = Limits { cpus: 0.5, cpus_limit: Some(1.5), memory: 64 * MB, memory_limit: None };
-        let knobs = cgroups.knobs("c", &limits).into_iter();
-        knobs.map(|(path, value)| (path.display().to_string(), value)).collect()
-    }
-
-    #[test]
-    fn the_numbers_are_those_of_mesos() {
-        let text = |pairs: &[(&str, &str)]| -> Vec<_> {
-            pairs.iter().map(|(path, value)| ((*path).to_owned(), (*value).to_owned())).collect()
-        };
-        let v1 =
-            Version::V1 { cpu: Some("/cpu".into()), memory: Some("/mem".into()), pids: Some("/pids".into()) };
-        let want = [
-            ("/pids/c/pids.max", "100"),
-            ("/cpu/c/cpu.shares", "512"),
-            ("/cpu/c/cpu.cfs_period_us", "100000"),
-            ("/cpu/c/cpu.cfs_quota_us", "150000"),
-            ("/mem/c/memory.soft_limit_in_bytes", "67108864"),
-            ("/mem/c/memory.limit_in_bytes", "67108864"),
-        ];
-        assert_eq!(v(v1), text(&want));
-        let v2 = Version::V2 { root: "/r".into(), cpu: true, memory: true, pids: true };
-        let want = [
-            ("/r/c/pids.max", "100"),
-            ("/r/c/cpu.weight", "50"),
-            ("/r/c/cpu.max", "150000 100000"),
-            ("/r/c/memory.low", "67108864"),
-            ("/r/c/memory.max", "67108864"),
-        ];
-        assert_eq!(v(v2), text(&want));
-    }
-
-    #[test]
-    fn small_requests_get_the_least_that_works() {
-        let limits = Limits { cpus: 0.001, memory: MB, ..Limits::default() };
-        assert_eq!(memory(&limits), (MIN_MEMORY, Some(MIN_MEMORY)));
-        assert_eq!(quota(&limits, true), Some(Some(MIN_QUOTA)));
-        assert_eq!(quota(&limits, false), None);
-        let endless = Limits { cpus_limit: Some(f64::INFINITY), memory_limit: Some(u64::MAX), ..limits };
-        assert_eq!((quota(&endless, false), memory(&endless).1), (Some(None), None));
-    }
-
-    #[test]
-    fn a_directory_that_is_no_hierarchy_is_refused_with_a_reason() {
-        let dir = tempfile::tempdir().unwrap();
-        let settings = CgroupSettings { hierarchy: dir.path().into(), ..CgroupSettings::all("meshos") };
-        assert!(Cgroups::detect(&settings).unwrap_err().contains("is no cgroup hierarchy"));
-    }
-}
+mod tests;

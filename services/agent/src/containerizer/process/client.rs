@@ -54,18 +54,20 @@ pub(super) enum CallError {
     Timeout,
 }
 
-type Answer = Result<Response, CallError>;
+pub(super) type Answer = Result<Response, CallError>;
+type Asked = (Request, oneshot::Sender<Answer>);
 
 #[derive(Debug)]
 pub(super) struct Client {
     dir: PathBuf,
-    requests: mpsc::Sender<(Request, oneshot::Sender<Answer>)>,
+    requests: mpsc::Sender<Asked>,
     readers: Readers,
-    watched: Watched,
     /// No supervisor is wanted any more.
     stopping: Arc<AtomicBool>,
     /// Process id of the supervisor; 0: not connected yet.
     supervisor: Arc<AtomicI32>,
+    /// Something has been asked.
+    used: AtomicBool,
     /// How long a call may take.
     pub(super) patience: Duration,
 }
@@ -74,20 +76,10 @@ pub(super) struct Client {
 /// far more than its event.
 type Readers = Arc<Mutex<Vec<mpsc::UnboundedSender<Child>>>>;
 
-/// Children that one caller alone waits for, by id.
-type Watched = Arc<Mutex<BTreeMap<String, Watch>>>;
-
-#[derive(Debug)]
-struct Watch {
-    /// The child beside which it runs, and with which it shall end.
-    beside: String,
-    ended: oneshot::Sender<Option<i32>>,
-}
-
 impl Client {
     pub(super) fn open(tasks: &Tasks, dir: PathBuf, program: SupervisorProgram) -> Self {
         let (requests, receiver) = mpsc::channel(WAITING);
-        let (readers, watched) = (Readers::default(), Watched::default());
+        let readers = Readers::default();
         let (stopping, supervisor) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI32::new(0)));
         let connection = Connection {
             stopping: Arc::clone(&stopping),
@@ -95,26 +87,18 @@ impl Client {
             dir: dir.clone(),
             program,
             readers: Arc::clone(&readers),
-            watched: Arc::clone(&watched),
             pending: Pending::default(),
         };
         tasks.spawn("supervisor-client", connection.run(receiver));
-        Self { dir, requests, readers, watched, stopping, supervisor, patience: CALL }
+        Self { dir, requests, readers, stopping, supervisor, used: AtomicBool::new(false), patience: CALL }
     }
 
     pub(super) fn events(&self) -> mpsc::UnboundedReceiver<Child> {
         let (sender, receiver) = mpsc::unbounded_channel();
         lock(&self.readers).push(sender);
-        receiver
-    }
-
-    /// How a child will end, which no reader is told; none when that beside which it runs ended first. To be called
-    /// before the child is started.
-    pub(super) fn watch_child(&self, id: &str, beside: &str) -> oneshot::Receiver<Option<i32>> {
-        let (ended, receiver) = oneshot::channel();
-        let mut watched = lock(&self.watched);
-        watched.retain(|_, watch| !watch.ended.is_closed());
-        watched.insert(id.to_owned(), Watch { beside: beside.to_owned(), ended });
+        // Whoever wants to hear of ends needs a connection; what ended before is told with the list.
+        self.used.store(true, Ordering::Relaxed);
+        let _ = self.requests.try_send((Request::List(ListRequest {}), oneshot::channel().0));
         receiver
     }
 
@@ -130,6 +114,10 @@ impl Client {
 
     /// Ends the supervisor; none is started again. Refused while it has children.
     pub(super) async fn stop(&self) -> Result<(), CallError> {
+        if !self.used.load(Ordering::Relaxed) {
+            // There is none, or it is somebody else's.
+            return Ok(());
+        }
         self.stopping.store(true, Ordering::Relaxed);
         let stopped = self.call(Request::Stop(StopRequest {})).await;
         if let Err(CallError::Refused(_)) = stopped {
@@ -140,12 +128,15 @@ impl Client {
 
     /// Asks once.
     pub(super) async fn call(&self, request: Request) -> Answer {
+        timeout(self.patience, self.ask(request)).await.unwrap_or(Err(CallError::Timeout))
+    }
+
+    /// Asks once, and waits for the answer for as long as it takes.
+    pub(super) async fn ask(&self, request: Request) -> Answer {
         let (reply, answer) = oneshot::channel();
-        let call = async {
-            self.requests.send((request, reply)).await.map_err(|_| CallError::Broken)?;
-            answer.await.unwrap_or(Err(CallError::Broken))
-        };
-        match timeout(self.patience, call).await.unwrap_or(Err(CallError::Timeout))? {
+        self.used.store(true, Ordering::Relaxed);
+        self.requests.send((request, reply)).await.map_err(|_| CallError::Broken)?;
+        match answer.await.unwrap_or(Err(CallError::Broken))? {
             Response::Failed(failed) => Err(CallError::Refused(failed.message)),
             response => Ok(response),
         }
@@ -185,18 +176,22 @@ struct Connection {
     dir: PathBuf,
     program: SupervisorProgram,
     readers: Readers,
-    watched: Watched,
     pending: Pending,
 }
 
 impl Connection {
-    async fn run(self, mut requests: mpsc::Receiver<(Request, oneshot::Sender<Answer>)>) {
+    async fn run(self, mut requests: mpsc::Receiver<Asked>) {
+        // An agent that cannot start needs no supervisor.
+        let mut first = requests.recv().await;
+        if first.is_none() {
+            return;
+        }
         loop {
             let (read, write) = self.connect().await.into_split();
             let ended = tokio::select! {
                 biased;
                 ended = self.read(BufReader::new(read)) => ended,
-                ended = self.write(write, &mut requests) => match ended {
+                ended = self.write(write, &mut first, &mut requests) => match ended {
                     // All clients are gone.
                     Ok(()) => return,
                     Err(error) => Err(error),
@@ -258,7 +253,7 @@ impl Connection {
             stream.read_exact(&mut frame).await?;
             let response = SupervisorResponse::decode(frame.as_slice()).map_err(io::Error::other)?;
             match response.body {
-                Some(Response::Exited(child)) => self.publish(&child),
+                Some(Response::Exited(child)) if response.id == 0 => self.publish(&child),
                 Some(body) => self.deliver(response.id, body),
                 None => self.deliver(response.id, Response::Failed(Default::default())),
             }
@@ -283,27 +278,22 @@ impl Connection {
     }
 
     fn publish(&self, child: &Child) {
-        let mut watched = lock(&self.watched);
-        let watch = watched.remove(&child.container_id);
-        // Nobody waits any more: its end is news for those who clean up.
-        if watch.is_some_and(|watch| watch.ended.send(child.wait_status).is_ok()) {
-            return;
-        }
-        let with_it = watched.iter().filter(|(_, watch)| watch.beside == child.container_id);
-        for id in with_it.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
-            let _ = watched.remove(&id).map(|watch| watch.ended.send(None));
-        }
-        drop(watched);
         lock(&self.readers).retain(|reader| reader.send(child.clone()).is_ok());
     }
 
     async fn write(
         &self,
         mut stream: OwnedWriteHalf,
-        requests: &mut mpsc::Receiver<(Request, oneshot::Sender<Answer>)>,
+        first: &mut Option<Asked>,
+        requests: &mut mpsc::Receiver<Asked>,
     ) -> io::Result<()> {
         stream.write_all(&frame(self.next_id(), Request::List(ListRequest {}))).await?;
-        while let Some((request, reply)) = requests.recv().await {
+        loop {
+            let next = match first.take() {
+                Some(first) => Some(first),
+                None => requests.recv().await,
+            };
+            let Some((request, reply)) = next else { return Ok(()) };
             // Whoever asked for a start has given it up: it must not happen any more.
             if reply.is_closed() && matches!(request, Request::Spawn(_)) {
                 continue;
@@ -312,7 +302,6 @@ impl Connection {
             lock(&self.pending.calls).insert(id, reply);
             stream.write_all(&frame(id, request)).await?;
         }
-        Ok(())
     }
 
     fn next_id(&self) -> u64 {

@@ -223,7 +223,10 @@ impl Core {
         container.container_id = Some(pb::ContainerId { value: executor.container_id.clone(), parent: None });
         container.executor_pid = executor.pid;
         if container.network_infos.is_empty() {
-            container.network_infos = vec![self.network()];
+            container.network_infos = match executor.networks.is_empty() {
+                true => vec![self.network()],
+                false => executor.networks.clone(),
+            };
         }
     }
 }

@@ -220,9 +220,7 @@ fn news_for_tasks(executor: &super::Executor, exit: Option<Exit>) -> News {
             ..News::agent(TaskState::TaskFailed, Reason::ContainerLimitationMemory, text)
         };
     }
-    let text = exit.map_or("Executor is gone".to_owned(), |exit| {
-        exit_text(exit.status).replacen("Command", "Executor", 1)
-    });
+    let text = exit.map_or("Executor is gone".to_owned(), |exit| exit_text("Executor", exit.status));
     News::agent(TaskState::TaskFailed, Reason::ExecutorTerminated, text)
 }
 

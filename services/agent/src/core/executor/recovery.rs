@@ -81,9 +81,14 @@ impl Core {
                 None => {
                     let is_group = group.is_some();
                     groups.extend(group.map(|group| (group, queued.len())));
-                    queued.push(Queued { tasks: vec![task_key.task_id], is_group });
+                    queued.push(Queued { tasks: vec![task_key.task_id], is_group, waits_for: None });
                 }
             }
+        }
+        for queued in &mut queued {
+            // An agent that was killed may not have come to it.
+            let volumes = self.volumes_of(key, queued);
+            queued.waits_for = self.provide(key, volumes);
         }
         if let Some(executor) = self.executor_mut(key) {
             executor.queued = queued.into();

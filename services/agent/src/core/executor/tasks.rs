@@ -11,13 +11,11 @@ use crate::{
     checkpoint::{self, Change},
     core::{
         Core, Now, Phase, TaskKey,
-        launch::{unknown_resources, volumes},
+        launch::unknown_resources,
         status::News,
         task::{Home, Kill, Task},
     },
 };
-
-const LATE: &str = "this agent gives a persistent volume to an executor only when it starts it";
 
 /// Tasks that came together for one executor.
 #[derive(Debug)]
@@ -44,6 +42,7 @@ impl Core {
             return debug!(executor_id = %key.executor_id, "launch of tasks that are here already dropped");
         }
         let refusal = self.refusal(key, &batch);
+        let late = self.executor(key).is_some();
         let made = match (&refusal, self.executor(key)) {
             (None, None) => {
                 let resources: Vec<_> =
@@ -67,9 +66,13 @@ impl Core {
             Some(refusal) => self.refuse(key, batch, refusal, now),
             None if is_pod => self.begin_pod_tasks(key, batch, now),
             None => {
+                // Refused above when they cannot be told.
+                let volumes =
+                    if late { self.late_volumes(key, &batch).unwrap_or_default() } else { Vec::new() };
                 let queued = Queued {
                     tasks: batch.tasks.iter().map(|(key, _)| key.task_id.clone()).collect(),
                     is_group: batch.group.is_some(),
+                    waits_for: self.provide(key, volumes),
                 };
                 for (task_key, info) in batch.tasks {
                     let home = Home::Executor { id: key.executor_id.clone(), group: batch.group.clone() };
@@ -97,14 +100,10 @@ impl Core {
         if self.executor(key).is_some_and(|executor| executor.state == ExecutorState::Terminating) {
             return Some(News::agent(state, Reason::ExecutorTerminated, "Executor is terminating"));
         }
-        let late = |task: &pb::TaskInfo| {
-            let given = volumes(&self.settings.work_dir, &task.resources);
-            given.map_or_else(Some, |volumes| (!volumes.is_empty()).then(|| LATE.to_owned()))
-        };
-        // Its sandbox is made when it starts.
+        // One that is not there yet is given them when it starts, and one that the agent plays has none of its own.
         let runs = self.executor(key).is_some_and(|executor| !executor.is_pod());
-        if let Some(reason) = batch.tasks.iter().filter(|_| runs).find_map(|(_, task)| late(task)) {
-            return Some(News::agent(TaskState::TaskFailed, Reason::ContainerLaunchFailed, reason));
+        if let Some(Err(reason)) = runs.then(|| self.late_volumes(key, batch)) {
+            return Some(News::agent(TaskState::TaskFailed, Reason::ContainerUpdateFailed, reason));
         }
         let unknown =
             batch.tasks.iter().find_map(|(_, task)| unknown_resources(&self.total, &task.resources))?;
@@ -136,9 +135,12 @@ impl Core {
         };
         let mut told = false;
         while ready(self) {
-            let Some(queued) = self.executor_mut(key).and_then(|executor| executor.queued.pop_front()) else {
-                break;
-            };
+            let executor = self.executor_mut(key);
+            let waits = |queued: &Queued| queued.waits_for.is_some();
+            let next = executor
+                .filter(|executor| !executor.queued.front().is_some_and(waits))
+                .and_then(|executor| executor.queued.pop_front());
+            let Some(queued) = next else { break };
             let keys = queued
                 .tasks
                 .into_iter()

@@ -6,10 +6,12 @@ use meshos_proto::mesos::v1 as pb;
 
 use super::{NestedLaunch, container_path};
 use crate::{
-    containerizer::{ContainerSpec, Limits},
+    containerizer::{ContainerSpec, Limits, container::Runtime},
     core::{
-        Core, Phase, environment,
-        launch::{bytes, command_line},
+        Core, Phase, Settings,
+        container::{self, Order},
+        environment,
+        launch::{bytes, program},
         needs, scalar,
     },
 };
@@ -21,6 +23,8 @@ pub(super) struct Above {
     variables: BTreeMap<String, String>,
     /// The container whose limits hold.
     limited_as: Option<String>,
+    /// The container whose files and networks are seen from below, and who runs it; absent: the machine's.
+    inside: Option<(String, Runtime)>,
 }
 
 impl Core {
@@ -40,6 +44,9 @@ impl Core {
                 user: Some(user.unwrap_or_else(|| info.user.clone())),
                 variables: environment::of_task(&self.settings, info, task).ok()?,
                 limited_as: Some(task.container_id.clone()),
+                inside: self
+                    .runtime_of(framework_id, task)
+                    .map(|runtime| (task.container_id.clone(), runtime)),
             });
         }
         let frameworks = self.frameworks.values();
@@ -54,6 +61,9 @@ impl Core {
             variables: environment::of_executor(&self.settings, &framework.info, (executor, &agent_id), None)
                 .ok()?,
             limited_as: (!executor.is_pod()).then(|| executor.container_id.clone()),
+            inside: container::runtime(executor.info.container.as_ref())
+                .filter(|_| !executor.is_pod())
+                .map(|runtime| (executor.container_id.clone(), runtime)),
         })
     }
 
@@ -63,22 +73,44 @@ impl Core {
             user: None,
             variables: environment::bare(&self.settings),
             limited_as: None,
+            inside: None,
         }
     }
 }
 
 /// What to run, or why this agent cannot run it.
-pub(super) fn nested_spec(launch: &NestedLaunch, key: &str, above: Above) -> Result<ContainerSpec, String> {
+pub(super) fn nested_spec(
+    settings: &Settings,
+    launch: &NestedLaunch,
+    key: &str,
+    above: Above,
+) -> Result<ContainerSpec, String> {
+    if container::is_docker(launch.container.as_ref()) {
+        return Err(
+            "'ContainerInfo.type' must be MESOS: a container of type DOCKER is that of a task or an executor"
+                .to_owned(),
+        );
+    }
+    if let Some((container_id, Runtime::Docker)) = &above.inside {
+        return Err(format!(
+            "container '{container_id}' is run by the Docker Engine, where nothing can be nested: use docker exec"
+        ));
+    }
+    // A terminal and settings of the kernel are what somebody who looks in asks for.
     let plain = launch.container.clone().map(|container| pb::ContainerInfo {
         tty_info: None,
         linux_info: None,
         ..container
     });
-    if plain.as_ref().is_some_and(needs::is_more_than_a_process) {
-        return Err("The provided ContainerInfo is not supported".to_owned());
-    }
+    let order = Order {
+        info: plain.as_ref(),
+        command: launch.command.as_ref(),
+        resources: &launch.resources,
+        parent: launch.container_id.parent.is_some().then_some(above.directory.as_path()),
+    };
+    let setup = container::setup(settings, order)?;
     let command = launch.command.as_ref().ok_or("Expecting 'command' to be present")?;
-    let (program, argument_zero, arguments) = command_line(command)?;
+    let (program, argument_zero, arguments) = program(command, setup.as_ref())?;
     let sandbox = match &launch.container_id.parent {
         Some(_) => above.directory.join("containers").join(&launch.container_id.value),
         None => above.directory.clone(),
@@ -91,12 +123,14 @@ pub(super) fn nested_spec(launch: &NestedLaunch, key: &str, above: Above) -> Res
     }
     let shares = launch.resources.is_empty().then_some(above.limited_as).flatten();
     let limit = |name: &str| launch.limits.get(name).copied();
-    Ok(ContainerSpec {
+    let environment = environment::with_own(variables, Some(command))?;
+    let spec = ContainerSpec {
         container_id: key.to_owned(),
         program,
         argument_zero,
         arguments,
-        environment: environment::with_own(variables, Some(command))?,
+        environment: environment::for_image(environment, &[Some(command)], setup.as_ref()),
+        inside: above.inside.filter(|_| setup.is_none()).map(|(container_id, _)| container_id),
         directory: launch.is_session.then_some(above.directory),
         sandbox,
         user: command.user.clone().or(above.user),
@@ -114,5 +148,6 @@ pub(super) fn nested_spec(launch: &NestedLaunch, key: &str, above: Above) -> Res
         uris: needs::uris(command),
         rlimits: needs::rlimits(plain.as_ref())?,
         ..ContainerSpec::default()
-    })
+    };
+    Ok(container::contain(spec, setup))
 }

@@ -327,9 +327,8 @@ fn a_group_for_an_executor_of_the_framework_is_one_event() {
     assert_eq!(scene.told(1), [event::Type::Subscribed, event::Type::LaunchGroup]);
 }
 
-#[test]
-fn a_persistent_volume_comes_with_the_start_of_the_executor_or_not_at_all() {
-    let mut scene = Scene::new();
+/// A disk resource with a persistent volume that the agent has.
+fn volume(scene: &mut Scene, id: &str, container_path: &str) -> pb::Resource {
     let volume = pb::Resource {
         name: "disk".to_owned(),
         scalar: Some(pb::value::Scalar { value: 10.0 }),
@@ -339,21 +338,74 @@ fn a_persistent_volume_comes_with_the_start_of_the_executor_or_not_at_all() {
             ..Default::default()
         }],
         disk: Some(Box::new(pb::resource::DiskInfo {
-            persistence: Some(pb::resource::disk_info::Persistence { id: "v".to_owned(), principal: None }),
-            volume: Some(pb::Volume { container_path: "data".to_owned(), ..pb::Volume::default() }),
+            persistence: Some(pb::resource::disk_info::Persistence { id: id.to_owned(), principal: None }),
+            volume: Some(pb::Volume { container_path: container_path.to_owned(), ..pb::Volume::default() }),
             ..Default::default()
         })),
         ..pb::Resource::default()
     };
     let held = meshos_types::Resources::from_proto(std::slice::from_ref(&volume)).unwrap();
     scene.core.total.extend(held);
-    let mut first = task_for_executor("first");
-    first.resources.push(volume.clone());
-    scene.launch_with(&[], vec![first]);
-    assert_eq!(scene.launched[0].volumes, [("/work/volumes/roles/eng/v".into(), "data".into())]);
-    let mut late = task_for_executor("late");
-    late.resources.push(volume);
-    scene.launch_with(&[], vec![late]);
-    assert_eq!(scene.state("late"), Some(TaskState::TaskFailed));
-    assert!(scene.last().message().contains("only when it starts it"));
+    volume
+}
+
+fn task_with(id: &str, volume: &pb::Resource) -> pb::TaskInfo {
+    let mut task = task_for_executor(id);
+    task.resources.push(volume.clone());
+    task
+}
+
+#[test]
+fn a_persistent_volume_is_in_the_executors_sandbox_before_it_is_told_of_the_task() {
+    let mut scene = Scene::new();
+    let (one, two) = (volume(&mut scene, "v1", "one"), volume(&mut scene, "v2", "two"));
+    scene.launch_with(&[], vec![task_with("first", &one)]);
+    assert_eq!(scene.launched[0].volumes, [("/work/volumes/roles/eng/v1".into(), "one".into())]);
+    let container = scene.launched[0].container_id.clone();
+    scene.input(Input::Launched { container_id: container.clone(), pid: 42 });
+    scene.subscribe(1, call::Subscribe::default());
+    assert_eq!(scene.told(1), [event::Type::Subscribed, event::Type::Launch]);
+    scene.launch_with(&[], vec![task_with("late", &two)]);
+    scene.launch_with(&[], vec![task_for_executor("behind")]);
+    assert!(scene.told(1).is_empty(), "it waits, and so do those that came after it");
+    let (number, spec) = scene.provisions[0].clone();
+    assert_eq!(spec.volumes, [("/work/volumes/roles/eng/v2".into(), "two".into())]);
+    assert_eq!(
+        (spec.container_id.as_str(), spec.beside.as_deref()),
+        (container.as_str(), Some(container.as_str()))
+    );
+    scene.input(Input::Provided { container_id: container.clone(), number, error: None });
+    assert_eq!(scene.told(1), [event::Type::Launch, event::Type::Launch]);
+
+    // One that cannot be given its volume fails alone.
+    scene.launch_with(&[], vec![task_with("again", &two), task_for_executor("beside")]);
+    let number = scene.provisions[1].0;
+    scene.input(Input::Provided { container_id: container, number, error: Some("no room".to_owned()) });
+    assert_eq!(scene.state("again"), Some(TaskState::TaskFailed));
+    assert_eq!(scene.told(1), [event::Type::Launch]);
+    let told: Vec<_> = scene.sent.iter().filter_map(|update| update.status.as_ref()).collect();
+    assert!(
+        told.iter().any(|status| status.reason() == Reason::ContainerUpdateFailed
+            && status.message().ends_with("no room"))
+    );
+
+    // Two places that lie one in the other.
+    let inside = volume(&mut scene, "v3", "one/inside");
+    scene.launch_with(&[], vec![task_with("nested", &inside)]);
+    assert_eq!(scene.state("nested"), Some(TaskState::TaskFailed));
+    assert!(scene.last().message().contains("lie one in the other"));
+}
+
+#[test]
+fn after_a_restart_volumes_of_tasks_that_wait_are_provided_again() {
+    let mut scene = Scene::new();
+    let data = volume(&mut scene, "v", "data");
+    scene.launch_with(&[], vec![task_with("t", &data)]);
+    let container = scene.launched[0].container_id.clone();
+    let mut scene = scene.restart(vec![running(&container)]);
+    scene.subscribe(1, call::Subscribe::default());
+    assert_eq!(scene.told(1), [event::Type::Subscribed]);
+    let number = scene.provisions[0].0;
+    scene.input(Input::Provided { container_id: container, number, error: None });
+    assert_eq!(scene.told(1), [event::Type::Launch]);
 }

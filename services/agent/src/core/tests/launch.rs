@@ -27,7 +27,7 @@ fn a_launch_that_fails_and_a_task_that_cannot_be_run_say_why() {
         Some(pb::ContainerInfo { hostname: Some("h".to_owned()), ..pb::ContainerInfo::default() });
     scene.launch_with(&[], vec![info]);
     assert_eq!(scene.drain(), [TaskState::TaskFailed]);
-    assert!(scene.last().message().contains("a container image"));
+    assert!(scene.last().message().contains("--containerizers=mesos,docker"));
     assert_eq!(scene.launched.len(), 1);
 }
 

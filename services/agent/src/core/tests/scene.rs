@@ -27,6 +27,7 @@ pub(super) struct Scene {
     pub(super) abandoned: Vec<String>,
     pub(super) probes: Vec<(Which, Probe)>,
     /// Sandboxes that may be removed.
+    pub(super) provisions: Vec<(u64, ContainerSpec)>,
     pub(super) past: Vec<PathBuf>,
     pub(super) cleaned: Vec<String>,
     pub(super) operations: Vec<OperationUpdate>,
@@ -86,6 +87,7 @@ impl Scene {
             launched: vec![],
             signals: vec![],
             abandoned: vec![],
+            provisions: vec![],
             probes: vec![],
             past: vec![],
             cleaned: vec![],
@@ -118,6 +120,7 @@ impl Scene {
                     self.replay.apply(written).unwrap();
                 }
                 Effect::Launch(spec) => self.launched.push(*spec),
+                Effect::Provide { number, spec } => self.provisions.push((number, *spec)),
                 Effect::Abandon { container_id } => self.abandoned.push(container_id),
                 Effect::Probe { which, probe } => self.probes.push((which, *probe)),
                 Effect::Signal { container_id, signal } => self.signals.push((container_id, signal)),

@@ -31,7 +31,7 @@ impl Limits {
 
 /// What is left of the limits; shared between what unpacks and what it reads from.
 #[derive(Clone, Debug)]
-pub(super) struct Budget(Rc<Left>);
+pub(crate) struct Budget(Rc<Left>);
 
 #[derive(Debug)]
 struct Left {
@@ -42,7 +42,7 @@ struct Left {
 }
 
 impl Budget {
-    pub(super) fn new(limits: Limits, packed: u64, stop: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(limits: Limits, packed: u64, stop: Arc<AtomicBool>) -> Self {
         let bytes = limits.bytes.min(packed.saturating_mul(limits.ratio).saturating_add(limits.free));
         let left = Left {
             read: Cell::new(bytes),
@@ -54,7 +54,7 @@ impl Budget {
     }
 
     /// One more entry.
-    pub(super) fn entry(&self) -> Result<(), String> {
+    pub(crate) fn entry(&self) -> Result<(), String> {
         if stopped(&self.0.stop) {
             return Err("the task was killed".to_owned());
         }
@@ -64,7 +64,7 @@ impl Budget {
     }
 
     /// A reader of one entry's content.
-    pub(super) fn content<R: Read>(&self, reader: R) -> Content<R> {
+    pub(crate) fn content<R: Read>(&self, reader: R) -> Content<R> {
         Content { reader, budget: self.clone() }
     }
 
@@ -80,13 +80,13 @@ impl Budget {
 
 /// What comes out of a decoder, as far as it may.
 #[derive(Debug)]
-pub(super) struct Bounded<R> {
+pub(crate) struct Bounded<R> {
     reader: R,
     budget: Budget,
 }
 
 impl<R> Bounded<R> {
-    pub(super) fn new(reader: R, budget: Budget) -> Self {
+    pub(crate) fn new(reader: R, budget: Budget) -> Self {
         Self { reader, budget }
     }
 }
@@ -101,7 +101,7 @@ impl<R: Read> Read for Bounded<R> {
 
 /// What is written into files, as far as it may.
 #[derive(Debug)]
-pub(super) struct Content<R> {
+pub(crate) struct Content<R> {
     reader: R,
     budget: Budget,
 }

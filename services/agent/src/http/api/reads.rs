@@ -57,7 +57,7 @@ pub(super) async fn read(api: &Api, kind: Type, call: &Call) -> Result<Response,
         Type::GetTasks => Response { get_tasks: Some(tasks(&view)), ..of(response::Type::GetTasks) },
         Type::GetAgent => {
             let id = view.agent_id.map(|value| pb::AgentId { value });
-            let agent_info = Some(pb::AgentInfo { id, ..api.identity.info.clone() });
+            let agent_info = Some(pb::AgentInfo { id, ..view.info });
             let get_agent = Some(response::GetAgent { agent_info, ..response::GetAgent::default() });
             Response { get_agent, ..of(response::Type::GetAgent) }
         }

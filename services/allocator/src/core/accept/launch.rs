@@ -1,5 +1,7 @@
 //! LAUNCH and LAUNCH_GROUP.
 
+use std::sync::Arc;
+
 use meshos_proto::{
     meshos::allocator::v1::{Launch, allocator_message::Body},
     mesos::v1::{
@@ -8,7 +10,7 @@ use meshos_proto::{
         task_status::Reason,
     },
 };
-use meshos_types::{Format, Resources};
+use meshos_types::{Format, Resources, TaskId};
 
 use super::Taken;
 use crate::core::{
@@ -16,6 +18,7 @@ use crate::core::{
     account::Place,
     events::Verdict,
     ledger::Entry,
+    record::Record,
     validate::{self, Checked, CheckedGroup, Given, TaskScene},
 };
 
@@ -136,9 +139,10 @@ impl Core {
         resources: Resources,
     ) -> pb::TaskInfo {
         task.resources = resources.allocate(&place.role).to_proto(Format::PostRefinement);
-        let record = self.record_of(place, &task);
         let (agent, role) = (place.agent.clone(), place.role.clone());
-        self.enter_task(&place.framework, Entry { task: record, agent, role, resources, holds: false });
+        let record = Arc::new(Record::new(&self.record_of(place, &task), agent.clone()));
+        let entry = Entry { task: record, agent, role, resources, holds: false };
+        self.enter_task(&place.framework, TaskId::from(&task.task_id), entry);
         task
     }
 

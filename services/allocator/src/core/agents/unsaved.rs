@@ -19,7 +19,7 @@ impl Core {
         if agent.link.is_some() || !agent.heard || agent.state != AgentState::Disconnected {
             return;
         }
-        let message = format!("Agent {} disconnected", agent.info.hostname);
+        let message = format!("Agent {} disconnected", agent.about.info.hostname);
         let of_unsaved = |(framework, _): &&(FrameworkId, _)| !self.is_saved(framework);
         for (framework, task) in agent.tasks.iter().filter(of_unsaved).cloned().collect::<Vec<_>>() {
             let reason = Reason::AgentDisconnected;

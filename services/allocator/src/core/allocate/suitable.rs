@@ -47,7 +47,7 @@ impl Core {
         let framework = self.frameworks.at(spot.framework)?;
         let agent = self.agents.at(spot.agent)?;
         let refused = |refusal| Some((Err(refusal), Cut::default()));
-        if !framework.constraints.admit(role, &agent.info) {
+        if !framework.constraints.admit(role, &agent.about.info) {
             return refused(Refusal::Constraint);
         }
         if self.config.filter_gpus && agent.total.gpus().0 > 0 && !framework.has(CapabilityType::GpuResources)
@@ -82,7 +82,7 @@ impl Core {
     /// Whether the agent is in another region than the allocator (Mesos 1.9).
     fn is_remote(&self, agent: &Agent) -> bool {
         let here = fault_domain(self.config.master.domain.as_ref());
-        let there = fault_domain(agent.info.domain.as_ref());
+        let there = fault_domain(agent.about.info.domain.as_ref());
         matches!((here, there), (Some(here), Some(there)) if here.region.name != there.region.name)
     }
 

@@ -13,7 +13,6 @@ use crate::core::{
     CallError, Core, Effect,
     events::{self, Verdict},
     framework::{Completed, Connection},
-    ledger::add_status,
     remembered::Remembered,
     timers::Timer,
 };
@@ -109,10 +108,11 @@ impl Core {
         let verdict = Verdict { state: pb::TaskState::TaskKilled, reason: Reason::FrameworkRemoved, message };
         let status = events::status(task, None, &verdict, self.now);
         self.change_task(id, task, |task| {
-            let status = pb::TaskStatus { agent_id: Some(task.agent_id.clone()), ..status.clone() };
-            task.state = status.state;
-            task.status_update_state = Some(status.state);
-            add_status(task, &status);
+            let status = pb::TaskStatus { agent_id: Some(task.agent.to_proto()), ..status.clone() };
+            // The update before may still be acknowledged.
+            let uuid = task.uuid().map(Vec::from);
+            task.tell(status.state(), status.state, uuid.as_deref());
+            task.add_status(&status);
         });
         self.count_status(id, &status);
     }

@@ -4,11 +4,17 @@ use meshos_proto::mesos::v1::{self as pb, framework_info::capability::Type as Ca
 use meshos_types::Format;
 
 use super::{Offer, OfferNo};
-use crate::core::{Agent, Core, Framework};
+use crate::core::{Core, Framework, agent::About};
 
 impl Offer {
-    /// `allocated`: whether its role is told.
-    fn message(&self, id: String, agent: &Agent, format: Format, allocated: bool) -> pb::Offer {
+    /// `allocated`: whether its role is told. When its agent is to be away is left out.
+    pub(in crate::core) fn message(
+        &self,
+        id: String,
+        agent: &About,
+        format: Format,
+        allocated: bool,
+    ) -> pb::Offer {
         let role = &self.place.role;
         let (host, port) = agent.address();
         let hostname = &agent.info.hostname;
@@ -32,7 +38,7 @@ impl Offer {
             },
             attributes: agent.info.attributes.clone(),
             executor_ids: self.executor_ids.clone(),
-            unavailability: agent.unavailability,
+            unavailability: None,
             allocation_info: allocated.then(|| pb::resource::AllocationInfo { role: Some(role.to_string()) }),
         }
     }
@@ -42,7 +48,9 @@ impl Core {
     /// As others of the mesh see it: allocated, reservations as stacks.
     pub(crate) fn offer_view(&self, offer: &Offer) -> Option<pb::Offer> {
         let agent = self.agents.at(offer.agent)?;
-        Some(offer.message(self.offers.text(offer.number), agent, Format::PostRefinement, true))
+        let message =
+            offer.message(self.offers.text(offer.number), &agent.about, Format::PostRefinement, true);
+        Some(pb::Offer { unavailability: agent.unavailability, ..message })
     }
 
     /// As its framework sees it.
@@ -50,6 +58,7 @@ impl Core {
         let offer = self.offers.get(&number)?;
         let agent = self.agents.at(offer.agent)?;
         let allocated = framework.has(CapabilityType::MultiRole);
-        Some(offer.message(self.offers.text(number), agent, framework.format(), allocated))
+        let message = offer.message(self.offers.text(number), &agent.about, framework.format(), allocated);
+        Some(pb::Offer { unavailability: agent.unavailability, ..message })
     }
 }

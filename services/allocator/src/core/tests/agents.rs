@@ -63,8 +63,7 @@ fn a_task_that_was_launched_again_elsewhere_stays_there() {
     assert!(commands.iter().any(|body| matches!(body, Body::Kill(_))), "{commands:?}");
     assert!(cluster.take_commands(link).iter().all(|body| !matches!(body, Body::Kill(_))));
     let snapshot = cluster.core.snapshot();
-    let agents: Vec<_> =
-        snapshot.tasks.iter().map(|task| &task.task.as_ref().unwrap().agent_id.value).collect();
+    let agents: Vec<_> = snapshot.tasks.iter().map(|task| task.unpack().unwrap().agent_id.value).collect();
     assert_eq!(agents, ["s1"]);
     assert_eq!(cluster.tasks()["t1"], (TaskState::TaskRunning, TaskPlace::Live));
 }

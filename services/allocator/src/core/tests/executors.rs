@@ -93,7 +93,7 @@ fn an_executor_is_held_once_from_its_first_task_until_it_ends() {
     assert!(launched.group_executor.is_none());
     assert_eq!(used(&cluster), (2.5, 2.5));
     assert_eq!(shown(&cluster), ["e"]);
-    let known = cluster.core.snapshot().tasks[0].task.clone().unwrap();
+    let known = cluster.core.snapshot().tasks[0].unpack().unwrap();
     assert_eq!(known.executor_id.unwrap().value, "e");
 
     // Its tasks end, and it stays.

@@ -175,7 +175,7 @@ impl Harness {
     pub(crate) fn link(&mut self, report: Reregister) -> LinkId {
         let link = self.next;
         self.next += 1;
-        self.input(Input::AgentLinked { link, report: Box::new(report) });
+        self.input(Input::AgentLinked { link, report: Box::new(report.into()) });
         link
     }
 
@@ -332,11 +332,8 @@ impl Harness {
     pub(crate) fn report_with(&self, agent: &str, total: &str, tasks: &[&str]) -> Reregister {
         let snapshot = self.core.snapshot();
         let known = |name: &&str| {
-            let task = snapshot
-                .tasks
-                .iter()
-                .find_map(|task| task.task.as_ref().filter(|t| t.task_id.value == **name));
-            task.unwrap().clone()
+            let mut tasks = snapshot.tasks.iter().filter_map(|task| task.unpack());
+            tasks.find(|task| task.task_id.value == **name).unwrap()
         };
         Reregister {
             frameworks: snapshot.frameworks.iter().filter_map(|framework| framework.info.clone()).collect(),
@@ -358,10 +355,8 @@ impl Harness {
         let tasks = self.core.snapshot().tasks.into_iter();
         tasks
             .map(|task| {
-                (
-                    task.task.as_ref().unwrap().task_id.value.clone(),
-                    (task.task.as_ref().unwrap().state(), task.place()),
-                )
+                let inner = task.unpack().unwrap();
+                (inner.task_id.value.clone(), (inner.state(), task.place()))
             })
             .collect()
     }

@@ -41,7 +41,7 @@ fn history_keeps_one_status_for_each_run_of_equal_states() {
     cluster.update(link, &framework.0, "t1", TaskState::TaskRunning, 2);
     cluster.update(link, &framework.0, "t1", TaskState::TaskFailed, 3);
     let snapshot = cluster.core.snapshot();
-    let task = snapshot.tasks[0].task.as_ref().unwrap();
+    let task = snapshot.tasks[0].unpack().unwrap();
     let states: Vec<_> = task.statuses.iter().map(pb::TaskStatus::state).collect();
     assert_eq!(states, [TaskState::TaskRunning, TaskState::TaskFailed]);
     assert_eq!(task.statuses[0].uuid.as_deref(), Some([2; 16].as_slice()));

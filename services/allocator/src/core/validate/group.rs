@@ -119,10 +119,10 @@ fn same_cgroups(scene: &TaskScene<'_>, tasks: &[pb::TaskInfo], executor: &str) -
     let shares = |container: Option<&pb::ContainerInfo>| share_cgroups(container).unwrap_or(true);
     let live = &scene.framework.ledger.live;
     let of_agent = scene.agent.tasks.iter().filter(|(framework, _)| framework == scene.id);
-    let there = of_agent.filter_map(|(_, task)| live.get(task)).filter(|entry| {
-        entry.holds && entry.task.executor_id.as_ref().is_some_and(|id| id.value == executor)
-    });
-    let there = there.map(|entry| shares(entry.task.container.as_ref()));
+    let there = of_agent
+        .filter_map(|(_, task)| live.get(task))
+        .filter(|entry| entry.holds && entry.task.executor() == Some(executor));
+    let there = there.map(|entry| shares(entry.task.container().as_ref()));
     let mut all = tasks.iter().map(|task| shares(task.container.as_ref())).chain(there);
     let first = all.next();
     if all.any(|other| Some(other) != first) {

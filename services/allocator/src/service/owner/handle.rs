@@ -11,9 +11,10 @@ use std::{
 use meshos_mesh::{Env, FeedStream, Tasks};
 use meshos_proto::{
     meshos::allocator::v1::{
-        AllocatorMessage, Explanation, Reregister, SubscribeResponse, WatchResponse, explain_request::Subject,
+        AllocatorMessage, Explanation, SubscribeResponse, WatchResponse, explain_request::Subject,
     },
     mesos::v1::scheduler::Call,
+    packed::Reregister,
 };
 use meshos_types::FrameworkId;
 use tokio::sync::{mpsc, oneshot};
@@ -33,6 +34,11 @@ pub(crate) enum Request {
         removes: Option<FrameworkId>,
         durable: Option<oneshot::Sender<()>>,
         reply: oneshot::Sender<Result<Point, CallError>>,
+    },
+    /// Calls of frameworks, in order; answered together.
+    Calls {
+        calls: Vec<QueuedCall>,
+        reply: oneshot::Sender<(Point, Vec<CallAnswer>)>,
     },
     /// A change of what is set for roles.
     SetRoles {
@@ -54,6 +60,8 @@ pub(crate) enum Request {
         link: LinkId,
         report: Box<Reregister>,
         commands: Outbox<AllocatorMessage>,
+        /// Told when the owner has taken it: what the agent says then comes after it.
+        taken: oneshot::Sender<()>,
     },
     Unlink {
         link: LinkId,
@@ -71,6 +79,35 @@ pub(crate) enum Request {
     },
 }
 
+impl Request {
+    /// How many inputs it stands for.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Calls { calls, .. } => calls.len(),
+            _ => 1,
+        }
+    }
+}
+
+/// A framework's call.
+#[derive(Debug)]
+pub(crate) struct QueuedCall {
+    /// Its caller's.
+    pub(crate) number: u64,
+    pub(crate) stream: StreamId,
+    pub(crate) call: Box<Call>,
+    pub(crate) traceparent: String,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(crate) struct CallAnswer {
+    pub(crate) number: u64,
+    pub(crate) result: Result<(), CallError>,
+    /// Of a call that removed its framework: told when that is durable.
+    pub(crate) durable: Option<oneshot::Receiver<()>>,
+}
+
 /// Where Watch stands: it shows this, or something later.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Point {
@@ -82,9 +119,21 @@ pub(crate) struct Point {
 #[derive(Clone, Debug)]
 pub(crate) struct OwnerHandle {
     requests: mpsc::Sender<Request>,
+    /// Of agents' links alone: when all come at once, nobody else waits behind them.
+    openings: mpsc::Sender<Request>,
     links: Arc<AtomicU64>,
     /// Tasks of the term.
     pub(crate) tasks: Tasks,
+}
+
+/// Reports of agents that may wait for the owner; further ones wait at their connections.
+const OPENINGS: usize = 64;
+
+/// Where requests arrive.
+#[derive(Debug)]
+pub(crate) struct Arrivals {
+    pub(super) others: mpsc::Receiver<Request>,
+    pub(super) links: mpsc::Receiver<Request>,
 }
 
 /// The owner has ended: the term is over.
@@ -104,14 +153,32 @@ pub(crate) fn not_leading() -> Status {
 
 impl OwnerHandle {
     /// A handle, and where its requests arrive.
-    pub(crate) fn new(env: &Env, capacity: usize) -> (Self, mpsc::Receiver<Request>) {
-        let (requests, receiver) = mpsc::channel(capacity);
-        (Self { requests, links: Arc::new(AtomicU64::new(1)), tasks: env.tasks.clone() }, receiver)
+    pub(crate) fn new(env: &Env, capacity: usize) -> (Self, Arrivals) {
+        let (requests, others) = mpsc::channel(capacity);
+        let (openings, links) = mpsc::channel(OPENINGS);
+        let handle =
+            Self { requests, openings, links: Arc::new(AtomicU64::new(1)), tasks: env.tasks.clone() };
+        (handle, Arrivals { others, links })
+    }
+
+    /// Opens a link; returns once the owner has taken the report.
+    pub(crate) async fn open(
+        &self,
+        request: impl FnOnce(oneshot::Sender<()>) -> Request,
+    ) -> Result<(), Ended> {
+        let (taken, answer) = oneshot::channel();
+        self.openings.send(request(taken)).await.map_err(|_| Ended)?;
+        answer.await.map_err(|_| Ended)
     }
 
     /// Number of a new link.
     pub(crate) fn next_link(&self) -> LinkId {
         self.links.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Waits for the end of the owner.
+    pub(crate) async fn ended(&self) {
+        self.requests.closed().await;
     }
 
     /// Waits for room in the queue.

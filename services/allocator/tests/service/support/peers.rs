@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
-use meshos_mesh::MeshChannel;
+use bytes::Bytes;
+use meshos_mesh::Calls;
 use meshos_proto::{
     meshos::allocator::v1::{
-        AgentMessage, AllocatorMessage, CallRequest, Reregister, SubscribeRequest, SubscribeResponse,
+        AgentMessage, AllocatorMessage, Reregister, SubscribeRequest, SubscribeResponse,
         agent_link_client::AgentLinkClient, agent_message, allocator_message::Body,
         scheduler_client::SchedulerClient,
     },
@@ -14,6 +15,7 @@ use meshos_proto::{
         scheduler::{Call, Event, call, event},
     },
 };
+use prost::Message as _;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -24,14 +26,15 @@ use super::{Cluster, PATIENCE};
 pub(crate) struct Framework {
     pub(crate) id: String,
     pub(crate) stream: String,
-    caller: SchedulerClient<MeshChannel>,
+    caller: Calls,
     responses: Streaming<SubscribeResponse>,
     events: VecDeque<Event>,
 }
 
 impl Framework {
     pub(crate) async fn subscribe(cluster: &Cluster, id: Option<&str>) -> Self {
-        let mut caller = SchedulerClient::new(cluster.channel().await);
+        let channel = cluster.channel().await;
+        let mut client = SchedulerClient::new(channel.clone());
         let id = id.map(|id| pb::FrameworkId { value: id.to_owned() });
         let info = pb::FrameworkInfo {
             user: "nobody".to_owned(),
@@ -46,9 +49,10 @@ impl Framework {
             subscribe: Some(call::Subscribe { framework_info: info, ..call::Subscribe::default() }),
             ..Call::default()
         };
-        let response = caller.subscribe(SubscribeRequest { call: Some(call) }).await.unwrap();
+        let response = client.subscribe(SubscribeRequest { call: Some(call) }).await.unwrap();
         let stream = response.metadata().get("mesos-stream-id").unwrap().to_str().unwrap().to_owned();
         let responses = response.into_inner();
+        let caller = Calls::open(&cluster.env, channel);
         let mut framework = Self { id: String::new(), stream, caller, responses, events: VecDeque::new() };
         let subscribed = framework.event(event::Type::Subscribed).await.subscribed.unwrap();
         framework.id = subscribed.framework_id.value;
@@ -96,15 +100,14 @@ impl Framework {
     pub(crate) async fn call(&self, kind: call::Type, fill: impl FnOnce(&mut Call)) -> Result<(), Status> {
         let mut call = empty(&self.id, kind);
         fill(&mut call);
-        let request = CallRequest { stream_id: self.stream.clone(), call: Some(call) };
-        self.caller.clone().call(request).await.map(drop)
+        self.caller.call(&self.stream, call.encode_to_vec().into(), String::new()).await.map(drop)
     }
 
     pub(crate) async fn call_on(&self, stream: &str, kind: call::Type) -> Result<(), Status> {
-        call_with(self.caller(), &self.id, stream, kind).await
+        call_with(&self.caller, &self.id, stream, kind).await
     }
 
-    pub(crate) fn caller(&self) -> SchedulerClient<MeshChannel> {
+    pub(crate) fn caller(&self) -> Calls {
         self.caller.clone()
     }
 }
@@ -114,15 +117,19 @@ fn empty(framework: &str, kind: call::Type) -> Call {
     Call { framework_id, r#type: Some(kind.into()), ..Call::default() }
 }
 
+/// An encoded call without a body.
+pub(crate) fn encoded(framework: &str, kind: call::Type) -> Bytes {
+    empty(framework, kind).encode_to_vec().into()
+}
+
 /// A call without a body, on any stream.
 pub(crate) async fn call_with(
-    mut caller: SchedulerClient<MeshChannel>,
+    caller: &Calls,
     framework: &str,
     stream: &str,
     kind: call::Type,
 ) -> Result<(), Status> {
-    let request = CallRequest { stream_id: stream.to_owned(), call: Some(empty(framework, kind)) };
-    caller.call(request).await.map(drop)
+    caller.call(stream, encoded(framework, kind), String::new()).await.map(drop)
 }
 
 /// An agent's link.

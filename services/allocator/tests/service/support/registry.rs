@@ -100,7 +100,7 @@ impl Registry for FakeRegistry {
 
     async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let state = self.state.lock().unwrap();
-        let snapshot = Snapshot { agents: state.agents.values().cloned().collect() };
+        let snapshot = Snapshot { agents: state.agents.values().cloned().collect(), more: false };
         let first = WatchResponse { revision: state.revision, body: Some(Body::Snapshot(snapshot)) };
         Ok(Response::new(self.feed.subscribe(first)))
     }
@@ -121,7 +121,7 @@ impl Registry for FakeRegistry {
         _: Request<ListFrameworksRequest>,
     ) -> Result<Response<ListFrameworksResponse>, Status> {
         let frameworks = self.state.lock().unwrap().frameworks.values().cloned().collect();
-        Ok(Response::new(ListFrameworksResponse { frameworks }))
+        Ok(Response::new(ListFrameworksResponse { frameworks, more: false }))
     }
 
     async fn put_roles(

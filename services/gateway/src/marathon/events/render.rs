@@ -9,62 +9,86 @@ use serde_json::{Value, json};
 use crate::marathon::render::{
     app::health_check,
     deployment::{current_step, plan},
+    task::host_ports,
     timestamp,
 };
 
-/// Type and body of an event; none for what this version does not know.
-pub(super) fn event(occurrence: &Occurrence, master: &str) -> Option<(&'static str, Value)> {
-    let (kind, mut body) = match occurrence.what.as_ref()? {
-        What::TaskStatus(status) => ("status_update_event", status_update(status)?),
-        What::Instance(changed) => ("instance_changed_event", instance_changed(changed.instance.as_ref()?)),
+/// Type of an event; none for what this version does not know.
+pub(super) fn kind(occurrence: &Occurrence) -> Option<&'static str> {
+    Some(match occurrence.what.as_ref()? {
+        What::TaskStatus(_) => "status_update_event",
+        What::Instance(_) => "instance_changed_event",
+        What::Deployment(changed) => match changed.phase() {
+            DeploymentPhase::Info => "deployment_info",
+            DeploymentPhase::StepSuccess => "deployment_step_success",
+            DeploymentPhase::StepFailure => "deployment_step_failure",
+            DeploymentPhase::Success => "deployment_success",
+            DeploymentPhase::Failed => "deployment_failed",
+            DeploymentPhase::Unspecified => return None,
+        },
+        What::Group(group) if group.failure.is_empty() => "group_change_success",
+        What::Group(_) => "group_change_failed",
+        What::AppTerminated(_) => "app_terminated_event",
+        What::UnknownInstanceTerminated(_) => "unknown_instance_terminated_event",
+        What::HealthStatus(_) => "health_status_changed_event",
+        What::InstanceHealth(_) => "instance_health_changed_event",
+        What::FailedHealthCheck(_) => "failed_health_check_event",
+        What::UnhealthyKill(_) => "unhealthy_instance_kill_event",
+        What::HealthCheckAdded(_) => "add_health_check_event",
+        What::HealthChecksRemoved(_) => "remove_health_check_event",
+        What::FrameworkMessage(_) => "framework_message_event",
+        What::Scheduler(connection) => match connection.event.as_str() {
+            "registered" => "scheduler_registered_event",
+            "reregistered" => "scheduler_reregistered_event",
+            "disconnected" => "scheduler_disconnected_event",
+            _ => return None,
+        },
+    })
+}
+
+/// Body of an event that has a type.
+pub(super) fn body(occurrence: &Occurrence, master: &str) -> Option<Value> {
+    let mut body = match occurrence.what.as_ref()? {
+        What::TaskStatus(status) => status_update(status)?,
+        What::Instance(changed) => instance_changed(changed.instance.as_ref()?),
         What::Deployment(changed) => deployment(changed)?,
         What::Group(group) => {
             let mut body = json!({"groupId": group.group_id, "version": timestamp(group.version_ms)});
-            if group.failure.is_empty() {
-                ("group_change_success", body)
-            } else {
+            if !group.failure.is_empty() {
                 body["reason"] = json!(group.failure);
-                ("group_change_failed", body)
             }
+            body
         }
-        What::AppTerminated(app_id) => ("app_terminated_event", json!({"appId": app_id})),
-        What::UnknownInstanceTerminated(unknown) => (
-            "unknown_instance_terminated_event",
-            json!({
-                "instanceId": unknown.instance_id,
-                "runSpecId": unknown.app_id,
-                "condition": condition(unknown.condition()),
-            }),
-        ),
+        What::AppTerminated(app_id) => json!({"appId": app_id}),
+        What::UnknownInstanceTerminated(unknown) => json!({
+            "instanceId": unknown.instance_id,
+            "runSpecId": unknown.app_id,
+            "condition": condition(unknown.condition()),
+        }),
         What::HealthStatus(changed) => {
             let instance = changed.instance.as_ref()?;
-            let body = json!({
+            json!({
                 "appId": instance.app_id,
                 "instanceId": instance.id,
                 "version": timestamp(instance.version_ms),
                 "alive": changed.alive,
-            });
-            ("health_status_changed_event", body)
+            })
         }
-        What::InstanceHealth(instance) => (
-            "instance_health_changed_event",
-            json!({
-                "instanceId": instance.id,
-                "runSpecId": instance.app_id,
-                "healthy": instance.healthy,
-                "runSpecVersion": timestamp(instance.version_ms),
-            }),
-        ),
+        What::InstanceHealth(instance) => json!({
+            "instanceId": instance.id,
+            "runSpecId": instance.app_id,
+            "healthy": instance.healthy,
+            "runSpecVersion": timestamp(instance.version_ms),
+        }),
         What::FailedHealthCheck(failed) => {
             let instance = failed.instance.as_ref()?;
             let check = failed.check.as_ref().map(health_check);
             // The field named after the task holds the instance, as upstream.
-            let body = json!({"appId": instance.app_id, "taskId": instance.id, "healthCheck": check});
-            ("failed_health_check_event", body)
+            json!({"appId": instance.app_id, "taskId": instance.id, "healthCheck": check})
         }
         What::UnhealthyKill(kill) => {
             let instance = kill.instance.as_ref()?;
-            let body = json!({
+            json!({
                 "appId": instance.app_id,
                 "taskId": instance.task_id,
                 "instanceId": instance.id,
@@ -72,26 +96,21 @@ pub(super) fn event(occurrence: &Occurrence, master: &str) -> Option<(&'static s
                 "reason": kill.reason,
                 "host": instance.host,
                 "slaveId": instance.agent_id,
-            });
-            ("unhealthy_instance_kill_event", body)
+            })
         }
         What::HealthCheckAdded(added) => {
             let check = added.check.as_ref().map(health_check);
-            let version = timestamp(added.version_ms);
-            let body = json!({"appId": added.app_id, "healthCheck": check, "version": version});
-            ("add_health_check_event", body)
+            json!({"appId": added.app_id, "healthCheck": check, "version": timestamp(added.version_ms)})
         }
-        What::HealthChecksRemoved(app_id) => ("remove_health_check_event", json!({"appId": app_id})),
+        What::HealthChecksRemoved(app_id) => json!({"appId": app_id}),
         What::FrameworkMessage(message) => {
             let bytes: Vec<u8> = message.message.to_vec();
-            let body =
-                json!({"slaveId": message.agent_id, "executorId": message.executor_id, "message": bytes});
-            ("framework_message_event", body)
+            json!({"slaveId": message.agent_id, "executorId": message.executor_id, "message": bytes})
         }
-        What::Scheduler(connection) => scheduler(connection, master)?,
+        What::Scheduler(connection) => scheduler(connection, master),
     };
-    stamp(&mut body, kind, occurrence.timestamp_ms);
-    Some((kind, body))
+    stamp(&mut body, kind(occurrence)?, occurrence.timestamp_ms);
+    Some(body)
 }
 
 /// What every event says.
@@ -113,7 +132,7 @@ fn status_update(status: &TaskStatusChanged) -> Option<Value> {
         "appId": instance.app_id,
         "host": instance.host,
         "ipAddresses": addresses,
-        "ports": instance.ports,
+        "ports": host_ports(instance),
         "version": timestamp(instance.version_ms),
     }))
 }
@@ -133,34 +152,24 @@ fn instance_changed(instance: &Instance) -> Value {
     body
 }
 
-fn deployment(changed: &DeploymentChanged) -> Option<(&'static str, Value)> {
+fn deployment(changed: &DeploymentChanged) -> Option<Value> {
     let deployment = changed.deployment.as_ref()?;
-    let step = || json!({"plan": plan(deployment), "currentStep": current_step(deployment)});
     Some(match changed.phase() {
-        DeploymentPhase::Info => ("deployment_info", step()),
-        DeploymentPhase::StepSuccess => ("deployment_step_success", step()),
-        DeploymentPhase::StepFailure => ("deployment_step_failure", step()),
-        DeploymentPhase::Success => {
-            ("deployment_success", json!({"id": deployment.id, "plan": plan(deployment)}))
+        DeploymentPhase::Success => json!({"id": deployment.id, "plan": plan(deployment)}),
+        DeploymentPhase::Failed => {
+            json!({"id": deployment.id, "plan": plan(deployment), "reason": changed.reason})
         }
-        DeploymentPhase::Failed => (
-            "deployment_failed",
-            json!({"id": deployment.id, "plan": plan(deployment), "reason": changed.reason}),
-        ),
-        DeploymentPhase::Unspecified => return None,
+        _ => json!({"plan": plan(deployment), "currentStep": current_step(deployment)}),
     })
 }
 
-fn scheduler(connection: &SchedulerConnection, master: &str) -> Option<(&'static str, Value)> {
+fn scheduler(connection: &SchedulerConnection, master: &str) -> Value {
     let master = if connection.master.is_empty() { master } else { &connection.master };
-    Some(match connection.event.as_str() {
-        "registered" => {
-            ("scheduler_registered_event", json!({"frameworkId": connection.framework_id, "master": master}))
-        }
-        "reregistered" => ("scheduler_reregistered_event", json!({"master": master})),
-        "disconnected" => ("scheduler_disconnected_event", json!({})),
-        _ => return None,
-    })
+    match connection.event.as_str() {
+        "registered" => json!({"frameworkId": connection.framework_id, "master": master}),
+        "reregistered" => json!({"master": master}),
+        _ => json!({}),
+    }
 }
 
 fn condition(condition: Condition) -> &'static str {
@@ -191,7 +200,8 @@ mod tests {
     use crate::marathon::render::task::tests::running;
 
     fn shown(what: What) -> (&'static str, Value) {
-        event(&Occurrence { timestamp_ms: 1_767_225_600_123, what: Some(what) }, "http://m:5050").unwrap()
+        let occurrence = Occurrence { timestamp_ms: 1_767_225_600_123, what: Some(what) };
+        (kind(&occurrence).unwrap(), body(&occurrence, "http://m:5050").unwrap())
     }
 
     #[test]
@@ -201,7 +211,7 @@ mod tests {
             "appId": "/a", "eventType": "app_terminated_event", "timestamp": "2026-01-01T00:00:00.123Z",
         });
         assert_eq!((kind, body), ("app_terminated_event", wanted));
-        assert_eq!(event(&Occurrence::default(), ""), None);
+        assert_eq!(super::kind(&Occurrence::default()), None);
     }
 
     #[test]

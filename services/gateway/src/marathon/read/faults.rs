@@ -67,6 +67,30 @@ impl Faults {
         Some(text)
     }
 
+    /// One of a few words, in any case.
+    pub(super) fn word<T: Copy>(&mut self, found: &Field<'_>, words: &[(&str, T)]) -> Option<T> {
+        let text = self.string(found)?;
+        let known = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(&text));
+        if known.is_none() {
+            self.read(&found.path, "error.unknown.enum.literal");
+        }
+        known.map(|(_, meaning)| *meaning)
+    }
+
+    /// A field that must be there.
+    pub(super) fn required<'a>(
+        &mut self,
+        object: &'a Map<String, Value>,
+        base: &str,
+        name: &str,
+    ) -> Option<Field<'a>> {
+        let found = field(object, base, name);
+        if found.is_none() {
+            self.read(&format!("{base}/{name}"), "error.path.missing");
+        }
+        found
+    }
+
     pub(super) fn boolean(&mut self, found: &Field<'_>) -> Option<bool> {
         self.expect(found.value.as_bool(), found, "error.expected.jsboolean")
     }

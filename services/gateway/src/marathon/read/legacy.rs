@@ -1,8 +1,13 @@
 //! Forms of older clients, folded into the present ones.
 
+mod networks;
+
 use std::collections::BTreeSet;
 
-use meshos_proto::meshos::apps::v1::{AppUpdate, Fetch, FetchList, PortDefinition, PortDefinitionList};
+use meshos_proto::meshos::apps::v1::{
+    AppUpdate, Container, ContainerType, Fetch, FetchList, NetworkMode, PortDefinition, PortDefinitionList,
+    PortMapping, PortMappingList,
+};
 
 use super::{
     At,
@@ -13,11 +18,15 @@ use super::{
 const ARCHIVES: [&str; 9] =
     [".tar", ".tar.gz", ".tar.bz2", ".tar.xz", ".gz", ".tgz", ".tbz2", ".txz", ".zip"];
 
-/// Reads `ports` and `uris`.
+/// Reads `ports`, `uris` and the older descriptions of networks.
 pub(super) fn migrate(update: &mut AppUpdate, (object, base): At<'_>, faults: &mut Faults) {
+    networks::migrate(update, (object, base), faults);
     if let Some(found) = field(object, base, "ports")
         && let Some(numbers) = numbers(&found, faults)
     {
+        if field(object, base, "ipAddress").is_some() && !numbers.is_empty() {
+            faults.invalid("/", "cannot specify both an IP address and port");
+        }
         ports(update, &found, &numbers, faults);
     }
     if let Some(found) = field(object, base, "uris")
@@ -51,10 +60,29 @@ fn ports(update: &mut AppUpdate, found: &Field<'_>, numbers: &[u16], faults: &mu
                 faults.invalid("/", "cannot specify both ports and port definitions");
             }
         }
+        None if has_network(update) => mappings(update, numbers),
         None => {
             update.port_definitions = Some(PortDefinitionList { items: numbers.iter().map(port).collect() })
         }
     }
+}
+
+/// Whether it names another network than the host's.
+fn has_network(update: &AppUpdate) -> bool {
+    let networks = update.networks.iter().flat_map(|networks| &networks.items);
+    networks.into_iter().any(|network| network.mode() != NetworkMode::Host)
+}
+
+/// In a network they are the service ports of mappings, where none are described.
+fn mappings(update: &mut AppUpdate, numbers: &[u16]) {
+    let plain = || Container { r#type: ContainerType::Mesos.into(), ..Default::default() };
+    let mapping = |number: &u16| PortMapping {
+        service_port: u32::from(*number),
+        protocol: "tcp".to_owned(),
+        ..Default::default()
+    };
+    let items = || PortMappingList { items: numbers.iter().map(mapping).collect() };
+    update.container.get_or_insert_with(plain).port_mappings.get_or_insert_with(items);
 }
 
 fn port(number: &u16) -> PortDefinition {
@@ -78,6 +106,17 @@ mod tests {
         assert_eq!(ports.len(), 2);
         assert!(ports.iter().all(|port| port.port == 0 && port.protocol == "tcp" && port.name.is_none()));
         assert!(app(&json!({"ports": []})).unwrap().port_definitions.unwrap().items.is_empty());
+    }
+
+    #[test]
+    fn ports_in_a_network_become_mappings() {
+        let networks = json!([{"mode": "container/bridge"}]);
+        let update = app(&json!({"cmd": "x", "ports": [10_001], "networks": networks})).unwrap();
+        assert!(update.port_definitions.is_none());
+        let mapping = &update.container.unwrap().port_mappings.unwrap().items[0];
+        assert_eq!((mapping.service_port, mapping.container_port, mapping.host_port), (10_001, 0, None));
+        let error = app(&json!({"ports": [1], "ipAddress": {}})).unwrap_err();
+        assert_eq!(error.body["details"][0]["errors"][0], "cannot specify both an IP address and port");
     }
 
     #[test]

@@ -8,7 +8,8 @@ use meshos_types::Timestamp;
 
 use super::faults::{Faults, Field, field};
 
-const PROTOCOLS: [&str; 3] = ["tcp", "udp", "udp,tcp"];
+const PROTOCOLS: [(&str, &str); 4] =
+    [("tcp", "tcp"), ("udp", "udp"), ("udp,tcp", "udp,tcp"), ("tcp,udp", "udp,tcp")];
 
 /// Unix time in milliseconds of an ISO 8601 time.
 pub(super) fn version(found: &Field<'_>, faults: &mut Faults) -> Option<u64> {
@@ -29,19 +30,18 @@ fn port(found: &Field<'_>, faults: &mut Faults) -> Option<PortDefinition> {
     let object = faults.object(found)?;
     let get = |name: &str| field(object, &found.path, name);
     let number: Option<u16> = get("port").and_then(|port| faults.integer(&port, u16::MAX));
-    let protocol = get("protocol").and_then(|protocol| {
-        let text = faults.string(&protocol)?.to_lowercase();
-        if !PROTOCOLS.contains(&text.as_str()) {
-            faults.read(&protocol.path, "error.unknown.enum.literal");
-        }
-        Some(text)
-    });
+    let protocol = get("protocol").and_then(|word| protocol(&word, faults));
     Some(PortDefinition {
         port: u32::from(number.unwrap_or_default()),
         protocol: protocol.unwrap_or_else(|| "tcp".to_owned()),
         name: get("name").and_then(|name| faults.string(&name)),
         labels: get("labels").and_then(|map| labels(&map, faults)).unwrap_or_default().items,
     })
+}
+
+/// In its present form.
+pub(super) fn protocol(found: &Field<'_>, faults: &mut Faults) -> Option<String> {
+    faults.word(found, &PROTOCOLS).map(str::to_owned)
 }
 
 pub(super) fn labels(found: &Field<'_>, faults: &mut Faults) -> Option<StringMap> {

@@ -1,12 +1,14 @@
 //! Apps.
 
 use meshos_proto::meshos::apps::v1::{
-    App, Constraint, Fetch, HealthCheck, HealthProtocol, InstanceReadiness, KillSelection, PortDefinition,
-    ReadinessCheck, TaskFailure, UnreachableStrategy,
+    App, Constraint, Fetch, HealthCheck, HealthProtocol, InstanceReadiness, KillSelection, NetworkMode,
+    PortDefinition, ReadinessCheck, TaskFailure, UnreachableStrategy,
 };
+use meshos_types::network_mode;
 use serde_json::{Map, Value, json};
 
 use super::{
+    container,
     embed::Embeds,
     number, stats,
     task::{self, Counts},
@@ -34,10 +36,18 @@ pub(in crate::marathon) fn definition(app: &App) -> Map<String, Value> {
     put("labels", json!(app.labels));
     put("maxLaunchDelaySeconds", json!(app.max_launch_delay_ms / 1000));
     put("mem", number(app.mem));
-    put("networks", json!([{"mode": "host"}]));
-    put("portDefinitions", app.port_definitions.iter().map(port).collect());
+    if let Some(found) = &app.container {
+        put("container", container::container(found));
+    }
+    put("networks", container::networks(app));
+    if network_mode(app) == NetworkMode::Host {
+        put("portDefinitions", app.port_definitions.iter().map(port).collect());
+    }
     put("requirePorts", json!(app.require_ports));
     put("role", json!(app.role));
+    if let Some(tty) = app.tty {
+        put("tty", json!(tty));
+    }
     put_strategies(app, &mut put);
     object
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{app, embed::Embeds, timestamp};
-use crate::{http::Query, views::Apps};
+use crate::{http::Query, marathon::page::Page, views::Apps};
 
 /// Which parts of groups are shown; the default holds only while no embed is given.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +31,16 @@ impl GroupEmbeds {
 
 /// The group `id` with all below it; none when there is no such group. The root is always there.
 pub(in crate::marathon) fn group(apps: &Apps, id: &str, embeds: GroupEmbeds) -> Option<Value> {
+    part_of_group(apps, id, embeds, Page::default())
+}
+
+/// The same with a part of its own apps and groups; those below are whole.
+pub(in crate::marathon) fn part_of_group(
+    apps: &Apps,
+    id: &str,
+    embeds: GroupEmbeds,
+    page: Page,
+) -> Option<Value> {
     let prefix = if id == "/" { "/".to_owned() } else { format!("{id}/") };
     let below = || {
         let from = apps.apps.range(prefix.clone()..);
@@ -46,14 +56,16 @@ pub(in crate::marathon) fn group(apps: &Apps, id: &str, embeds: GroupEmbeds) -> 
         return None;
     }
     let version = below().map(|app| app.version_ms).chain(record.map(|record| record.version_ms)).max();
-    let own = below().filter(|app| !app.id[prefix.len()..].contains('/'));
+    let own = page.of_items(below().filter(|app| !app.id[prefix.len()..].contains('/')));
     let nested = below().filter_map(|app| app.id[prefix.len()..].split_once('/').map(|(child, _)| child));
     let children: BTreeSet<&str> =
         nested.chain(groups_below().filter_map(|rest| rest.split('/').next())).collect();
     let shown: Value =
         if embeds.apps { own.map(|found| app::info(apps, found, embeds.app)).collect() } else { json!([]) };
     let groups: Value = if embeds.groups {
-        children.into_iter().filter_map(|child| group(apps, &format!("{prefix}{child}"), embeds)).collect()
+        page.of_items(children.into_iter())
+            .filter_map(|child| group(apps, &format!("{prefix}{child}"), embeds))
+            .collect()
     } else {
         json!([])
     };
@@ -113,6 +125,17 @@ mod tests {
         assert_eq!((&empty["dependencies"], &empty["enforceRole"]), (&json!(["/g"]), &json!(true)));
         assert_eq!(group(&apps, "/e", embeds).unwrap()["groups"][0]["id"], "/e/f");
         assert_eq!(group(&apps, "/", embeds).unwrap()["groups"][0]["id"], "/e");
+    }
+
+    #[test]
+    fn a_part_of_a_groups_own_apps_and_groups() {
+        let page = Page::of(&Query::parse("limit=1&offset=1")).unwrap();
+        let root = part_of_group(&scene(), "/", GroupEmbeds::of(&Query::parse(""), 0), page).unwrap();
+        assert_eq!((&root["apps"], &root["groups"][0]["id"]), (&json!([]), &json!("/gg")));
+        let page = Page::of(&Query::parse("limit=1")).unwrap();
+        let root = part_of_group(&scene(), "/", GroupEmbeds::of(&Query::parse(""), 0), page).unwrap();
+        assert_eq!((&root["apps"][0]["id"], root["groups"].as_array().unwrap().len()), (&json!("/a"), 1));
+        assert_eq!(root["groups"][0]["groups"][0]["apps"][0]["id"], "/g/h/c", "those below are whole");
     }
 
     #[test]

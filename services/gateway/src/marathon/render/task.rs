@@ -1,6 +1,7 @@
 //! Tasks: instances that were placed.
 
 use meshos_proto::meshos::apps::v1::{Condition, HealthResult, Instance};
+use meshos_types::app_ports;
 use serde_json::{Map, Value, json};
 
 use super::timestamp;
@@ -98,11 +99,15 @@ fn results(instance: &Instance, health: &[HealthResult]) -> Value {
 /// A task in `/v2/tasks`, with the app's service ports.
 pub(in crate::marathon) fn with_service_ports(apps: &Apps, instance: &Instance) -> Value {
     let app = apps.apps.get(&instance.app_id);
-    let ports: Vec<u32> =
-        app.into_iter().flat_map(|app| &app.port_definitions).map(|definition| definition.port).collect();
+    let ports: Vec<u32> = app.into_iter().flat_map(app_ports).map(|port| port.service).collect();
     let mut object = object(instance, &ports);
     object.insert("healthCheckResults".to_owned(), results(instance, apps.health_of(&instance.id)));
     Value::Object(object)
+}
+
+/// Ports of the host; those that a task has only in its own network are left out.
+pub(in crate::marathon) fn host_ports(instance: &Instance) -> Value {
+    instance.ports.iter().filter(|port| **port != 0).map(|port| json!(port)).collect()
 }
 
 fn object(instance: &Instance, service_ports: &[u32]) -> Map<String, Value> {
@@ -123,7 +128,7 @@ fn object(instance: &Instance, service_ports: &[u32]) -> Map<String, Value> {
         }
         put("version", json!(timestamp(instance.version_ms)));
     }
-    put("ports", if active { json!(instance.ports) } else { json!([]) });
+    put("ports", if active { host_ports(instance) } else { json!([]) });
     put("servicePorts", json!(service_ports));
     let addresses = instance.ip_addresses.iter();
     let address = |ip: &meshos_proto::meshos::apps::v1::IpAddress| json!({"ipAddress": ip.address, "protocol": ip.protocol});

@@ -44,10 +44,9 @@ pub(super) fn agent(agent: &Agent) -> Map<String, Value> {
 /// In `/state-summary`: with counts and the frameworks on it.
 pub(super) fn summary(cluster: &Cluster, agent: &Agent) -> Value {
     let mut object = self::agent(agent);
-    let none = BTreeMap::new();
-    let groups = cluster.counts_of_agent(agent_id(agent)).unwrap_or(&none);
+    let groups = cluster.counts_of_agent(agent_id(agent)).into_iter().flat_map(|groups| groups.iter());
     let here = |id: &str| cluster.frameworks.get(id).is_some_and(|framework| !framework.completed);
-    let groups: BTreeMap<_, _> = groups.iter().filter(|(id, _)| here(id)).collect();
+    let groups: BTreeMap<_, _> = groups.filter(|(id, _)| here(id)).collect();
     put_counts(&mut object, groups.values().copied());
     object.insert("framework_ids".to_owned(), groups.keys().map(|id| id.to_string()).collect());
     Value::Object(object)

@@ -1,7 +1,5 @@
 //! Frameworks, with their tasks and offers.
 
-use std::collections::BTreeMap;
-
 use meshos_proto::{
     json::to_json,
     meshos::allocator::v1::{Framework, TaskPlace},
@@ -70,10 +68,12 @@ fn details(cluster: &Cluster, framework: &Framework, info: &FrameworkInfo) -> Ma
 pub(super) fn summary(cluster: &Cluster, framework: &Framework) -> Value {
     let info = framework.info.clone().unwrap_or_default();
     let mut object = head(cluster, framework, &info);
-    let none = BTreeMap::new();
-    let groups = cluster.counts_of_framework(framework_id(framework)).unwrap_or(&none);
+    let groups = cluster.counts_of_framework(framework_id(framework)).into_iter();
     put_counts(&mut object, cluster.counts_in_framework(framework_id(framework)).into_iter());
-    object.insert("slave_ids".to_owned(), groups.keys().map(|id| id.to_string()).collect());
+    object.insert(
+        "slave_ids".to_owned(),
+        groups.flat_map(|groups| groups.keys()).map(|id| id.to_string()).collect(),
+    );
     Value::Object(object)
 }
 

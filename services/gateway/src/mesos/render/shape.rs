@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use meshos_proto::{
     json::from_json,
     meshos::allocator::v1::{
-        Agent, Framework, Master, RoleSettings, Snapshot, Task, TaskPlace, WatchResponse,
-        watch_response::Body,
+        Agent, Framework, Master, RoleSettings, Snapshot, TaskPlace, WatchResponse, watch_response::Body,
     },
     mesos::v1::{TimeInfo, master::Response, quota::QuotaConfig, value},
+    packed::Task,
 };
 use serde_json::Value;
 
@@ -85,7 +85,7 @@ pub(crate) fn golden_cluster() -> Cluster {
         ..Default::default()
     });
     let tasks = state.get_tasks.unwrap();
-    let at = |place: TaskPlace| move |task| Task { task: Some(task), place: place as i32 };
+    let at = |place: TaskPlace| move |task| Task::new(&task, place);
     let live = tasks.tasks.into_iter().map(at(TaskPlace::Live));
     let tasks = live.chain(tasks.completed_tasks.into_iter().map(at(TaskPlace::Completed))).collect();
     let master = Master {

@@ -1,10 +1,8 @@
 //! How many tasks there are of each state: in all, by framework and agent, by agent and framework.
 
-use std::collections::BTreeMap;
-
 use meshos_proto::mesos::v1::TaskState;
 
-use super::Key;
+use super::Map;
 
 /// States have the numbers 0 to 13.
 const STATES: usize = 14;
@@ -37,14 +35,14 @@ fn slot(state: i32) -> Option<usize> {
 }
 
 /// Counts under two keys; what is empty is forgotten.
-pub(crate) type Groups = BTreeMap<Key, BTreeMap<Key, Counts>>;
+pub(crate) type Groups = Map<Map<Counts>>;
 
 /// All counts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counted {
     pub(super) whole: Counts,
     /// By framework id.
-    pub(super) of_framework: BTreeMap<Key, Counts>,
+    pub(super) of_framework: Map<Counts>,
     /// By framework id, then agent id.
     pub(super) by_framework: Groups,
     /// The same, by agent id, then framework id.
@@ -67,7 +65,7 @@ impl Counted {
                 self.of_framework.remove(framework);
             }
         } else if more {
-            self.of_framework.entry(framework.into()).or_default().step(state, more);
+            self.of_framework.entry_mut(framework).step(state, more);
         }
     }
 }
@@ -80,7 +78,7 @@ fn step(groups: &mut Groups, (outer, inner): (&str, &str), state: i32, more: boo
             forget(groups, outer, inner);
         }
     } else if more {
-        groups.entry(outer.into()).or_default().entry(inner.into()).or_default().step(state, more);
+        groups.entry_mut(outer).entry_mut(inner).step(state, more);
     }
 }
 

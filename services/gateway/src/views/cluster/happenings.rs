@@ -64,8 +64,8 @@ impl Batch {
             }
             Some(Body::Framework(framework)) => self.framework(before, framework),
             Some(Body::Task(task)) => {
-                if let Some(inner) = &task.task {
-                    self.task(before, inner, task.place());
+                if let Some(inner) = task.unpack() {
+                    self.task(before, &inner, task.place());
                 }
             }
             Some(Body::TaskRemoved(key)) => {
@@ -199,8 +199,9 @@ impl Feed {
 mod tests {
     use super::*;
     use meshos_proto::{
-        meshos::allocator::v1::{self as allocator, Delta, TaskKey, WatchResponse, watch_response},
+        meshos::allocator::v1::{Delta, TaskKey, WatchResponse, watch_response},
         mesos::v1 as mesos,
+        packed,
     };
 
     fn apply(cluster: &mut Cluster, changes: Vec<Body>) {
@@ -230,7 +231,7 @@ mod tests {
             statuses,
             ..Default::default()
         };
-        Body::Task(Box::new(allocator::Task { task: Some(task), place: place as i32 }))
+        Body::Task(Box::new(packed::Task::new(&task, place)))
     }
 
     fn removed(place: TaskPlace) -> Body {

@@ -4,8 +4,9 @@
 #![allow(clippy::print_stdout, reason = "the figures are the result")]
 
 use meshos_proto::{
-    meshos::allocator::v1::{self as allocator, AgentUsage, Delta, FrameworkUsage, TaskKey},
+    meshos::allocator::v1::{AgentUsage, Delta, FrameworkUsage, TaskKey},
     mesos::v1::{self as mesos, Resource, TaskState, TaskStatus, value},
+    packed,
 };
 use prost::Message as _;
 
@@ -35,7 +36,7 @@ fn framework(number: usize) -> String {
     format!("5d800d81-bdf3-45c4-bfff-5e251f64541e-{number:04}")
 }
 
-fn task(number: usize, state: TaskState, statuses: usize, place: TaskPlace) -> allocator::Task {
+fn task(number: usize, state: TaskState, statuses: usize, place: TaskPlace) -> packed::Task {
     let status = |at: usize| TaskStatus {
         state: state as i32,
         timestamp: Some(number as f64 + at as f64),
@@ -52,7 +53,7 @@ fn task(number: usize, state: TaskState, statuses: usize, place: TaskPlace) -> a
         resources: usage(),
         ..Default::default()
     };
-    allocator::Task { task: Some(task), place: place as i32 }
+    packed::Task::new(&task, place)
 }
 
 /// What a launch does to the view, up to the end of its task.

@@ -2,13 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use meshos_proto::{
-    meshos::allocator::v1::{self as allocator, TaskPlace},
-    mesos::v1::Task,
-};
+use meshos_proto::{meshos::allocator::v1::TaskPlace, mesos::v1::Task, packed};
 
 use super::{
-    Key,
+    Key, Map,
     counts::{Counted, Counts, Groups},
 };
 
@@ -18,7 +15,7 @@ const PLACES: [TaskPlace; 3] = [TaskPlace::Live, TaskPlace::Unreachable, TaskPla
 /// All tasks.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tasks {
-    by_framework: BTreeMap<Key, [BTreeMap<Key, Entry>; PLACES.len()]>,
+    by_framework: BTreeMap<Key, [Map<Entry>; PLACES.len()]>,
     counted: Counted,
 }
 
@@ -46,8 +43,11 @@ fn slot(place: i32) -> usize {
 }
 
 impl Tasks {
-    pub(super) fn put(&mut self, task: allocator::Task) {
-        let allocator::Task { task: Some(task), place } = task else { return };
+    pub(super) fn put(&mut self, packed: &packed::Task) {
+        let (Some(task), place) = (packed.unpack(), packed.place) else {
+            tracing::warn!(bytes = packed.task.len(), "a task cannot be read and is not shown");
+            return;
+        };
         let framework = task.framework_id.value.as_str();
         if !self.by_framework.contains_key(framework) {
             self.by_framework.insert(framework.into(), Default::default());
@@ -67,7 +67,7 @@ impl Tasks {
         let Some(places) = self.by_framework.get_mut(framework) else { return };
         let Some(Entry { task, .. }) = places[slot(place)].remove(id) else { return };
         self.counted.step(framework, &task.agent_id.value, task.state, false);
-        if places.iter().all(BTreeMap::is_empty) {
+        if places.iter().all(Map::is_empty) {
             self.by_framework.remove(framework);
         }
     }
@@ -75,7 +75,7 @@ impl Tasks {
     /// Removes a framework's tasks.
     pub(super) fn forget(&mut self, framework: &str) {
         for places in self.by_framework.remove(framework).into_iter().flatten() {
-            for Entry { task, .. } in places.into_values() {
+            for Entry { task, .. } in places.values() {
                 self.counted.step(framework, &task.agent_id.value, task.state, false);
             }
         }
@@ -96,9 +96,8 @@ impl Tasks {
     /// All tasks, with their place.
     pub(super) fn all(&self) -> impl Iterator<Item = (&Task, TaskPlace)> {
         self.by_framework.values().flat_map(|places| {
-            let of = |(tasks, place): (_, _)| {
-                BTreeMap::values(tasks).map(move |entry: &Entry| (&*entry.task, place))
-            };
+            let of =
+                |(tasks, place): (_, _)| Map::values(tasks).map(move |entry: &Entry| (&*entry.task, place));
             places.iter().zip(PLACES).flat_map(of)
         })
     }
@@ -113,7 +112,7 @@ impl Tasks {
             Some(id) => {
                 all.filter_map(|tasks| tasks.get(id)).map(|entry| (entry.first, 0, &entry.task)).collect()
             }
-            None => all.flat_map(BTreeMap::values).map(|entry| (entry.first, 0, &entry.task)).collect(),
+            None => all.flat_map(Map::values).map(|entry| (entry.first, 0, &entry.task)).collect(),
         };
         for (place, found) in found.iter_mut().enumerate() {
             found.1 = place;
@@ -135,7 +134,7 @@ impl Tasks {
         &self.counted.whole
     }
 
-    pub(super) fn of_framework(&self) -> &BTreeMap<Key, Counts> {
+    pub(super) fn of_framework(&self) -> &Map<Counts> {
         &self.counted.of_framework
     }
 

@@ -2,9 +2,10 @@ use super::*;
 use meshos_proto::{
     meshos::allocator::v1::{self as allocator, Delta, TaskKey},
     mesos::v1::{self as mesos, ExecutorInfo, Resource, TaskStatus, value},
+    packed,
 };
 
-fn task(id: &str, state: TaskState, place: TaskPlace) -> allocator::Task {
+fn task(id: &str, state: TaskState, place: TaskPlace) -> packed::Task {
     let task = Task {
         task_id: mesos::TaskId { value: id.to_owned() },
         framework_id: mesos::FrameworkId { value: "f".to_owned() },
@@ -12,7 +13,7 @@ fn task(id: &str, state: TaskState, place: TaskPlace) -> allocator::Task {
         state: state as i32,
         ..Default::default()
     };
-    allocator::Task { task: Some(task), place: place as i32 }
+    packed::Task::new(&task, place)
 }
 
 fn delta(changes: Vec<Body>) -> WatchResponse {
@@ -147,9 +148,10 @@ proptest::proptest! {
     ) {
         let mut cluster = Cluster::default();
         for (number, time) in times.iter().enumerate() {
-            let mut task = task(&format!("{number:02}"), TaskState::TaskRunning, TaskPlace::Live);
+            let task = task(&format!("{number:02}"), TaskState::TaskRunning, TaskPlace::Live);
             let status = TaskStatus { timestamp: Some(f64::from(*time)), ..Default::default() };
-            task.task.as_mut().unwrap().statuses.push(status);
+            let task = Task { statuses: vec![status], ..task.unpack().unwrap() };
+            let task = packed::Task::new(&task, TaskPlace::Live);
             cluster.change(Change { body: Some(Body::Task(Box::new(task))) });
         }
         let mut wanted: Vec<_> = cluster.tasks().map(|(task, _)| task.clone()).collect();

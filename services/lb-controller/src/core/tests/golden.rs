@@ -285,12 +285,12 @@ fn core_of(case: &Case) -> Core {
     let mut labels: std::collections::BTreeMap<String, String> =
         case.labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     labels.insert("HAPROXY_GROUP".into(), "external".into());
-    let port = |number| Port { number, udp: false };
+    let port = |number| Port { number, ..Port::default() };
     core.put_app(App {
         id: "/group/app".into(),
         version_ms: 1,
         labels,
-        ports: vec![port(10_000), Port { number: 0, udp: true }],
+        ports: vec![port(10_000), Port { udp: true, ..Port::default() }],
         checks: case.check.iter().cloned().collect(),
         checked: case.check.is_some(),
         instances: 2,

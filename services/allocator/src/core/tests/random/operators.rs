@@ -86,8 +86,9 @@ impl World {
             }
         }
         let live = snapshot.tasks.iter().filter(|task| task.place() == TaskPlace::Live);
-        let tasks = live.filter_map(|task| task.task.as_ref()).filter(|task| !frees_resources(task.state()));
-        let held = tasks.map(|task| &task.resources);
+        let tasks: Vec<_> =
+            live.filter_map(|task| task.unpack()).filter(|task| !frees_resources(task.state())).collect();
+        let held = tasks.iter().map(|task| &task.resources);
         let executors = snapshot.executors.iter().map(|executor| &executor.info.as_ref().unwrap().resources);
         let held = held.chain(executors);
         for resources in held.chain(snapshot.offers.iter().map(|offer| &offer.resources)) {

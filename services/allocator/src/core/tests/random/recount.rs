@@ -105,7 +105,7 @@ pub(crate) fn check_agent(agent: &Agent, snapshot: &Snapshot) {
     let read = |resources: &[pb::Resource]| Resources::from_proto(resources).unwrap().unallocated();
     let mut used = Resources::new();
     for task in &snapshot.tasks {
-        let inner = task.task.as_ref().unwrap();
+        let inner = task.unpack().unwrap();
         if task.place() == TaskPlace::Live && inner.agent_id == *id && !frees_resources(inner.state()) {
             used.add_all(&read(&inner.resources));
         }

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use meshos_proto::{
-    meshos::allocator::v1::{
-        Agent, Executor, Framework, Operation, RoleSettings, Snapshot, Task, change::Body,
-    },
+    meshos::allocator::v1::{Agent, Executor, Framework, Operation, RoleSettings, Snapshot, change::Body},
     mesos::v1 as pb,
+    packed::Task,
 };
 
 /// All that is known, by key.
@@ -23,7 +22,7 @@ pub(crate) struct View {
 }
 
 pub(crate) fn task_key(task: &Task) -> (String, String, i32) {
-    let inner = task.task.as_ref().unwrap();
+    let inner = task.unpack().unwrap();
     (inner.framework_id.value.clone(), inner.task_id.value.clone(), task.place)
 }
 

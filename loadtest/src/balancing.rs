@@ -1,0 +1,143 @@
+//! HAProxy in front of many apps: how soon a change is served, and whether any request fails while things change.
+
+mod requests;
+mod scene;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use anyhow::ensure;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use crate::{arguments::Arguments, show, statistics};
+use requests::{Connection, Load};
+use scene::Scene;
+
+/// A change that is not served by then never will be.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Requests to the first and to the last virtual host.
+const ASKED: usize = 2000;
+/// Clients that keep their connection, that open one per request, that ask for what takes a second.
+const CLIENTS: (usize, usize, usize) = (6, 2, 4);
+
+pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    for apps in &arguments.balanced {
+        let mut scene = Scene::start(arguments, *apps).await?;
+        changes(&mut scene, arguments).await?;
+        if apps == &arguments.balanced[0] {
+            hitless(&mut scene, arguments).await?;
+        }
+        scene.end().await;
+    }
+    Ok(())
+}
+
+/// From a change to the first request that a new instance answers, one app after the other.
+async fn changes(scene: &mut Scene, arguments: &Arguments) -> anyhow::Result<()> {
+    let reloads = scene.reloads().await?;
+    let before = scene.usage();
+    let (mut scaled, mut moved) = (Vec::new(), Vec::new());
+    for round in 0..arguments.changes {
+        // A prime: all apps get their turn.
+        let app = round * 7919 % scene.apps;
+        let (id, host) = (scene.id(app), scene.host(app));
+        let tasks = scene.tasks(&id).await?;
+        let known: BTreeSet<String> = tasks.iter().map(|task| task.address.clone()).collect();
+        let began = Instant::now();
+        scene.marathon("PUT", &format!("/v2/apps/{id}"), json!({"instances": known.len() + 1})).await?;
+        scaled.push(until_other(scene.http, &host, &known, began).await?);
+        scene.settled(&id).await?;
+        scene.marathon("PUT", &format!("/v2/apps/{id}"), json!({"instances": known.len()})).await?;
+        scene.settled(&id).await?;
+        let tasks = scene.tasks(&id).await?;
+        let known: BTreeSet<String> = tasks.iter().map(|task| task.address.clone()).collect();
+        let began = Instant::now();
+        let path = format!("/v2/apps/{id}/tasks/{}", tasks[0].id);
+        scene.marathon("DELETE", &path, json!({})).await?;
+        moved.push(until_other(scene.http, &host, &known, began).await?);
+        scene.settled(&id).await?;
+    }
+    let name = |what: &str| format!("{} apps × {}: {what}", scene.apps, arguments.servers);
+    show(&statistics::row(&name("PUT of one more instance to its first request"), &mut scaled));
+    show(&statistics::row(&name("DELETE of a task to its successor's first request"), &mut moved));
+    for app in [0, scene.apps - 1] {
+        let mut asked = Vec::new();
+        let mut connection = Connection::open(scene.http).await?;
+        for _ in 0..ASKED {
+            let began = Instant::now();
+            connection.ask(&scene.host(app), "/", true).await?;
+            asked.push(began.elapsed());
+        }
+        show(&statistics::row(&name(&format!("requests to the virtual host of app {app}")), &mut asked));
+    }
+    let after = scene.usage();
+    show(&format!(
+        "| … reloads; CPU per change of lb-controller; HAProxy | {}; {:.1} ms; {:.1} ms |",
+        scene.reloads().await? - reloads,
+        after.cpu_since(&before, "lb-controller") * 1e3 / (3 * arguments.changes) as f64,
+        after.cpu_since(&before, "haproxy") * 1e3 / (3 * arguments.changes) as f64,
+    ));
+    Ok(())
+}
+
+/// Asks until somebody answers who is not known.
+async fn until_other(
+    port: u16,
+    host: &str,
+    known: &BTreeSet<String>,
+    began: Instant,
+) -> anyhow::Result<Duration> {
+    let mut connection = Connection::open(port).await?;
+    loop {
+        let answer = connection.ask(host, "/", true).await?;
+        if !known.contains(&answer.task) {
+            return Ok(began.elapsed());
+        }
+        if !answer.stays {
+            connection = Connection::open(port).await?;
+        }
+        ensure!(began.elapsed() < PATIENCE, "{host}: no new instance answered");
+    }
+}
+
+/// Everything changes under a constant load.
+async fn hitless(scene: &mut Scene, arguments: &Arguments) -> anyhow::Result<()> {
+    let (id, host) = (scene.id(0), scene.host(0));
+    let load = Load::start(scene.http, &host, CLIENTS);
+    sleep(Duration::from_secs(2)).await;
+    let mut quiet = load.lap();
+    show(&statistics::row("requests, nothing changes", &mut quiet));
+    let reloads = scene.reloads().await?;
+    let (mut rounds, began) = (0, Instant::now());
+    while load.asked() < arguments.requests {
+        scene.scale(&id, 2 * arguments.servers).await?;
+        scene.scale(&id, arguments.servers).await?;
+        scene.marathon("POST", &format!("/v2/apps/{id}/restart"), json!({})).await?;
+        scene.settled(&id).await?;
+        scene.another_app(rounds).await?;
+        if rounds % 5 == 1 {
+            scene.replace_controller().await?;
+        }
+        if rounds % 5 == 3 {
+            scene.replace_scheduler().await?;
+        }
+        rounds += 1;
+    }
+    let mut laps = load.lap();
+    show(&statistics::row("requests, everything changes", &mut laps));
+    let (asked, failures) = load.stop().await;
+    show(&format!(
+        "| scaled up and down, restarted, another app come and gone: {rounds} times in {:.0} s, a controller and a leading \
+         app-scheduler killed every fifth time: requests; failed; reloads | {asked}; {}; {} |",
+        began.elapsed().as_secs_f64(),
+        failures.len(),
+        scene.reloads().await? - reloads,
+    ));
+    ensure!(
+        failures.is_empty(),
+        "{} requests failed, the first ones: {:?}",
+        failures.len(),
+        failures.iter().take(5)
+    );
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! `linux_info` and `tty_info` of containers of type MESOS.
+
+use meshos_proto::mesos::v1::{self as pb, linux_info::IpcMode};
+
+use crate::containerizer::{container::LinuxSetup, runtimes::Runtimes};
+
+const MB: u64 = 1024 * 1024;
+
+/// Whether this says no more than what holds for a plain process, too.
+pub(super) fn is_plain(info: &pb::LinuxInfo) -> bool {
+    *info == pb::LinuxInfo { share_cgroups: info.share_cgroups, ..pb::LinuxInfo::default() }
+}
+
+#[allow(deprecated, reason = "frameworks of old still set it")]
+pub(super) fn setup(runtimes: &Runtimes, info: &pb::ContainerInfo) -> Result<LinuxSetup, String> {
+    let linux = info.linux_info.clone().unwrap_or_default();
+    // The older field of the same meaning.
+    let effective = linux.effective_capabilities.as_ref().or(linux.capability_info.as_ref());
+    let setup = LinuxSetup {
+        effective_capabilities: effective.map(capabilities).transpose()?,
+        bounding_capabilities: linux.bounding_capabilities.as_ref().map(capabilities).transpose()?,
+        share_pid_namespace: linux.share_pid_namespace.unwrap_or_default(),
+        seccomp_unconfined: linux
+            .seccomp
+            .as_ref()
+            .is_some_and(|seccomp| seccomp.unconfined.unwrap_or_default()),
+        shm_size: linux.shm_size.map(|megabytes| u64::from(megabytes) * MB),
+        share_ipc_namespace: linux.ipc_mode() == IpcMode::ShareParent,
+        terminal: info.tty_info.is_some(),
+        privileged: false,
+    };
+    if let (Some(effective), Some(bounding)) = (&setup.effective_capabilities, &setup.bounding_capabilities)
+        && let Some(beyond) = effective.iter().find(|name| !bounding.contains(name))
+    {
+        return Err(format!("the effective capability {beyond} is not among the bounding capabilities"));
+    }
+    if setup.share_ipc_namespace && setup.shm_size.is_some() {
+        return Err(
+            "shm_size cannot be set for a container that shares the IPC namespace above it".to_owned()
+        );
+    }
+    let capable = setup.effective_capabilities.is_some() || setup.bounding_capabilities.is_some();
+    let wanted = [
+        (capable, "linux/capabilities", "a set of capabilities"),
+        (linux.seccomp.is_some(), "linux/seccomp", "a setting of seccomp"),
+        (linux.share_pid_namespace.is_some(), "namespaces/pid", "a setting of the PID namespace"),
+        (
+            linux.ipc_mode.is_some() || linux.shm_size.is_some(),
+            "namespaces/ipc",
+            "a setting of IPC or /dev/shm",
+        ),
+    ];
+    let mut wanted = wanted.iter().filter(|(is, ..)| *is);
+    wanted.try_for_each(|(_, isolator, what)| runtimes.require_isolators(&[isolator], what))?;
+    Ok(setup)
+}
+
+fn capabilities(info: &pb::CapabilityInfo) -> Result<Vec<String>, String> {
+    let names = info.capabilities.iter().map(|number| {
+        let known = pb::capability_info::Capability::try_from(*number).ok();
+        let known = known.filter(|known| *known != pb::capability_info::Capability::Unknown);
+        known
+            .map(|known| format!("CAP_{}", known.as_str_name()))
+            .ok_or_else(|| format!("{number} is no capability"))
+    });
+    names.collect()
+}

@@ -1,0 +1,199 @@
+use meshos_proto::mesos::v1::{
+    container_info::{DockerInfo, MesosInfo, Type, docker_info::Network},
+    volume::{Mode, Source, source},
+};
+use meshos_types::parse_resources;
+
+use super::*;
+use crate::containerizer::{container::NetworkMode, runtimes::Runtimes};
+
+fn settings(containerizers: &[&str], isolation: &str) -> Settings {
+    let runtimes = Runtimes {
+        containerizers: containerizers.iter().map(|name| (*name).to_owned()).collect(),
+        isolators: Runtimes::parse_isolators(isolation),
+        image_providers: vec!["docker".to_owned()],
+        cni: true,
+        ..Runtimes::default()
+    };
+    Settings { runtimes, ..Settings::test("/w") }
+}
+
+fn ports() -> Vec<pb::Resource> {
+    let any = meshos_types::RoleName::parse("*").unwrap();
+    parse_resources("ports:[31000-31009]", &any)
+        .unwrap()
+        .resources
+        .to_proto(meshos_types::Format::PostRefinement)
+}
+
+fn run(settings: &Settings, info: &pb::ContainerInfo) -> Result<Option<ContainerSetup>, String> {
+    let ports = ports();
+    setup(settings, Order { info: Some(info), command: None, resources: &ports, parent: None })
+}
+
+fn docker(change: impl FnOnce(&mut pb::ContainerInfo, &mut DockerInfo)) -> Result<ContainerSetup, String> {
+    let mut info = pb::ContainerInfo { r#type: Type::Docker as i32, ..Default::default() };
+    let mut docker = DockerInfo { image: "nginx".to_owned(), ..Default::default() };
+    change(&mut info, &mut docker);
+    info.docker = Some(docker);
+    run(&settings(&["docker", "mesos"], ""), &info).map(Option::unwrap)
+}
+
+fn mapping(host_port: u32, protocol: Option<&str>) -> pb::container_info::docker_info::PortMapping {
+    pb::container_info::docker_info::PortMapping {
+        host_port,
+        container_port: 80,
+        protocol: protocol.map(str::to_owned),
+    }
+}
+
+fn volume(container_path: &str, host_path: Option<&str>, source: Option<Source>) -> pb::Volume {
+    pb::Volume {
+        mode: Mode::Ro as i32,
+        container_path: container_path.to_owned(),
+        host_path: host_path.map(str::to_owned),
+        source,
+        image: None,
+    }
+}
+
+#[test]
+fn networks_of_docker_containers() {
+    let plain = docker(|_, _| {}).unwrap();
+    assert_eq!((plain.network.mode, plain.runtime), (NetworkMode::Host, Runtime::Docker));
+    let bridged = docker(|_, docker| {
+        docker.network = Some(Network::Bridge as i32);
+        docker.port_mappings = vec![mapping(31000, None), mapping(31001, Some("UDP"))];
+    });
+    let mappings = bridged.unwrap().network.port_mappings;
+    assert_eq!(mappings[1], PortMapping { host_port: 31001, container_port: 80, udp: true });
+    let refused = |network: Network, port: u32, protocol: Option<&str>| {
+        docker(|_, docker| {
+            docker.network = Some(network as i32);
+            docker.port_mappings = vec![mapping(port, protocol)];
+        })
+        .unwrap_err()
+    };
+    assert_eq!(refused(Network::Bridge, 8080, None), "Port [8080] not included in resources");
+    assert!(refused(Network::Bridge, 31000, Some("sctp")).contains("sctp"));
+    for network in [Network::Host, Network::None] {
+        assert_eq!(
+            refused(network, 31000, None),
+            "Port mappings are only supported for bridge and user-defined networks"
+        );
+    }
+    let user = |names: &[Option<&str>]| {
+        docker(|info, docker| {
+            docker.network = Some(Network::User as i32);
+            info.network_infos = names
+                .iter()
+                .map(|name| pb::NetworkInfo { name: name.map(str::to_owned), ..Default::default() })
+                .collect();
+        })
+        .map(|setup| setup.network.mode)
+    };
+    assert_eq!(user(&[Some("n")]).unwrap(), NetworkMode::Named(vec!["n".to_owned()]));
+    assert_eq!(user(&[]).unwrap_err(), "No network info found in container info");
+    assert_eq!(user(&[None]).unwrap_err(), "No network name found in network info");
+    assert_eq!(
+        user(&[Some("n"), Some("m")]).unwrap_err(),
+        "Only a single network can be defined in Docker run"
+    );
+    let hostname = docker(|info, _| info.hostname = Some("h".to_owned()));
+    assert_eq!(hostname.unwrap_err(), "Unable to set hostname with host network mode");
+    let by_parameter = docker(|_, docker| {
+        docker.parameters = vec![pb::Parameter { key: "net".to_owned(), value: "none".to_owned() }];
+    });
+    assert_eq!(by_parameter.unwrap().network.mode, NetworkMode::None);
+    assert!(docker(|_, docker| docker.image = String::new()).is_err());
+}
+
+#[test]
+fn volumes_of_docker_containers() {
+    let mounts = |volumes: Vec<pb::Volume>| {
+        docker(|info, _| info.volumes = volumes)
+            .map(|setup| setup.mounts.into_iter().map(|m| m.source).collect())
+    };
+    let one = |container: &str, host: &str| mounts(vec![volume(container, Some(host), None)]);
+    assert_eq!(one("/a", "/b"), Ok(vec![MountSource::Host("/b".into())]));
+    assert_eq!(one("/a", "b"), Ok(vec![MountSource::Sandbox("b".into())]));
+    assert_eq!(one("a", "/b"), Ok(vec![MountSource::Host("/b".into())]));
+    for (container, host) in [("a", "b"), ("/", "/b"), ("../a", "/b"), ("/a/../..", "/b"), ("/a", "../b")] {
+        assert!(one(container, host).is_err(), "{container} {host}");
+    }
+    let driven = |driver: &str| {
+        volume(
+            driver,
+            None,
+            Some(Source {
+                r#type: Some(source::Type::DockerVolume as i32),
+                docker_volume: Some(source::DockerVolume {
+                    driver: Some(driver.to_owned()),
+                    name: "data".to_owned(),
+                    driver_options: None,
+                }),
+                ..Default::default()
+            }),
+        )
+    };
+    assert!(mounts(vec![driven("a"), driven("a")]).is_ok());
+    assert!(mounts(vec![driven("a"), driven("b")]).unwrap_err().contains("Only one volume driver"));
+    assert!(mounts(vec![volume("/a", None, None)]).unwrap_err().contains("exactly one"));
+}
+
+#[test]
+fn what_is_not_switched_on_is_named() {
+    let image = pb::ContainerInfo {
+        r#type: Type::Mesos as i32,
+        mesos: Some(MesosInfo {
+            image: Some(pb::Image {
+                r#type: pb::image::Type::Docker as i32,
+                docker: Some(pb::image::Docker { name: "nginx".to_owned(), ..Default::default() }),
+                cached: Some(false),
+                ..Default::default()
+            }),
+        }),
+        ..Default::default()
+    };
+    let all = settings(&["mesos"], "filesystem/linux,docker/runtime");
+    let setup = run(&all, &image).unwrap().unwrap();
+    assert!(setup.runtime == Runtime::Oci && setup.image.unwrap().force_pull);
+    let refused = run(&settings(&["mesos"], "filesystem/linux"), &image).unwrap_err();
+    assert!(refused.contains("--isolation=docker/runtime"), "{refused}");
+    let refused = run(&settings(&["docker"], ""), &image).unwrap_err();
+    assert!(refused.starts_with("None of the enabled containerizers (docker)"), "{refused}");
+    let of_docker = pb::ContainerInfo { r#type: Type::Docker as i32, ..Default::default() };
+    assert!(run(&all, &of_docker).unwrap_err().contains("--containerizers=mesos,docker"));
+    let with_volume = pb::ContainerInfo {
+        r#type: Type::Mesos as i32,
+        volumes: vec![volume("/a", Some("/b"), None)],
+        ..Default::default()
+    };
+    assert!(run(&all, &with_volume).is_ok());
+    let refused = run(&settings(&["mesos"], ""), &with_volume).unwrap_err();
+    assert!(refused.contains("filesystem/linux,volume/host_path"), "{refused}");
+    let networked = pb::ContainerInfo {
+        network_infos: vec![pb::NetworkInfo { name: Some("n".to_owned()), ..Default::default() }],
+        ..pb::ContainerInfo { r#type: Type::Mesos as i32, ..Default::default() }
+    };
+    assert_eq!(
+        run(&all, &networked).unwrap().unwrap().network.mode,
+        NetworkMode::Named(vec!["n".to_owned()])
+    );
+    let mut without = all;
+    without.runtimes.cni = false;
+    assert!(run(&without, &networked).unwrap_err().contains("--network_cni_config_dir"));
+}
+
+#[test]
+fn a_container_without_wishes_is_a_process() {
+    let plain = pb::ContainerInfo {
+        r#type: Type::Mesos as i32,
+        mesos: Some(MesosInfo::default()),
+        network_infos: vec![pb::NetworkInfo::default()],
+        linux_info: Some(pb::LinuxInfo { share_cgroups: Some(false), ..Default::default() }),
+        ..Default::default()
+    };
+    assert_eq!(run(&settings(&["mesos"], ""), &plain), Ok(None));
+    assert_eq!(runtime(Some(&plain)), None);
+}

@@ -1,0 +1,88 @@
+//! Changes of many instances.
+
+use meshos_proto::meshos::apps::v1::{AppUpdate, Condition};
+
+use super::{
+    super::*,
+    cluster::{Cluster, app},
+};
+
+const MANY: u32 = 1500;
+
+fn cluster() -> Cluster {
+    let mut cluster = Cluster::new(5);
+    cluster.cpus_per_agent = 1e6;
+    cluster
+}
+
+fn many(instances: u32) -> AppUpdate {
+    AppUpdate { instances: Some(instances), ..app("/a") }
+}
+
+fn stored_instances(cluster: &Cluster) -> usize {
+    cluster.stored.keys().filter(|key| key.starts_with("apps/instances/")).count()
+}
+
+#[test]
+fn a_large_app_is_made_and_ended_some_at_a_time() {
+    let mut cluster = cluster();
+    cluster.create(many(MANY)).unwrap();
+    assert_eq!(cluster.instances("/a").len(), 1000, "others come in between");
+    cluster.pass(1000);
+    assert_eq!((cluster.running("/a"), cluster.deployments().len()), (MANY as usize, 0));
+    cluster.put(many(600), false).unwrap();
+    cluster.pass(1000);
+    assert_eq!((cluster.running("/a"), cluster.tasks.len()), (600, 600));
+    cluster.put(AppUpdate { cmd: Some("sleep 1".into()), ..many(600) }, false).unwrap();
+    cluster.pass(1000);
+    assert_eq!((cluster.running("/a"), cluster.tasks.len(), cluster.deployments().len()), (600, 600, 0));
+    cluster.change(Request::Delete(DeleteAppRequest { id: "/a".into(), force: false })).unwrap();
+    assert!(cluster.instances("/a").len() > 100);
+    cluster.pass(1000);
+    assert_eq!((cluster.instances("/a").len(), cluster.tasks.len(), cluster.deployments().len()), (0, 0, 0));
+}
+
+#[test]
+fn what_is_about_to_go_is_not_launched() {
+    let mut cluster = cluster();
+    cluster.create(many(MANY)).unwrap();
+    cluster.now += 40;
+    cluster.input(Input::Tick);
+    while cluster.commit() {}
+    assert_eq!(cluster.instances("/a").len(), MANY as usize);
+    cluster.now += 40;
+    cluster.put(many(0), true).unwrap();
+    assert!(cluster.instances("/a").iter().any(|instance| instance.condition() == Condition::Scheduled));
+    cluster.wants_offers = true;
+    cluster.offer();
+    while cluster.commit() {}
+    assert!(cluster.launched.is_empty());
+    cluster.pass(1000);
+    assert!(cluster.instances("/a").is_empty() && cluster.deployments().is_empty());
+}
+
+#[test]
+fn only_what_was_launched_is_stored_and_a_new_leader_makes_the_rest() {
+    let mut cluster = cluster();
+    cluster.starts = false;
+    cluster.create(many(5)).unwrap();
+    assert_eq!((cluster.instances("/a").len(), stored_instances(&cluster)), (5, 0));
+    cluster.change_leader();
+    while cluster.commit() {}
+    assert_eq!((cluster.instances("/a").len(), stored_instances(&cluster)), (5, 0));
+    cluster.settle();
+    assert_eq!((cluster.launched.len(), stored_instances(&cluster)), (5, 5));
+    let written = cluster.written;
+    for id in cluster.task_ids("/a") {
+        cluster.report(&id, pb::TaskState::TaskStarting);
+    }
+    cluster.settle();
+    assert_eq!(cluster.written, written, "that a task starts needs no record");
+    cluster.change_leader();
+    cluster.settle();
+    for id in cluster.task_ids("/a") {
+        cluster.report(&id, pb::TaskState::TaskRunning);
+    }
+    cluster.settle();
+    assert_eq!((cluster.running("/a"), cluster.launched.len()), (5, 5));
+}
