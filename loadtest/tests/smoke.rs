@@ -51,3 +51,11 @@ fn leaders_that_are_killed_during_deployments_lose_and_double_nothing() {
     let table = run("leaders", &["--kills", &kills]);
     assert!(table.contains("audit | exact"), "{table}");
 }
+
+#[test]
+fn no_request_fails_while_everything_changes_behind_the_load_balancer() {
+    let table =
+        run("balancing", &["--balanced", "3", "--servers", "2", "--changes", "3", "--requests", "5000"]);
+    assert_eq!(table.lines().filter(|line| line.contains("to its first request")).count(), 1, "{table}");
+    assert!(table.lines().any(|line| line.contains("requests; failed; reloads")), "{table}");
+}

@@ -59,12 +59,12 @@ pub enum Input {
         container_id: String,
         limitation: Limitation,
     },
-    /// The agent has other resources and attributes; see [`Core::can_become`].
+    /// The agent has other resources and attributes; see [`can_become`](super::Core::can_become).
     Reconfigure {
         info: Box<pb::AgentInfo>,
         resources: Resources,
     },
-    /// The time of [`Core::next_timer`] has come.
+    /// The time of [`next_timer`](super::Core::next_timer) has come.
     Timer,
     /// End all tasks: the node stops.
     Shutdown,

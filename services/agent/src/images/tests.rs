@@ -174,7 +174,7 @@ async fn hostile_images_leave_nothing() {
     let bad = |name: &str, layer: Vec<u8>| {
         server.image(name, "latest", &[good.clone(), layer]);
     };
-    bad("dots", layer("../../../../../../../../tmp/w", b"x"));
+    bad("dots", layer("../../../../../../../../tmp/outside-of-layers", b"x"));
     bad("device", odd_layer(EntryType::Block, "disk", b""));
     bad("cut", layer("f", &[7; 5000])[..3000].to_vec());
     let zeros = layer("zeros", &vec![0; 20_000_000]);
@@ -235,7 +235,7 @@ async fn hostile_images_leave_nothing() {
         assert!(error.to_string().contains(reason) && error.to_string().contains(name), "{error}");
         scene.nothing_kept(name).await;
     }
-    assert!(!std::path::Path::new("/tmp/w/good").exists());
+    assert!(!std::path::Path::new("/tmp/outside-of-layers/good").exists());
     assert_eq!(scene.store.inner.counters.errors.get(), 15);
 }
 
