@@ -6,7 +6,7 @@ use super::Scene;
 use crate::{arguments::Arguments, framework::Order, show, statistics};
 
 pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let mut scene = Scene::start(arguments, usize::MAX).await?;
+    let mut scene = Scene::fair(arguments).await?;
     // The last one speaks gRPC. The others leave all agents to it.
     let others = 0..scene.frameworks.len() - 1;
     let one = others.end..others.end + 1;
@@ -17,6 +17,8 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .await?;
     scene.expect_more(arguments.tasks);
     show(&format!("| one framework launches {} tasks | {:.1} s |", arguments.tasks, took.as_secs_f64()));
+    // It keeps what it is offered, and the others need it now.
+    scene.frameworks.each(one.clone(), |done| Order::Want(false, done)).await?;
     scene.frameworks.wake_some(others.clone()).await?;
     // What came before is not of interest.
     scene.frameworks.account().await?;
