@@ -41,18 +41,17 @@ async fn changes(scene: &mut Scene, arguments: &Arguments) -> anyhow::Result<()>
         // A prime: all apps get their turn.
         let app = round * 7919 % scene.apps;
         let (id, host) = (scene.id(app), scene.host(app));
-        let tasks = scene.tasks(&id).await?;
-        let known: BTreeSet<String> = tasks.iter().map(|task| task.address.clone()).collect();
+        let known = all_of(scene.http, &host, arguments.servers).await?;
         let began = Instant::now();
-        scene.marathon("PUT", &format!("/v2/apps/{id}"), json!({"instances": known.len() + 1})).await?;
+        scene.marathon("PUT", &format!("/v2/apps/{id}"), json!({"instances": arguments.servers + 1})).await?;
         scaled.push(until_other(scene.http, &host, &known, began).await?);
         scene.settled(&id).await?;
-        scene.marathon("PUT", &format!("/v2/apps/{id}"), json!({"instances": known.len()})).await?;
+        scene.marathon("PUT", &format!("/v2/apps/{id}"), json!({"instances": arguments.servers})).await?;
         scene.settled(&id).await?;
-        let tasks = scene.tasks(&id).await?;
-        let known: BTreeSet<String> = tasks.iter().map(|task| task.address.clone()).collect();
+        let known = all_of(scene.http, &host, arguments.servers).await?;
+        let task = scene.a_task(&id).await?;
         let began = Instant::now();
-        let path = format!("/v2/apps/{id}/tasks/{}", tasks[0].id);
+        let path = format!("/v2/apps/{id}/tasks/{task}");
         scene.marathon("DELETE", &path, json!({})).await?;
         moved.push(until_other(scene.http, &host, &known, began).await?);
         scene.settled(&id).await?;
@@ -78,6 +77,21 @@ async fn changes(scene: &mut Scene, arguments: &Arguments) -> anyhow::Result<()>
         after.cpu_since(&before, "haproxy") * 1e3 / (3 * arguments.changes) as f64,
     ));
     Ok(())
+}
+
+/// Asks until as many have answered as there are.
+async fn all_of(port: u16, host: &str, count: usize) -> anyhow::Result<BTreeSet<String>> {
+    let (mut known, began) = (BTreeSet::new(), Instant::now());
+    let mut connection = Connection::open(port).await?;
+    while known.len() < count {
+        let answer = connection.ask(host, "/", true).await?;
+        known.insert(answer.task);
+        if !answer.stays {
+            connection = Connection::open(port).await?;
+        }
+        ensure!(began.elapsed() < PATIENCE, "{host}: {} of {count} answer", known.len());
+    }
+    Ok(known)
 }
 
 /// Asks until somebody answers who is not known.

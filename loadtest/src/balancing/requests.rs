@@ -28,7 +28,7 @@ pub(crate) struct Connection(BufReader<TcpStream>);
 /// A 200.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// Address and port of who answered.
+    /// Number of who answered.
     pub(crate) task: String,
     /// The connection stays open.
     pub(crate) stays: bool,

@@ -25,14 +25,6 @@ const PER_AGENT: usize = 400;
 /// Service ports of the apps begin here.
 const FIRST_PORT: usize = 10_000;
 
-/// An instance that runs.
-#[derive(Clone, Debug)]
-pub(crate) struct Task {
-    pub(crate) id: String,
-    /// `address:port`
-    pub(crate) address: String,
-}
-
 #[derive(Debug)]
 pub(crate) struct Scene {
     cluster: Cluster,
@@ -172,14 +164,10 @@ impl Scene {
         }
     }
 
-    pub(crate) async fn tasks(&self, id: &str) -> anyhow::Result<Vec<Task>> {
+    /// The id of one of the app's tasks.
+    pub(crate) async fn a_task(&self, id: &str) -> anyhow::Result<String> {
         let answer = self.marathon("GET", &format!("/v2/apps/{id}/tasks"), json!({})).await?;
-        let tasks = answer["tasks"].as_array().context("tasks")?;
-        let task = |task: &Value| {
-            let address = format!("{}:{}", task["host"].as_str()?, task["ports"][0].as_u64()?);
-            Some(Task { id: task["id"].as_str()?.to_owned(), address })
-        };
-        tasks.iter().map(|value| task(value).with_context(|| format!("a task: {value}"))).collect()
+        answer["tasks"][0]["id"].as_str().map(str::to_owned).with_context(|| format!("no task: {answer}"))
     }
 
     /// Waits until no deployment of the app runs.

@@ -3,7 +3,7 @@
 
 use std::{
     cell::RefCell,
-    collections::BTreeSet,
+    collections::BTreeMap,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     rc::Rc,
@@ -23,25 +23,35 @@ const LONGEST: usize = 8 * 1024;
 /// Bytes of an answer's body.
 const BODY: usize = 1024;
 
-/// Tasks that answer at the moment, by address and port.
+/// Tasks that answer at the moment, by address and port, each with a number of its own: a successor may get both.
 #[derive(Debug, Default)]
-pub(crate) struct Serving(RefCell<BTreeSet<(Ipv4Addr, u16)>>);
+pub(crate) struct Serving(RefCell<Tasks>);
+
+#[derive(Debug, Default)]
+struct Tasks {
+    begun: u64,
+    by_place: BTreeMap<(Ipv4Addr, u16), u64>,
+}
 
 impl Serving {
     pub(crate) fn begin(&self, address: Ipv4Addr, ports: impl IntoIterator<Item = u16>) {
-        self.0.borrow_mut().extend(ports.into_iter().map(|port| (address, port)));
+        let mut tasks = self.0.borrow_mut();
+        tasks.begun += 1;
+        let number = tasks.begun;
+        tasks.by_place.extend(ports.into_iter().map(|port| ((address, port), number)));
     }
 
     pub(crate) fn end(&self, address: Ipv4Addr, ports: impl IntoIterator<Item = u16>) {
         let mut serving = self.0.borrow_mut();
         for port in ports {
-            serving.remove(&(address, port));
+            serving.by_place.remove(&(address, port));
         }
     }
 
-    fn is(&self, at: SocketAddr) -> bool {
-        let IpAddr::V4(address) = at.ip() else { return false };
-        self.0.borrow().contains(&(address, at.port()))
+    /// Who answers there.
+    fn task(&self, at: SocketAddr) -> Option<u64> {
+        let IpAddr::V4(address) = at.ip() else { return None };
+        self.0.borrow().by_place.get(&(address, at.port())).copied()
     }
 }
 
@@ -70,9 +80,6 @@ async fn connection(mut stream: TcpStream, serving: Rc<Serving>) -> io::Result<(
     let at = stream.local_addr()?;
     stream.set_nodelay(true)?;
     let body = "x".repeat(BODY);
-    let answer = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {BODY}\r\nX-Task: {at}\r\n\r\n{body}"
-    );
     let mut request = Vec::new();
     loop {
         while !request.ends_with(b"\r\n\r\n") {
@@ -83,9 +90,10 @@ async fn connection(mut stream: TcpStream, serving: Rc<Serving>) -> io::Result<(
         if request.starts_with(b"GET /slow") {
             sleep(SLOW).await;
         }
-        if !serving.is(at) {
-            return Ok(());
-        }
+        let Some(task) = serving.task(at) else { return Ok(()) };
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {BODY}\r\nX-Task: {task}\r\n\r\n{body}"
+        );
         request.clear();
         stream.write_all(answer.as_bytes()).await?;
     }

@@ -10,8 +10,7 @@ use serde_json::Value;
 /// The events that may change what is served.
 pub(super) const PATH: &str = "/v2/events?plan-format=light&event_type=api_post_event&event_type=app_terminated_event\
     &event_type=group_change_success&event_type=deployment_success&event_type=deployment_failed\
-    &event_type=status_update_event&event_type=health_status_changed_event&event_type=instance_health_changed_event\
-    &event_type=failed_health_check_event&event_type=add_health_check_event";
+    &event_type=status_update_event&event_type=health_status_changed_event&event_type=instance_health_changed_event";
 
 /// Longest event.
 const LONGEST: usize = 16 * 1024 * 1024;
