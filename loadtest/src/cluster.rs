@@ -4,7 +4,6 @@ mod usage;
 
 use std::{
     fs::File,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -14,7 +13,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use meshos_mesh::{Env, LeaderInfo, follow_instances, follow_leader, transport};
 use meshos_store::SharedStore;
-use meshos_testing::Http;
+use meshos_testing::{Http, ports::free_ports};
 use tempfile::TempDir;
 use tokio::{
     sync::watch,
@@ -81,13 +80,17 @@ impl Cluster {
                 (temporary.path().to_owned(), Some(temporary))
             }
         };
-        let client = free_address()?;
-        let etcd = start_etcd(&dir, &client)?;
+        let ports = free_ports(4)?;
+        let [client, peer, mesos, marathon] =
+            &*ports.iter().map(|port| format!("127.0.0.1:{port}")).collect::<Vec<_>>()
+        else {
+            bail!("no ports");
+        };
+        let etcd = start_etcd(&dir, client, peer)?;
         let env = Env::real(transport::tcp());
         let url = format!("etcd://{client}");
         let store = Arc::clone(&meshos_store::open(&url).await?.store);
         reachable(&store).await?;
-        let (mesos, marathon) = (free_address()?, free_address()?);
         let mut cluster = Self {
             leader: follow_leader(&env, &store, "allocator"),
             gateway: Http::new(mesos.clone()),
@@ -103,7 +106,7 @@ impl Cluster {
         cluster.service("registry", &[])?;
         cluster.service("allocator-0", &[])?;
         cluster.service("allocator-1", &[])?;
-        cluster.service("gateway", &["--mesos-listen", &mesos, "--marathon-listen", &marathon])?;
+        cluster.service("gateway", &["--mesos-listen", mesos, "--marathon-listen", marathon])?;
         let mut registries = follow_instances(&cluster.env, &store, "registry");
         let listed = timeout(START, registries.wait_for(|listed| !listed.is_empty())).await;
         cluster.registry = listed.context("no registry")??.first().context("registry")?.address.clone();
@@ -216,12 +219,8 @@ impl Cluster {
     }
 }
 
-fn free_address() -> anyhow::Result<String> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
-}
-
-fn start_etcd(dir: &Path, client: &str) -> anyhow::Result<Process> {
-    let (client, peer) = (format!("http://{client}"), format!("http://{}", free_address()?));
+fn start_etcd(dir: &Path, client: &str, peer: &str) -> anyhow::Result<Process> {
+    let (client, peer) = (format!("http://{client}"), format!("http://{peer}"));
     let child = Command::new("etcd")
         .arg("--data-dir")
         .arg(dir.join("etcd"))

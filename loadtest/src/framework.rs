@@ -32,7 +32,7 @@ pub(crate) struct Plan {
     /// Between two ACCEPTs, from the first one at `from`; none: as fast as they go.
     pub(crate) pace: Option<Duration>,
     pub(crate) from: Instant,
-    /// With none of the offers that are there: whoever made them is gone.
+    /// With none of the offers that were there at `from`: whoever made them is gone.
     pub(crate) fresh: bool,
 }
 

@@ -1,26 +1,18 @@
 //! A cluster whose agent runs images.
 
 use std::{
-    net::TcpListener,
     path::Path,
     process::Command,
     sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
-use meshos_testing::{Local, LocalCluster};
+use meshos_testing::{Local, LocalCluster, ports::ports};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Longest wait for a deployment: images are pulled and unpacked meanwhile, and other tests want the machine too.
 const PATIENCE: Duration = Duration::from_secs(400);
-
-/// Ports that are free now.
-pub(crate) fn ports<const N: usize>() -> [u16; N] {
-    let listeners: Vec<TcpListener> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let ports: Vec<u16> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
-    ports.try_into().unwrap()
-}
 
 pub(crate) struct Cluster {
     local: Local,

@@ -1,10 +1,10 @@
 //! The files under `examples/`, as a user would post them.
 
-use meshos_testing::Http;
+use meshos_testing::{Http, ports::ports};
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::{Cluster, Options, ports},
+    cluster::{Cluster, Options},
     engine,
     load::get,
 };

@@ -6,14 +6,11 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use meshos_testing::{Http, wait::until_blocking};
+use meshos_testing::{Http, ports::ports, wait::until_blocking};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::{
-    cluster::ports,
-    engine::{docker, has_image},
-};
+use crate::engine::{docker, has_image};
 
 const USER: &str = "meshos";
 const PASSWORD: &str = "p4ssw0rd";

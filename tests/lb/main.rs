@@ -5,13 +5,10 @@
 mod load;
 mod marathon;
 
-use std::{
-    net::TcpListener,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use load::Load;
-use meshos_testing::{Http, Local, LocalCluster, wait::until_blocking};
+use meshos_testing::{Http, Local, LocalCluster, ports::ports, wait::until_blocking};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -21,13 +18,6 @@ struct Cluster {
     http: u16,
     admin: u16,
     dir: TempDir,
-}
-
-/// Ports that are free now.
-fn ports<const N: usize>() -> [u16; N] {
-    let listeners: Vec<TcpListener> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let ports: Vec<u16> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
-    ports.try_into().unwrap()
 }
 
 /// Resources of an agent. Tasks bind the ports that they are given: no other test's cluster may give out the same.

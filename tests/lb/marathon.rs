@@ -2,14 +2,14 @@
 
 use std::process::{Child, Command, Stdio};
 
-use meshos_testing::{LocalCluster, wait::until_blocking};
+use meshos_testing::{LocalCluster, ports::ports, wait::until_blocking};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use serde_json::json;
 
-use crate::{Cluster, load, ports, resources, web};
+use crate::{Cluster, load, resources, web};
 
 /// `meshos sse`, and its HAProxy.
 struct Controller(Child);

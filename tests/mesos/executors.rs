@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use meshos_testing::ports::ports;
 use serde_json::{Value, json};
 
 use crate::support::{Framework, cluster, eventually, info, scalar, task};
@@ -28,14 +29,11 @@ fn on_port(dir: &Path, port: u16) -> meshos_testing::LocalCluster {
     local
 }
 
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 #[test]
 fn an_executor_outlives_its_agent_and_goes_on_with_its_tasks() {
     let dir = tempfile::tempdir().unwrap();
-    let local = on_port(dir.path(), free_port());
+    let [port] = ports();
+    let local = on_port(dir.path(), port);
     let meshos = local.start();
     let about = info(json!({"checkpoint": true, "failover_timeout": 3600}));
     let mut framework = Framework::subscribe(&meshos.mesos, &about);

@@ -1,11 +1,12 @@
 //! Clusters for tests: a whole one in this process in real time ([`cluster`]), the same in simulated time from
 //! a seed ([`sim`]), and real processes ([`process`]); with waiting for conditions ([`wait`]), a plain HTTP
-//! client ([`http`]) and event streams ([`events`]).
+//! client ([`http`]), event streams ([`events`]) and free ports ([`ports`]).
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "test support fails by panicking")]
 
 pub mod cluster;
 pub mod events;
 pub mod http;
+pub mod ports;
 pub mod process;
 pub mod sim;
 pub mod wait;

@@ -27,7 +27,7 @@ pub(super) async fn run(scene: &mut Scene) -> anyhow::Result<()> {
         scene.arguments.seconds,
         scene.usage().since(&before)
     ));
-    scene.audit()
+    scene.audit().await
 }
 
 /// Nine groups more. Returns the number of tasks.

@@ -77,7 +77,7 @@ async fn settled(scene: &Scene, wanted: &BTreeMap<String, u64>) -> anyhow::Resul
     sleep(Duration::from_secs(2)).await;
     let report = scene.fleets.report();
     ensure!(report.running == total, "{} tasks run, {total} are wanted", report.running);
-    scene.audit()?;
+    scene.audit().await?;
     show(&format!(
         "| … audit | exact: {total} wanted, {} launched, {} run, {} ended, none twice |",
         report.launched, report.running, report.ended

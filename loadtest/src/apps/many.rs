@@ -26,7 +26,7 @@ pub(super) async fn group(scene: &mut Scene) -> anyhow::Result<()> {
         from.elapsed().as_secs_f64()
     ));
     scene.cost(&before, count);
-    scene.audit()?;
+    scene.audit().await?;
     scene.remove("/v2/groups//many").await
 }
 
@@ -51,7 +51,7 @@ pub(super) async fn together(scene: &mut Scene) -> anyhow::Result<()> {
     ));
     show(&statistics::row("… each POST", &mut users.concat()));
     scene.cost(&before, count);
-    scene.audit()?;
+    scene.audit().await?;
     scene.remove("/v2/groups//many").await
 }
 
@@ -89,7 +89,7 @@ pub(super) async fn one_by_one(scene: &mut Scene) -> anyhow::Result<()> {
         &format!("GET /v2/apps of {count} apps, {tasks} tasks, embed=apps.tasks, {size:.1} MiB"),
         &mut reads,
     ));
-    scene.audit()
+    scene.audit().await
 }
 
 /// Tasks of each of ten times as many apps.

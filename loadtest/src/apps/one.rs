@@ -25,7 +25,7 @@ pub(super) async fn thousand(scene: &mut Scene) -> anyhow::Result<()> {
     scene.quiet().await?;
     show(&format!("| … its rolling restart | {:.3} s |", from.elapsed().as_secs_f64()));
     scene.cost(&before, count);
-    scene.audit()?;
+    scene.audit().await?;
     scene.remove("/v2/apps//one").await
 }
 
@@ -44,12 +44,12 @@ pub(super) async fn large(scene: &mut Scene) -> anyhow::Result<()> {
     scene.cost(&before, count);
     show(&format!("| … CPU and memory | {} |", scene.usage().since(&before)));
     scene.quiet().await?;
-    scene.audit()?;
+    scene.audit().await?;
     let (before, from) = (scene.usage(), Instant::now());
     scene.remove("/v2/apps//large").await?;
     show(&format!("| … DELETE to all gone | {:.2} s |", from.elapsed().as_secs_f64()));
     scene.cost(&before, count);
-    scene.audit()?;
+    scene.audit().await?;
     stopped(scene, count).await
 }
 
@@ -80,5 +80,5 @@ async fn stopped(scene: &mut Scene, count: u64) -> anyhow::Result<()> {
     ));
     scene.tasks(0).await?;
     scene.remove("/v2/apps//stopped").await?;
-    scene.audit()
+    scene.audit().await
 }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     arguments::Arguments,
     cluster::{Cluster, Sample},
-    fleet::Fleets,
+    fleet::{Fleets, Report},
     show,
 };
 
@@ -162,11 +162,12 @@ impl Scene {
         ));
     }
 
-    /// Every launch was made once.
-    pub(super) fn audit(&self) -> anyhow::Result<()> {
-        let report = self.fleets.report();
+    /// Every launch was made once. Agents count a task when its update is acknowledged: a little later than others
+    /// know of it.
+    pub(super) async fn audit(&self) -> anyhow::Result<()> {
+        let all = |report: &Report| report.launched == report.running + report.ended;
+        let report = self.fleets.until("tasks are not accounted for", all).await?;
         ensure!(report.repeated == 0, "{} tasks were launched twice", report.repeated);
-        ensure!(report.launched == report.running + report.ended, "tasks are not accounted for: {report:?}");
         Ok(())
     }
 }

@@ -1,9 +1,9 @@
 //! A cluster of simulated agents whose tasks are web servers, with apps on it and HAProxy in front.
 
-use std::{fs, net::TcpListener, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
-use meshos_testing::Http;
+use meshos_testing::{Http, ports::free_ports};
 use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -282,10 +282,4 @@ impl Drop for Scene {
             let _ = nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
     }
-}
-
-fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
-    listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }

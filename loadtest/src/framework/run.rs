@@ -67,6 +67,8 @@ pub(super) struct Framework {
     info: pb::FrameworkInfo,
     caller: Option<Arc<Caller>>,
     events: Option<Events>,
+    /// When the stream of events began.
+    subscribed: Instant,
     backoff: Option<Backoff>,
     offers: BTreeMap<String, pb::Offer>,
     queue: VecDeque<String>,
@@ -105,6 +107,7 @@ impl Framework {
             info,
             caller: None,
             events: None,
+            subscribed: Instant::now(),
             backoff: None,
             offers: BTreeMap::new(),
             queue: VecDeque::new(),
@@ -188,6 +191,7 @@ impl Framework {
         match event.r#type() {
             event::Type::Subscribed => {
                 self.backoff = None;
+                self.subscribed = Instant::now();
                 self.shared.subscribed.send_modify(|count| *count += 1);
                 self.info.id = event.subscribed.map(|subscribed| subscribed.framework_id);
             }
@@ -244,7 +248,8 @@ impl Framework {
     fn order(&mut self, order: Order) {
         match order {
             Order::Launch(plan, done) => {
-                if plan.fresh {
+                // Offers of a stream that began later are fresh ones; who forgot them would keep them from all others.
+                if plan.fresh && self.subscribed < plan.from {
                     self.offers.clear();
                     self.queue.clear();
                 }
