@@ -22,6 +22,10 @@ pub(crate) struct Cli {
     /// How logs are written to standard error.
     #[arg(long, env = "MESHOS_LOG_FORMAT", global = true, default_value = "text")]
     pub(crate) log_format: LogFormat,
+    /// Directory that logs are written into as well; the agent shows its own as `/slave/log`, the gateway as
+    /// `/master/log`.
+    #[arg(long = "log_dir", env = "MESOS_LOG_DIR", global = true, value_name = "DIR")]
+    pub(crate) log_dir: Option<PathBuf>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -132,6 +136,9 @@ pub(crate) struct LocalArgs {
     /// Leave the tasks running when the cluster stops.
     #[arg(long)]
     pub(crate) keep_tasks: bool,
+    /// File that this process writes its log into.
+    #[arg(skip)]
+    pub(crate) log_file: Option<PathBuf>,
 }
 
 /// A service's settings as the environment alone gives them.

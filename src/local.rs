@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -26,7 +27,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 const LEASE_TTL: Duration = Duration::from_secs(10);
 const REGISTRY: &str = "registry";
 
-pub(crate) async fn run(arguments: LocalArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(arguments: LocalArgs, log_file: Option<PathBuf>) -> anyhow::Result<()> {
+    let arguments = LocalArgs { log_file, ..arguments };
     let stop = StopSignal::new()?;
     let env = Env::in_memory();
     let store = Embedded::open(arguments.data_dir.join("store"))?;
@@ -63,17 +65,16 @@ async fn start_control(
     settings.mesos_listen.clone_from(&arguments.mesos_listen);
     settings.marathon_listen.clone_from(&arguments.marathon_listen);
     // First: a port in use is the commonest mistake.
-    let config = meshos_gateway::Config::from_args(&settings, "gateway");
+    let mut config = meshos_gateway::Config::from_args(&settings, "gateway");
+    config.log_file.clone_from(&arguments.log_file);
     let gateway = meshos_gateway::start(env, Arc::clone(store), config).await?;
 
-    let settings: meshos_registry::RegistryArgs = from_environment()?;
     let config = meshos_registry::Config {
         instance: REGISTRY.to_owned(),
         listen: REGISTRY.to_owned(),
         advertise: None,
         lease_ttl: LEASE_TTL,
-        ping_interval: settings.agent_ping_timeout,
-        max_missed_pings: settings.max_agent_ping_timeouts,
+        args: from_environment()?,
     };
     meshos_registry::start(env, Arc::clone(store), config).await?;
 
@@ -139,6 +140,7 @@ async fn start_agent(
     let mut config: meshos_agent::Config =
         from_environment_and(&[required.as_slice(), &[work_dir.as_os_str()]].concat())?;
     (config.ip, config.port) = (host, port);
+    config.log_file.clone_from(&arguments.log_file);
     if let Some(resources) = arguments.resources.get(number) {
         config.resources = Some(resources.clone());
     }

@@ -39,13 +39,15 @@ fn main() -> ExitCode {
 fn run(cli: Cli, meaningless: &[String]) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let telemetry = telemetry::init(cli.command.name(), cli.log_format)?;
+        let name = cli.command.name();
+        let log_file = cli.log_dir.map(|dir| telemetry::log_file(&dir, name));
+        let telemetry = telemetry::init(name, cli.log_format, log_file.as_deref())?;
         if !meaningless.is_empty() {
             tracing::info!(settings = meaningless.join(", "), "settings without a meaning here");
         }
         let result = match cli.command {
-            Command::Local(arguments) => local::run(arguments).await,
-            other => Box::pin(single::run(other)).await,
+            Command::Local(arguments) => local::run(arguments, log_file).await,
+            other => Box::pin(single::run(other, log_file)).await,
         };
         telemetry.shutdown();
         result

@@ -18,7 +18,7 @@ use crate::cli::{AgentArgs, Command, LbCommand};
 /// Longest time for an orderly end.
 const DRAIN: Duration = Duration::from_secs(10);
 
-pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
+pub(crate) async fn run(command: Command, log_file: Option<PathBuf>) -> anyhow::Result<()> {
     let name = command.name();
     match command {
         Command::Registry(arguments) => {
@@ -28,8 +28,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
                 listen: arguments.mesh.listen.clone(),
                 advertise: arguments.mesh.advertise.clone(),
                 lease_ttl: arguments.mesh.lease_ttl,
-                ping_interval: arguments.service.agent_ping_timeout,
-                max_missed_pings: arguments.service.max_agent_ping_timeouts,
+                args: arguments.service,
             };
             let handle = meshos_registry::start(&part.env, part.store.clone(), config).await?;
             part.serve(name, &handle.address).await
@@ -70,11 +69,15 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
         Command::Sse(arguments) => marathon_lb(*arguments).await,
         Command::Gateway(arguments) => {
             let part = Part::open(name, &arguments.mesh).await?;
-            let config = meshos_gateway::Config::from_args(&arguments.service, &arguments.mesh.listen);
+            let mut config = meshos_gateway::Config::from_args(&arguments.service, &arguments.mesh.listen);
+            config.log_file = log_file;
             let handle = meshos_gateway::start(&part.env, part.store.clone(), config).await?;
             part.serve(name, &format!("{}, {}", handle.mesos_address, handle.marathon_address)).await
         }
-        Command::Agent(arguments) => agent(*arguments).await,
+        Command::Agent(mut arguments) => {
+            arguments.config.log_file = log_file;
+            Box::pin(agent(*arguments)).await
+        }
         Command::Lb(LbCommand::Deploy(arguments)) => deploy(&arguments).await,
         Command::Local(_) | Command::Supervisor(_) => anyhow::bail!("{name} is no service of its own"),
     }
@@ -98,8 +101,10 @@ async fn marathon_lb(arguments: MarathonLbArgs) -> anyhow::Result<()> {
     let stop = StopSignal::new()?;
     let env = Env::real(transport::tcp());
     // A task has its sandbox, which is gone with it.
-    let sandbox = std::env::var_os("MESOS_SANDBOX").map_or_else(|| "/run".into(), PathBuf::from);
-    let config = meshos_lb_controller::Config::new("127.0.0.1:0", arguments.lb, sandbox.join("meshos-lb"));
+    let sandbox = std::env::var_os("MESOS_SANDBOX").map(PathBuf::from);
+    let settings = arguments.settings(sandbox.as_deref());
+    let dir = sandbox.unwrap_or_else(|| "/run".into()).join("meshos-lb");
+    let config = meshos_lb_controller::Config::new("127.0.0.1:0", settings, dir);
     let handle = meshos_lb_controller::start(&env, None, config).await?;
     info!(address = handle.address, "serving");
     stop.wait().await;

@@ -77,6 +77,9 @@ pub(crate) struct Arguments {
     /// Tasks are web servers, and each agent has so many ports for them.
     #[arg(skip)]
     pub(crate) serve: Option<u16>,
+    /// Each of them has a listener of its own.
+    #[arg(skip)]
+    pub(crate) listen_each: bool,
     /// `apps`: instances of the large app, and tasks of all apps together where there are many.
     #[arg(long, default_value_t = 100_000)]
     pub(crate) large: u64,
@@ -92,6 +95,12 @@ pub(crate) struct Arguments {
     /// `agent`: tasks at once; twice as many for its restart.
     #[arg(long, default_value_t = 1000)]
     pub(crate) containers: usize,
+    /// `images`: starts of each kind, one after the other.
+    #[arg(long, default_value_t = 50)]
+    pub(crate) image_starts: usize,
+    /// `images`: containers of our own at once; a quarter as many of the Docker Engine.
+    #[arg(long, default_value_t = 200)]
+    pub(crate) image_containers: usize,
     /// Keep logs and data of the services in this directory.
     #[arg(long, value_name = "DIR")]
     pub(crate) keep: Option<PathBuf>,

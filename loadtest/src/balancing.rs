@@ -10,15 +10,17 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::{arguments::Arguments, show, statistics};
-use requests::{Connection, Load};
+use requests::{Connection, Kind, Lap, Load, Outcome};
 use scene::Scene;
 
 /// A change that is not served by then never will be.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Requests to the first and to the last virtual host.
 const ASKED: usize = 2000;
-/// Clients that keep their connection, that open one per request, that ask for what takes a second.
-const CLIENTS: (usize, usize, usize) = (6, 2, 4);
+/// Who asks while everything changes.
+const CLIENTS: [(Kind, usize); 3] = [(Kind::KeepAlive, 6), (Kind::NewConnections, 2), (Kind::Slow, 4)];
+/// After so many rounds everything has happened.
+const EVERYTHING: usize = 5;
 
 pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for apps in &arguments.balanced {
@@ -70,12 +72,14 @@ async fn changes(scene: &mut Scene, arguments: &Arguments) -> anyhow::Result<()>
         show(&statistics::row(&name(&format!("requests to the virtual host of app {app}")), &mut asked));
     }
     let after = scene.usage();
+    let more = scene.reloads().await? - reloads;
     show(&format!(
         "| … reloads; CPU per change of lb-controller; HAProxy | {}; {:.1} ms; {:.1} ms |",
-        scene.reloads().await? - reloads,
+        more,
         after.cpu_since(&before, "lb-controller") * 1e3 / (3 * arguments.changes) as f64,
         after.cpu_since(&before, "haproxy") * 1e3 / (3 * arguments.changes) as f64,
     ));
+    ensure!(more == 0, "{more} reloads for changes of servers");
     Ok(())
 }
 
@@ -116,42 +120,49 @@ async fn until_other(
 
 /// Everything changes under a constant load.
 async fn hitless(scene: &mut Scene, arguments: &Arguments) -> anyhow::Result<()> {
-    let (id, host) = (scene.id(0), scene.host(0));
-    let load = Load::start(scene.http, &host, CLIENTS);
+    let load = Load::start(scene.http, &scene.host(0), &CLIENTS);
     sleep(Duration::from_secs(2)).await;
-    let mut quiet = load.lap();
-    show(&statistics::row("requests, nothing changes", &mut quiet));
+    laps("nothing changes", load.lap());
     let reloads = scene.reloads().await?;
-    let (mut rounds, began) = (0, Instant::now());
-    while load.asked() < arguments.requests {
-        scene.scale(&id, 2 * arguments.servers).await?;
-        scene.scale(&id, arguments.servers).await?;
-        scene.marathon("POST", &format!("/v2/apps/{id}/restart"), json!({})).await?;
-        scene.settled(&id).await?;
-        scene.another_app(rounds).await?;
-        if rounds % 5 == 1 {
-            scene.replace_controller().await?;
-        }
-        if rounds % 5 == 3 {
-            scene.replace_scheduler().await?;
-        }
+    let (mut rounds, mut kills, began) = (0, Vec::new(), Instant::now());
+    while load.asked() < arguments.requests || rounds < EVERYTHING {
+        kills.push(change_everything(scene, arguments, rounds).await?);
         rounds += 1;
     }
-    let mut laps = load.lap();
-    show(&statistics::row("requests, everything changes", &mut laps));
-    let (asked, failures) = load.stop().await;
+    laps("everything changes", load.lap());
+    let Outcome { asked, in_flight, failed, reasons } = load.stop(&kills).await;
     show(&format!(
-        "| scaled up and down, restarted, another app come and gone: {rounds} times in {:.0} s, a controller and a leading \
-         app-scheduler killed every fifth time: requests; failed; reloads | {asked}; {}; {} |",
+        "| scaled up and down, restarted, an instance killed, another app come and gone: {rounds} times in {:.0} s, a \
+         controller and a leading app-scheduler killed every fifth time: requests; failed; lost in flight on killed \
+         instances; reloads | {asked}; {failed}; {in_flight}; {} |",
         began.elapsed().as_secs_f64(),
-        failures.len(),
         scene.reloads().await? - reloads,
     ));
-    ensure!(
-        failures.is_empty(),
-        "{} requests failed, the first ones: {:?}",
-        failures.len(),
-        failures.iter().take(5)
-    );
+    ensure!(failed == 0, "{failed} requests failed, the first ones: {reasons:?}");
     Ok(())
+}
+
+async fn change_everything(
+    scene: &mut Scene,
+    arguments: &Arguments,
+    round: usize,
+) -> anyhow::Result<requests::Kill> {
+    let id = scene.id(0);
+    scene.scale(&id, 2 * arguments.servers).await?;
+    scene.scale(&id, arguments.servers).await?;
+    scene.marathon("POST", &format!("/v2/apps/{id}/restart"), json!({})).await?;
+    scene.settled(&id).await?;
+    let kill = scene.kill_instance(&id).await?;
+    scene.another_app(round).await?;
+    match round % EVERYTHING {
+        1 => scene.replace_controller().await?,
+        3 => scene.replace_scheduler().await?,
+        _ => {}
+    }
+    Ok(kill)
+}
+
+fn laps(when: &str, lap: Lap) {
+    show(&lap.keep_alive.row(&format!("requests on connections that stay, {when}")));
+    show(&lap.new_connections.row(&format!("requests on new connections, {when}")));
 }

@@ -53,6 +53,9 @@ impl Fleets {
             }
             if let Some(ports) = arguments.serve {
                 command.args(["--serve", &ports.to_string()]);
+                if arguments.listen_each {
+                    command.arg("--listen-each");
+                }
             }
             fleets.push(Fleet::start(command)?);
         }
@@ -67,6 +70,11 @@ impl Fleets {
     /// All running tasks finish.
     pub(crate) fn finish_tasks(&mut self) -> anyhow::Result<()> {
         self.tell("finish")
+    }
+
+    /// A task dies with all its connections.
+    pub(crate) fn fail_task(&mut self, id: &str) -> anyhow::Result<()> {
+        self.tell(&format!("fail {id}"))
     }
 
     fn tell(&mut self, command: &str) -> anyhow::Result<()> {

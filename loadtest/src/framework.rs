@@ -206,13 +206,14 @@ impl Frameworks {
         let tasks = (rate * seconds / count).max(1);
         let step = pace / u32::try_from(count).unwrap_or(1);
         let from = std::sync::Mutex::new(Instant::now() + Duration::from_millis(20));
-        self.each(numbers, |done| {
+        self.each(numbers.clone(), |done| {
             let mut from = from.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             *from += step;
             let (from, pace) = (*from, Some(pace));
             Order::Launch(Plan { tasks, each: 1, window: usize::MAX, pace, from, fresh: false }, done)
         })
         .await?;
+        self.each(numbers, |done| Order::Want(false, done)).await?;
         Ok(())
     }
 

@@ -16,6 +16,17 @@ pub(crate) fn rss(pid: u32) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
+/// Processes of this name, of which the kernel keeps 15 letters.
+pub(crate) fn running(name: &str) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is = |pid: &u32| {
+        let own = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        own.trim_end() == name.get(..15).unwrap_or(name)
+    };
+    pids.filter(is).collect()
+}
+
 /// Processes whose command line contains all of `words`.
 pub(crate) fn find(words: &[&str]) -> Vec<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();

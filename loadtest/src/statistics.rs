@@ -23,6 +23,48 @@ pub(crate) fn row(name: &str, samples: &mut [Duration]) -> String {
     )
 }
 
+/// Durations, of which every n-th is kept when there are very many.
+#[derive(Clone, Debug)]
+pub(crate) struct Samples {
+    kept: Vec<Duration>,
+    every: usize,
+    seen: usize,
+}
+
+impl Default for Samples {
+    fn default() -> Self {
+        Self { kept: Vec::new(), every: 1, seen: 0 }
+    }
+}
+
+impl Samples {
+    /// Kept ones: 16 MiB.
+    const MOST: usize = 1 << 20;
+
+    pub(crate) fn add(&mut self, sample: Duration) {
+        if self.seen.is_multiple_of(self.every) {
+            self.kept.push(sample);
+        }
+        self.seen += 1;
+        if self.kept.len() == Self::MOST {
+            let mut odd = false;
+            self.kept.retain(|_| {
+                odd = !odd;
+                odd
+            });
+            self.every *= 2;
+        }
+    }
+
+    /// As [`row`]; the number is of all.
+    pub(crate) fn row(mut self, name: &str) -> String {
+        let seen = self.seen;
+        let text = row(name, &mut self.kept);
+        let text = text.rsplit_once(" (").map_or(text.as_str(), |(start, _)| start);
+        format!("{text} ({seen}) |")
+    }
+}
+
 pub(crate) fn mebibytes(bytes: u64) -> f64 {
     #[allow(clippy::cast_precision_loss, reason = "shown with one decimal")]
     let bytes = bytes as f64;
@@ -32,6 +74,16 @@ pub(crate) fn mebibytes(bytes: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn very_many_samples_take_no_more_room() {
+        let mut samples = Samples::default();
+        for number in 0..3 * Samples::MOST as u64 {
+            samples.add(Duration::from_micros(number % 1000));
+        }
+        assert!(samples.kept.len() < Samples::MOST);
+        assert!(samples.row("x").contains(&format!("({})", 3 * Samples::MOST)));
+    }
 
     #[test]
     fn percentiles_by_nearest_rank() {

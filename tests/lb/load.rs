@@ -11,6 +11,11 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
+
+/// HAProxy closes connections that are idle for a second.
+const IDLE: Duration = Duration::from_millis(500);
+
 /// One request on a connection of its own; the body of a 200.
 pub(crate) fn get(port: u16, host: &str, path: &str) -> io::Result<String> {
     let mut connection = connect(port)?;
@@ -38,7 +43,8 @@ fn ask(
     if connection.read_line(&mut status)? == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    let (mut length, mut stays) = (0, keep);
+    // An answer of HTTP/1.0 says that the connection stays, one of 1.1 that it does not.
+    let (mut length, mut stays) = (0, keep && !status.starts_with("HTTP/1.0"));
     loop {
         let mut line = String::new();
         connection.read_line(&mut line)?;
@@ -46,6 +52,7 @@ fn ask(
         match line.split_once(": ") {
             Some(("content-length", value)) => length = value.parse().unwrap_or(0),
             Some(("connection", "close")) => stays = false,
+            Some(("connection", "keep-alive")) => stays = keep,
             _ => {}
         }
         if line.is_empty() {
@@ -73,15 +80,24 @@ impl Load {
         let client = |_| {
             let (stop, asked) = (Arc::clone(&stop), Arc::clone(&asked));
             std::thread::spawn(move || {
-                let (mut failures, mut open) = (Vec::new(), None);
+                let (mut failures, mut open): (_, Option<(BufReader<TcpStream>, Instant)>) =
+                    (Vec::new(), None);
+                let began = Instant::now();
                 while !stop.load(Ordering::Relaxed) {
-                    let answer = open.take().map_or_else(|| connect(port), Ok).and_then(|mut connection| {
+                    // As clients do: what has been idle is about to be closed by the other side.
+                    let kept = open.take().filter(|(_, used)| used.elapsed() < IDLE).map(|(kept, _)| kept);
+                    let (first, sent) = (kept.is_none(), Instant::now());
+                    let answer = kept.map_or_else(|| connect(port), Ok).and_then(|mut connection| {
                         let (_, stays) = ask(&mut connection, host, "/", keep)?;
                         Ok(stays.then_some(connection))
                     });
                     match answer {
-                        Ok(connection) => open = connection,
-                        Err(error) => failures.push(error.to_string()),
+                        Ok(connection) => open = connection.map(|connection| (connection, Instant::now())),
+                        Err(error) => failures.push(format!(
+                            "{error} (keep {keep}, first {first}, sent {:?} after the start, failed {:?} later)",
+                            sent - began,
+                            sent.elapsed()
+                        )),
                     }
                     asked.fetch_add(1, Ordering::Relaxed);
                     // The tasks need the machine as well.

@@ -5,7 +5,11 @@
 mod load;
 mod marathon;
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    fs::Permissions,
+    os::unix::fs::PermissionsExt,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use load::Load;
 use meshos_testing::{Http, Local, LocalCluster, ports::ports, wait::until_blocking};
@@ -20,6 +24,13 @@ struct Cluster {
     dir: TempDir,
 }
 
+/// A directory that HAProxy's workers may enter when they are not root any more.
+fn open_dir() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    dir
+}
+
 /// Resources of an agent. Tasks bind the ports that they are given: no other test's cluster may give out the same.
 fn resources() -> String {
     static CLUSTERS: AtomicU32 = AtomicU32::new(0);
@@ -30,7 +41,7 @@ fn resources() -> String {
 
 impl Cluster {
     fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = open_dir();
         let [http, https, admin, app_id] = ports();
         let mut cluster = LocalCluster::new(env!("CARGO_BIN_EXE_meshos"), &dir.path().join("data")).with(&[
             "--lb",
@@ -92,8 +103,18 @@ fn web(id: &str, instances: u64, version: &str) -> Value {
 
 #[test]
 fn rolling_restarts_and_scaling_fail_no_request() {
-    let cluster = Cluster::start();
-    cluster.marathon("POST", "/v2/apps", &web("/web", 3, "one"));
+    everything_changes_and_no_request_fails(&Cluster::start());
+}
+
+fn everything_changes_and_no_request_fails(cluster: &Cluster) {
+    // A service port that no other test's HAProxy frees meanwhile, which would be a reason to reload.
+    let [port] = ports();
+    let version = |text: &str| {
+        let mut app = web("/web", 3, text);
+        app["portDefinitions"][0]["port"] = json!(port);
+        app
+    };
+    cluster.marathon("POST", "/v2/apps", &version("one"));
     cluster.settled("/web", 3);
     until_blocking("the app is served", || {
         load::get(cluster.http, "web.test", "/").map_err(|e| e.to_string())
@@ -105,9 +126,12 @@ fn rolling_restarts_and_scaling_fail_no_request() {
     cluster.settled("/web", 4);
     cluster.marathon("PUT", "/v2/apps//web", &json!({"instances": 1}));
     cluster.settled("/web", 1);
+    // One takes over from one.
+    cluster.marathon("POST", "/v2/apps//web/restart", &json!({}));
+    cluster.settled("/web", 1);
     cluster.marathon("PUT", "/v2/apps//web", &json!({"instances": 3}));
     cluster.settled("/web", 3);
-    cluster.marathon("PUT", "/v2/apps//web", &web("/web", 3, "two"));
+    cluster.marathon("PUT", "/v2/apps//web", &version("two"));
     until_blocking("the new version answers", || match load::get(cluster.http, "web.test", "/") {
         Ok(body) if body.contains("two") => Ok(()),
         other => Err(format!("{other:?}")),
@@ -160,10 +184,8 @@ fn a_blue_green_deployment_fails_no_request_and_a_bad_one_is_taken_back() {
     let cluster = Cluster::start();
     let [port, alternative] = ports();
     let version = |text: &str| {
-        let mut app = web("/shop", 2, text);
-        app["portDefinitions"][0]["port"] = json!(port);
-        app["labels"]["HAPROXY_DEPLOYMENT_GROUP"] = json!("shop");
-        app["labels"]["HAPROXY_DEPLOYMENT_ALT_PORT"] = json!(alternative.to_string());
+        let mut app = shop(port, alternative, text);
+        app["instances"] = json!(2);
         app
     };
     let (status, said) = deploy(&cluster, &version("one"), &[]);
@@ -188,4 +210,50 @@ fn a_blue_green_deployment_fails_no_request_and_a_bad_one_is_taken_back() {
     assert!(load::get(port, "x", "/").unwrap().contains("two"));
     let (asked, failures) = load.stop();
     assert!(failures.is_empty(), "{} of {asked} failed: {:?}", failures.len(), &failures[..1]);
+}
+
+/// The app in two versions, which take turns at a service port.
+fn shop(port: u16, alternative: u16, text: &str) -> Value {
+    let mut app = web("/shop", 3, text);
+    app["portDefinitions"][0]["port"] = json!(port);
+    app["labels"]["HAPROXY_DEPLOYMENT_GROUP"] = json!("shop");
+    app["labels"]["HAPROXY_DEPLOYMENT_ALT_PORT"] = json!(alternative.to_string());
+    app
+}
+
+#[test]
+fn traffic_that_is_split_goes_back_or_on_without_a_failed_request() {
+    let cluster = Cluster::start();
+    let [port, alternative] = ports();
+    let (one, two) = (shop(port, alternative, "one"), shop(port, alternative, "two"));
+    assert_eq!(deploy(&cluster, &one, &[]).0, Some(0));
+    cluster.settled("/shop-blue", 3);
+    until_blocking("blue is served", || load::get(port, "x", "/").map_err(|e| e.to_string()));
+    let loads = [false, true].map(|keep| Load::start(1, keep, port, "web.test"));
+    let split = |cluster: &Cluster| {
+        let (status, said) = deploy(cluster, &two, &["--new-instances", "1"]);
+        assert_eq!(status, Some(0), "{said}");
+        cluster.settled("/shop-green", 1);
+        cluster.settled("/shop-blue", 2);
+    };
+    split(&cluster);
+    let (status, said) = deploy(&cluster, &two, &[]);
+    assert_eq!(status, Some(3), "one is under way: {said}");
+    // Back: the old app has all its instances again before the new one goes.
+    let (status, said) = deploy(&cluster, &two, &["--complete-prev"]);
+    assert_eq!(status, Some(0), "{said}");
+    assert_eq!(cluster.local.marathon.get("/v2/apps//shop-green").unwrap().status, 404);
+    cluster.settled("/shop-blue", 3);
+    assert!(load::get(port, "x", "/").unwrap().contains("one"));
+    split(&cluster);
+    // On: the new app gets all instances before the old one goes.
+    let (status, said) = deploy(&cluster, &two, &["--complete-cur"]);
+    assert_eq!(status, Some(0), "{said}");
+    assert_eq!(cluster.local.marathon.get("/v2/apps//shop-blue").unwrap().status, 404);
+    cluster.settled("/shop-green", 3);
+    assert!(load::get(port, "x", "/").unwrap().contains("two"));
+    for load in loads {
+        let (asked, failures) = load.stop();
+        assert!(failures.is_empty(), "{} of {asked} failed: {:?}", failures.len(), &failures[..1]);
+    }
 }

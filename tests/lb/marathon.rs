@@ -9,7 +9,7 @@ use nix::{
 };
 use serde_json::json;
 
-use crate::{Cluster, load, resources, web};
+use crate::{Cluster, everything_changes_and_no_request_fails, load, open_dir, resources, web};
 
 /// `meshos sse`, and its HAProxy.
 struct Controller(Child);
@@ -23,7 +23,7 @@ impl Drop for Controller {
 }
 
 fn start() -> (Cluster, Controller) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = open_dir();
     let [http, https, admin, app_id] = ports();
     let mut cluster = LocalCluster::new(env!("CARGO_BIN_EXE_meshos"), &dir.path().join("data"))
         .with(&["--resources", &resources()]);
@@ -73,6 +73,12 @@ fn apps_come_change_and_go_by_marathons_events() {
     });
     drop(controller);
     assert!(load::get(cluster.http, "b.test", "/").is_err(), "its HAProxy ends with it");
+}
+
+#[test]
+fn rolling_restarts_and_scaling_fail_no_request_of_one_that_knows_the_api_alone() {
+    let (cluster, _controller) = start();
+    everything_changes_and_no_request_fails(&cluster);
 }
 
 #[test]

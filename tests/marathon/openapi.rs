@@ -70,6 +70,7 @@ fn full(id: &str) -> Value {
             "healthChecks": [{"protocol": "TCP", "portIndex": 0, "maxConsecutiveFailures": 0}],
             "fetch": [], "dependencies": [], "killSelection": "OLDEST_FIRST", "unreachableStrategy": "disabled",
             "portDefinitions": [{"name": "http", "labels": {"VIP_0": "x:1"}}], "taskKillGracePeriodSeconds": 1,
+            "resourceLimits": {"cpus": "unlimited", "mem": 64}, "check": {"tcp": {"portIndex": 0}},
         }),
     )
 }
@@ -105,8 +106,14 @@ fn every_answer_is_as_it_is_described() {
     });
     let seen = api.seen.borrow();
     let unseen: Vec<_> = described.filter(|one| !seen.contains(one)).collect();
-    let other =
-        ["/v2/events", "/ping", "/metrics/prometheus"].map(|path| ("get".to_owned(), path.to_owned()));
+    let other = [
+        ("get", "/v2/events"),
+        ("get", "/v2/leaving"),
+        ("post", "/v2/leaving/{id}"),
+        ("get", "/ping"),
+        ("get", "/metrics/prometheus"),
+    ];
+    let other = other.map(|(method, path)| (method.to_owned(), path.to_owned()));
     assert!(unseen.iter().all(|one| other.contains(one)), "described and not shown: {unseen:?}");
 }
 
@@ -155,7 +162,9 @@ fn reads(api: &Checked) {
     api.get("/v2/groups/{id}", "/v2/groups//g/apps");
     let versions = api.get("/v2/groups/{id}/versions", "/v2/groups//g/versions");
     let version = versions[0].as_str().unwrap();
-    api.get("/v2/groups/{id}/versions/{version}", &format!("/v2/groups//g/versions/{version}"));
+    let path = format!("/v2/groups//g/versions/{version}");
+    api.get("/v2/groups/{id}/versions/{version}", &path);
+    assert_eq!(api.ask("PUT", "/v2/groups/{id}/versions/{version}", &path, None).status, 200);
     assert_eq!(api.get("/v2/tasks", "/v2/tasks?limit=3")["tasks"].as_array().unwrap().len(), 3);
     let running = api.get("/v2/deployments", "/v2/deployments");
     let id = running[0]["id"].as_str().unwrap();
@@ -166,7 +175,7 @@ fn reads(api: &Checked) {
         queue["queue"].as_array().unwrap().iter().find(|entry| entry["app"]["id"] == "/waits").unwrap();
     assert_eq!(waits["lastUnusedOffers"][0]["reason"], json!(["InsufficientCpus"]));
     assert!(waits["lastUnusedOffers"][0]["offer"]["resources"][0]["scalar"].is_number());
-    for path in ["/v2/info", "/v2/leader", "/v2/plugins", "/v2/openapi.json", "/metrics"] {
+    for path in ["/v2/info", "/v2/leader", "/v2/plugins", "/v2/openapi.json", "/config", "/metrics"] {
         api.get(path, path);
     }
 }

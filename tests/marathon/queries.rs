@@ -1,5 +1,7 @@
 //! Reading: filters, embeds, small endpoints.
 
+use meshos_testing::wait::until_blocking;
+
 use crate::common::{c, cluster};
 use serde_json::{Value, json};
 
@@ -31,6 +33,22 @@ fn marathon_c45_to_c49_lists_filters_and_embeds() {
     assert_eq!(running.as_array().unwrap().len(), 2, "c45");
     assert!(running.as_array().unwrap().iter().all(|task| task["servicePorts"].is_array()), "c45");
     assert_eq!(marathon.read("/v2/tasks?status=staging"), json!({"tasks": []}), "c45");
+}
+
+#[test]
+fn marathon_c45_a_task_whose_files_are_on_their_way_is_staging() {
+    let marathon = cluster();
+    // Takes connections and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let uri = format!("http://{}/file", silent.local_addr().unwrap());
+    marathon.create(&c("/slow", json!({"fetch": [{"uri": uri}]})));
+    let staging = until_blocking("the task is staging", || {
+        let tasks = marathon.read("/v2/tasks?status=staging")["tasks"].clone();
+        if tasks.as_array().is_some_and(|tasks| tasks.len() == 1) { Ok(tasks[0].clone()) } else { Err(tasks) }
+    });
+    assert_eq!((&staging["appId"], &staging["state"]), (&json!("/slow"), &json!("TASK_STAGING")));
+    assert_eq!(marathon.read("/v2/tasks?status=running"), json!({"tasks": []}));
+    assert_eq!(marathon.read("/v2/apps/slow")["app"]["tasksStaged"], 1);
 }
 
 #[test]

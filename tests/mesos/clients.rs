@@ -1,28 +1,18 @@
 //! Real clients from PyPI, unmodified: `pymesos` and `mesoshttp`.
 
+#[path = "../clients/environment.rs"]
+mod environment;
+
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output},
-    sync::OnceLock,
 };
 
 use meshos_testing::Local;
 use serde_json::{Value, json};
 
 use crate::support::{cluster, eventually};
-
-/// The Python environment with the clients; made once.
-fn python() -> &'static Path {
-    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    PYTHON.get_or_init(|| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/python-clients");
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-clients");
-        let made = Command::new(script).arg(&dir).output().unwrap();
-        let said = String::from_utf8_lossy(&made.stderr);
-        assert!(made.status.success(), "no Python environment with the clients: {said}");
-        dir.join("bin/python")
-    })
-}
+use environment::python;
 
 /// Runs a framework to its end; every one of `lines` must be said.
 fn run(framework: &str, argument: &str, lines: &[&str]) {

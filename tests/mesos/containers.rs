@@ -9,7 +9,7 @@ use crate::support::{Framework, JSON, cluster, eventually, info, task};
 const ACCEPT: (&str, &str) = ("Accept", "application/recordio");
 const MESSAGE_ACCEPT: (&str, &str) = ("Message-Accept", "application/json");
 
-fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     base64::engine::general_purpose::STANDARD.encode(text)
 }
 
@@ -28,11 +28,11 @@ fn call(kind: &str, part: Value) -> Value {
     json!({"type": kind, kind.to_lowercase(): part})
 }
 
-fn post(agent: &Http, kind: &str, part: Value) -> Response {
+pub(crate) fn post(agent: &Http, kind: &str, part: Value) -> Response {
     agent.json("POST", "/api/v1", &call(kind, part)).unwrap()
 }
 
-fn session(agent: &Http, id: &Value, command: &str, container: Value) -> EventStream {
+pub(crate) fn session(agent: &Http, id: &Value, command: &str, container: Value) -> EventStream {
     let mut part = json!({"container_id": id, "command": {"value": command}});
     if !container.is_null() {
         part["container"] = container;
@@ -46,7 +46,7 @@ fn session(agent: &Http, id: &Value, command: &str, container: Value) -> EventSt
 }
 
 /// What a container wrote to this stream, until `text` is in it or it ends.
-fn read_until(stream: &mut EventStream, kind: &str, text: &str) -> String {
+pub(crate) fn read_until(stream: &mut EventStream, kind: &str, text: &str) -> String {
     let mut said = String::new();
     while !said.contains(text) || text.is_empty() {
         let Some(event) = stream.event(PATIENCE).unwrap() else { break };

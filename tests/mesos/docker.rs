@@ -176,7 +176,7 @@ fn a_docker_task_has_its_sandbox_its_variables_and_checks_from_inside() {
 }
 
 /// The sandbox of a task's newest run.
-fn sandbox(data: &Path, task: &str) -> std::path::PathBuf {
+pub(crate) fn sandbox(data: &Path, task: &str) -> std::path::PathBuf {
     let slaves = data.join("data/agent-0/slaves");
     let agent = std::fs::read_dir(slaves).unwrap().flatten().next().unwrap().path();
     let framework = std::fs::read_dir(agent.join("frameworks")).unwrap().flatten().next().unwrap().path();
@@ -226,6 +226,199 @@ fn what_is_not_switched_on_or_not_known_is_said() {
     assert_eq!(messages["plain"], "Command exited with status 0");
     let state = meshos.agents[0].get("/state").unwrap().json();
     assert!(state["containerizer_troubles"][0].as_str().unwrap().contains("/no/such/docker.sock"), "{state}");
+    assert!(meshos.terminate().success());
+}
+
+/// A network and a volume of the engine; gone when this is dropped.
+struct Named(String);
+
+impl Named {
+    fn create() -> Self {
+        let name = format!("meshos-test-c78-{}", std::process::id());
+        docker(&["network", "create", &name]);
+        Self(name)
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        docker(&["network", "rm", &self.0]);
+        docker(&["volume", "rm", "--force", &self.0]);
+    }
+}
+
+/// Answers what it is sent, once it is asked.
+const ECHO: &str = "exec perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(LocalPort => 8053, Proto => \"udp\") or die; \
+                    while ($s->recv($m, 99)) { $s->send(\"udp $m\") }'";
+
+#[test]
+fn networks_volumes_and_drivers_are_those_of_the_engine() {
+    if skipped() {
+        return;
+    }
+    let named = Named::create();
+    let dir = tempfile::tempdir().unwrap();
+    let meshos = start(&cluster(dir.path(), "cpus:1"));
+    let mut framework = Framework::subscribe(&meshos.mesos, &info(json!({})));
+    let containers = Containers::of(&framework);
+    let offer = framework.offer();
+    let alone =
+        in_docker(&offer, "alone", "ls /sys/class/net | grep -c eth; exit 0", json!({"network": "NONE"}));
+    let ports = json!([{"host_port": 31002, "container_port": 8053, "protocol": "udp"}]);
+    let mut user = in_docker(&offer, "user", ECHO, json!({"network": "USER", "port_mappings": ports}));
+    user["container"]["network_infos"] = json!([{"name": named.0}]);
+    let driven = json!([{"mode": "RW", "container_path": "/data", "source": {"type": "DOCKER_VOLUME",
+        "docker_volume": {"driver": "local", "name": named.0,
+            "driver_options": {"parameter": [{"key": "type", "value": "tmpfs"}, {"key": "device", "value": "tmpfs"}]}}}}]);
+    let mut volume = in_docker(&offer, "volume", "stat -f -c %T /data; echo kept > /data/file", json!({}));
+    volume["container"]["volumes"] = driven.clone();
+    framework.launch(&offer, &[alone, with_port(user, 31002), volume]);
+    let mut seen = std::collections::BTreeMap::new();
+    while seen.len() < 3 {
+        let status = framework.acked();
+        let (id, state) = (status["task_id"]["value"].as_str().unwrap(), status["state"].as_str().unwrap());
+        assert!(!matches!(state, "TASK_FAILED" | "TASK_LOST"), "{status}");
+        let last = if id == "user" { "TASK_RUNNING" } else { "TASK_FINISHED" };
+        if state == last {
+            seen.insert(id.to_owned(), status.clone());
+        }
+    }
+    let said = |task: &str| std::fs::read_to_string(sandbox(dir.path(), task).join("stdout")).unwrap();
+    assert_eq!((said("alone").as_str(), said("volume").as_str()), ("0\n", "tmpfs\n"));
+    assert_eq!(
+        docker(&["volume", "inspect", "--format", "{{.Driver}} {{.Options.type}}", &named.0]),
+        "local tmpfs"
+    );
+    let network = &seen["user"]["container_status"]["network_infos"][0];
+    assert_eq!(network["name"], json!(named.0), "{network}");
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    eventually("the server", || {
+        socket.send_to(b"hello", "127.0.0.1:31002").map_err(|error| error.to_string())?;
+        let mut answer = [0; 99];
+        let length = socket.recv(&mut answer).map_err(|error| error.to_string())?;
+        if &answer[..length] == b"udp hello" { Ok(()) } else { Err(format!("{:?}", &answer[..length])) }
+    });
+    framework.kill("user");
+    framework.until("user", "TASK_KILLED");
+
+    // What the engine says of a driver that it does not have, and of arguments for an image without an entrypoint.
+    let offer = framework.offer();
+    let mut unknown = in_docker(&offer, "unknown", "true", json!({}));
+    unknown["container"]["volumes"] = driven;
+    unknown["container"]["volumes"][0]["source"]["docker_volume"]["driver"] = json!("no-such-driver");
+    let mut arguments = in_docker(&offer, "arguments", "", json!({}));
+    arguments["command"] = json!({"shell": false, "arguments": ["/bin/echo", "a  b", "c"]});
+    framework.launch(&offer, &[unknown, arguments]);
+    let mut messages = std::collections::BTreeMap::new();
+    while messages.len() < 2 {
+        let status = framework.acked();
+        if matches!(status["state"].as_str(), Some("TASK_FAILED" | "TASK_FINISHED")) {
+            let id = status["task_id"]["value"].as_str().unwrap().to_owned();
+            messages.insert(id, (status["message"].clone(), status["reason"].clone()));
+        }
+    }
+    assert!(messages["unknown"].0.as_str().unwrap().contains("no-such-driver"), "{messages:?}");
+    assert_eq!(messages["unknown"].1, "REASON_CONTAINER_LAUNCH_FAILED");
+    assert_eq!(said("arguments"), "a  b c\n");
+    containers.are_gone();
+    assert!(meshos.terminate().success());
+}
+
+/// An executor in perl: it runs one task, which ends when there is a file `end` in the sandbox.
+const EXECUTOR: &str = r#"
+    sub ask {
+        my $s = IO::Socket::INET->new($ENV{MESOS_AGENT_ENDPOINT}) or die $!;
+        my ($f, $e) = @ENV{"MESOS_FRAMEWORK_ID", "MESOS_EXECUTOR_ID"};
+        my $b = "{\"framework_id\":{\"value\":\"$f\"},\"executor_id\":{\"value\":\"$e\"},$_[0]}";
+        print $s "POST /api/v1/executor HTTP/1.1\r\nHost: agent\r\nContent-Type: application/json\r\n" .
+            "Accept: application/json\r\nContent-Length: " . length($b) . "\r\n\r\n$b";
+        return $s;
+    }
+    sub report {
+        my ($t, $state, $uuid) = @_;
+        my $s = ask("\"type\":\"UPDATE\",\"update\":{\"status\":{\"task_id\":{\"value\":\"$t\"},\"state\":\"$state\"," .
+            "\"source\":\"SOURCE_EXECUTOR\",\"uuid\":\"$uuid\",\"message\":\"from inside $ENV{MESOS_CONTAINER_NAME}\"}}");
+        sysread($s, my $answer, 99);
+    }
+    my $s = ask("\"type\":\"SUBSCRIBE\",\"subscribe\":{\"unacknowledged_tasks\":[],\"unacknowledged_updates\":[]}");
+    my $said = "";
+    while ($said !~ /"LAUNCH"/ || $said !~ /"task_id":\{"value":"([^"]+)"/) { sysread($s, $said, 4096, length($said)) or die; }
+    my ($t) = $said =~ /"task_id":\{"value":"([^"]+)"/;
+    report($t, "TASK_RUNNING", "AAECAwQFRgeICQoLDA0ODw==");
+    while (! -e "/mnt/mesos/sandbox/end") { select(undef, undef, undef, 0.05); }
+    report($t, "TASK_FINISHED", "AQECAwQFRgeICQoLDA0ODw==");
+    while (sysread($s, my $b, 4096)) {}
+"#;
+
+fn executor_in_docker(image: &str) -> Value {
+    json!({"executor_id": {"value": "e"}, "name": "an executor",
+        "command": {"value": format!("exec perl -MIO::Socket::INET -e '{EXECUTOR}'")},
+        "container": {"type": "DOCKER", "docker": {"image": image}}})
+}
+
+#[test]
+fn an_executor_in_a_container_of_the_engine_runs_its_tasks() {
+    if skipped() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let meshos = start(&cluster(dir.path(), "cpus:1"));
+    let mut framework = Framework::subscribe(&meshos.mesos, &info(json!({})));
+    let offer = framework.offer();
+    let mut task = task(&offer, "inside", "");
+    task.as_object_mut().unwrap().remove("command");
+    task["executor"] = executor_in_docker("debian:bookworm-slim");
+    framework.launch(&offer, &[task]);
+    let running = framework.until("inside", "TASK_RUNNING");
+    let container = running["container_status"]["container_id"]["value"].as_str().unwrap();
+    let name = format!("mesos-{container}");
+    assert_eq!(running["message"], format!("from inside {name}"), "{running}");
+    assert_eq!(docker(&["inspect", "--format", "{{.State.Running}}", &name]), "true");
+    std::fs::write(sandbox(dir.path(), "e").join("end"), "").unwrap();
+    framework.until("inside", "TASK_FINISHED");
+    framework.tell("SHUTDOWN", json!({"executor_id": {"value": "e"}, "agent_id": running["agent_id"]}));
+    eventually("its container is gone", || {
+        match docker(&["ps", "--all", "--quiet", "--filter", &format!("name={name}")]) {
+            left if left.is_empty() => Ok(()),
+            left => Err(left),
+        }
+    });
+    assert!(meshos.terminate().success());
+}
+
+/// The registry is slower than an executor may be.
+#[test]
+fn no_executor_is_late_while_its_image_is_pulled() {
+    if skipped() {
+        return;
+    }
+    let registry = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let image = format!("{}/slow:1", registry.local_addr().unwrap());
+    std::thread::spawn(move || {
+        // The first one waits: three times as long as an executor has.
+        let mut wait = Duration::from_secs(3);
+        while let Ok((mut connection, _)) = registry.accept() {
+            std::thread::sleep(std::mem::take(&mut wait));
+            let _ = connection
+                .write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let meshos = cluster(dir.path(), "cpus:1").start_with(|command| {
+        command
+            .env("MESOS_CONTAINERIZERS", "docker,mesos")
+            .env("MESOS_EXECUTOR_REGISTRATION_TIMEOUT", "1secs");
+    });
+    let mut framework = Framework::subscribe(&meshos.mesos, &info(json!({})));
+    let offer = framework.offer();
+    let mut task = task(&offer, "waits", "");
+    task.as_object_mut().unwrap().remove("command");
+    task["executor"] = executor_in_docker(&image);
+    framework.launch(&offer, &[task]);
+    let failed = framework.until("waits", "TASK_FAILED");
+    assert_eq!(failed["reason"], "REASON_CONTAINER_LAUNCH_FAILED", "{failed}");
+    assert!(failed["message"].as_str().unwrap().contains("Failed to pull the image"), "{failed}");
     assert!(meshos.terminate().success());
 }
 

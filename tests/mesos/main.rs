@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod agent_files;
 mod agent_needs;
 mod clients;
 mod containers;
@@ -9,6 +10,8 @@ mod docker;
 mod endpoints;
 mod executors;
 mod frameworks;
+mod gone;
+mod images;
 mod launches;
 mod offers;
 mod operators;

@@ -8,7 +8,7 @@ use meshos_store::{Error, Event, KeyValue, LeaseId, SharedStore, Txn, Update, le
 use prost::Message;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout},
 };
 use tracing::{error, warn};
 
@@ -66,7 +66,7 @@ pub fn register_instance(
     ttl: Duration,
 ) -> watch::Receiver<bool> {
     let (listed, receiver) = watch::channel(true);
-    let registration = Registration { store: Arc::clone(store), service, info, ttl, lease: None };
+    let registration = Registration { store: Arc::clone(store), service, info, ttl };
     let stop = env.tasks.stopping();
     let backoff = Backoff::new(&env.rng, Duration::from_millis(50), ttl / 2);
     env.tasks.spawn_graceful("register-instance", async move {
@@ -80,50 +80,46 @@ struct Registration {
     service: &'static str,
     info: InstanceInfo,
     ttl: Duration,
-    lease: Option<LeaseId>,
 }
 
 impl Registration {
-    async fn keep(mut self, mut backoff: Backoff, listed: watch::Sender<bool>) {
-        let mut renewed = Instant::now();
+    async fn keep(self, mut backoff: Backoff, listed: watch::Sender<bool>) {
+        // Until the record is written for the first time nobody can count on it any less than before.
+        let mut good_until = Instant::now() + self.ttl;
         loop {
             let late = |_| Error::Unavailable {
                 call: "register",
                 why: "no answer in time".to_owned(),
                 outcome_unknown: true,
             };
-            match timeout(self.ttl / 2, self.renew()).await.map_err(late).flatten() {
-                Ok(()) => {
-                    renewed = Instant::now();
+            match timeout(self.ttl / 2, self.write()).await.map_err(late).flatten() {
+                Ok(lease) => {
                     listed.send_if_modified(|listed| !std::mem::replace(listed, true));
                     backoff.reset();
-                    sleep(self.ttl / 3).await;
+                    let error = self.store.hold(lease, self.ttl).await;
+                    warn!(service = self.service, %error, "instance record lost, writing it again");
+                    // The store has heard of it lately, or not at all for its whole time.
+                    let grace = if error.retryable() { Duration::ZERO } else { self.ttl };
+                    good_until = Instant::now() + grace;
                 }
                 Err(error) => {
-                    warn!(service = self.service, %error, "instance record not renewed, trying again");
-                    if !error.retryable() || renewed.elapsed() >= self.ttl {
-                        self.lease = None;
-                    }
-                    if renewed.elapsed() >= self.ttl {
-                        listed.send_if_modified(|listed| std::mem::replace(listed, false));
-                    }
-                    backoff.wait().await;
+                    warn!(service = self.service, %error, "instance record not written, trying again")
                 }
             }
+            if Instant::now() >= good_until {
+                listed.send_if_modified(|listed| std::mem::replace(listed, false));
+            }
+            backoff.wait().await;
         }
     }
 
-    async fn renew(&mut self) -> meshos_store::Result<()> {
-        if let Some(lease) = self.lease {
-            return self.store.keep_alive(lease).await;
-        }
+    async fn write(&self) -> meshos_store::Result<LeaseId> {
         let lease = self.store.grant(self.ttl).await?;
         let Self { info, service, .. } = self;
         let record = Leader { instance: info.instance.clone(), address: info.address.clone(), epoch: 0 };
         let key = format!("services/{service}/{}", info.instance);
         self.store.txn(Txn::new().put_leased(key, Bytes::from(record.encode_to_vec()), lease)).await?;
-        self.lease = Some(lease);
-        Ok(())
+        Ok(lease)
     }
 }
 

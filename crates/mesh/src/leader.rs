@@ -2,22 +2,18 @@
 //! breaks and cannot be made again, the standby revokes the leader's lease and takes the lead. The lease's own
 //! end covers a leader that went silent.
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error as _, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::{StreamExt, stream::FuturesUnordered};
 use meshos_proto::meshos::registry::v1::Leader;
 use meshos_store::{Campaign, Fence, KeyValue, LeaseId, SharedStore, leader_key};
 use prost::Message;
-use tokio::{
-    sync::watch,
-    time::{Instant, interval, sleep_until, timeout},
-};
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tracing::{info, warn};
 
-use crate::{Backoff, Env, LeaderInfo, connect, follow_leader};
+use crate::{Backoff, Env, LeaderInfo, TransportError, connect, follow_leader};
 
 /// A standby's try to reach a leader whose connection broke may take this long before the next.
 const RECONNECT: Duration = Duration::from_millis(300);
@@ -118,37 +114,15 @@ impl Runner {
         tokio::select! {
             biased;
             () = stop.cancelled() => info!(service = self.candidate.service, epoch, "giving up the lead"),
-            () = self.hold_lease(lease) => warn!(service = self.candidate.service, epoch, "lease lost"),
+            error = self.store.hold(lease, self.candidate.ttl) => {
+                warn!(service = self.candidate.service, epoch, %error, "lease lost");
+            }
             () = self.replaced(epoch) => warn!(service = self.candidate.service, epoch, "deposed"),
         }
         lost.cancel();
         self.role.send_replace(Role::Standby { leader: None });
         // After a lost lease this finds nothing to revoke; its end does the same a little later.
         let _ = timeout(RECONNECT, self.store.revoke(lease)).await;
-    }
-
-    /// Keeps the lease alive; returns once it is lost, or may be. A try does not wait for the one before it: on a busy
-    /// machine answers are late, and a late one counts from when it was asked for.
-    async fn hold_lease(&self, lease: LeaseId) {
-        let ttl = self.candidate.ttl;
-        let mut ticks = interval(ttl / 4);
-        let mut kept = Instant::now();
-        let mut tries = FuturesUnordered::new();
-        loop {
-            tokio::select! {
-                biased;
-                Some((asked, answer)) = tries.next() => match answer {
-                    Ok(Ok(())) => kept = kept.max(asked),
-                    Ok(Err(error)) if !meshos_store::Error::retryable(&error) => return,
-                    Ok(Err(_)) | Err(_) => {}
-                },
-                () = sleep_until(kept + ttl) => return,
-                _ = ticks.tick() => {
-                    let asked = Instant::now();
-                    tries.push(async move { (asked, timeout(ttl, self.store.keep_alive(lease)).await) });
-                }
-            }
-        }
     }
 
     /// Returns once the leader key does not carry `epoch` any more.
@@ -214,15 +188,17 @@ impl Runner {
     }
 
     /// Holds a connection to the leader; returns once it broke and a second one was refused. A leader that only takes
-    /// its time is busy, or cut off: its lease tells which.
+    /// its time, or drops what it had taken, is busy or cut off: its lease tells which.
     async fn unreachable(&self, address: &str) {
+        let mut backoff = Backoff::new(&self.env.rng, Duration::from_millis(10), RECONNECT);
         loop {
             match timeout(RECONNECT, self.watch_health(address, true)).await {
                 Ok(Ok(())) => {
+                    backoff.reset();
                     let _ = self.watch_health(address, false).await;
                 }
-                Ok(Err(_)) => return,
-                Err(_) => {}
+                Ok(Err(status)) if nobody_there(&status) => return,
+                Ok(Err(_)) | Err(_) => backoff.wait().await,
             }
         }
     }
@@ -238,4 +214,30 @@ impl Runner {
         }
         Err(tonic::Status::unavailable("leader closed the connection"))
     }
+}
+
+/// Whether no connection came about because nobody listens there, or there is no such place.
+fn nobody_there(status: &tonic::Status) -> bool {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if let Some(TransportError::Connect { source, .. }) = error.downcast_ref() {
+            // Not those of a connection that was on its way.
+            return !matches!(
+                source.kind(),
+                io::ErrorKind::TimedOut
+                    // Somebody is there whom this one does not trust, or this one is cut off itself.
+                    | io::ErrorKind::InvalidData
+                    | io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::HostUnreachable
+                    | io::ErrorKind::NetworkUnreachable
+                    | io::ErrorKind::NetworkDown
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::UnexpectedEof
+            );
+        }
+        cause = error.source();
+    }
+    false
 }

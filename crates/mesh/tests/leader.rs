@@ -3,8 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
+use futures::StreamExt;
 use meshos_mesh::{Candidate, Env, Leadership, Role, Tasks, serve};
+use meshos_proto::meshos::registry::v1::Leader;
 use meshos_store::{Embedded, SharedStore, Txn};
+use prost::Message;
 use tokio::{runtime::Runtime, sync::watch, time::timeout};
 use tonic::service::Routes;
 
@@ -84,6 +88,34 @@ async fn a_process_that_returns_under_its_name_does_not_wait_for_its_own_old_lea
     let other = Env { transport: meshos_mesh::transport::memory(), ..env.clone() };
     let new = replica(&other, &store, "a").await.leads().await;
     assert!(new.epoch > old.epoch);
+    env.tasks.shutdown(SOON).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_drops_connections_is_busy_and_keeps_the_lead_while_its_lease_lasts() {
+    let env = Env::in_memory();
+    let store = store(&env);
+    let mut listener = env.transport.bind("a").await.unwrap();
+    let lease = store.grant(Duration::from_secs(60)).await.unwrap();
+    let record = Leader { instance: "a".to_owned(), address: "a".to_owned(), epoch: 0 };
+    let key = meshos_store::leader_key("allocator");
+    meshos_store::campaign(store.as_ref(), &key, Bytes::from(record.encode_to_vec()), lease).await.unwrap();
+    let mut second = replica(&env, &store, "b").await;
+    second.follows("a").await;
+
+    let mut dropped = 0;
+    let drops = async {
+        while let Some(connection) = listener.incoming.next().await {
+            drop(connection);
+            dropped += 1;
+        }
+    };
+    assert!(timeout(Duration::from_secs(20), drops).await.is_err());
+    assert!(dropped > 10, "it is tried again and again");
+    assert!(matches!(&*second.role.borrow(), Role::Standby { leader: Some(_) }));
+
+    drop(listener);
+    second.leads().await;
     env.tasks.shutdown(SOON).await;
 }
 

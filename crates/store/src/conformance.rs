@@ -17,7 +17,7 @@ use crate::model::{Revision, Txn, TxnOutcome, WatchBatch};
 use crate::{Store, Watcher};
 
 pub use elections::{deposing_needs_the_same_leader, election_and_fencing, waiting_for_a_change};
-pub use leases::{lease_is_kept_alive_and_expires, revoke_deletes_its_keys};
+pub use leases::{held_until_it_is_lost, lease_is_kept_alive_and_expires, revoke_deletes_its_keys};
 pub use limits::{delete_prefix_is_bounded, largest_transaction_fits, what_no_backend_takes};
 pub use transactions::{compares, listing_is_ordered_and_pages, revisions, transactions_are_atomic};
 pub use watches::{
@@ -39,7 +39,7 @@ macro_rules! conformance_suite {
             what_no_backend_takes, largest_transaction_fits, delete_prefix_is_bounded,
             watch_from_a_revision, watch_from_the_future, no_gap_under_concurrent_writes,
             compaction_cuts_history, resync_follows,
-            lease_is_kept_alive_and_expires, revoke_deletes_its_keys,
+            lease_is_kept_alive_and_expires, revoke_deletes_its_keys, held_until_it_is_lost,
             election_and_fencing, deposing_needs_the_same_leader, waiting_for_a_change,
             batches_fit_limits, batches_keep_order, compares_of_one_refuse_nobody_else,
             bad_submission_hurts_nobody_else, fence_ends_the_writer,

@@ -1,11 +1,12 @@
 //! The store of a cluster: etcd (3.4 or newer), spoken to in its v3 gRPC API.
 
 mod codec;
+mod lane;
 mod link;
 mod txn;
 mod watch;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,12 +16,14 @@ use meshos_proto::etcdserverpb as pb;
 use meshos_proto::etcdserverpb::kv_client::KvClient;
 use meshos_proto::etcdserverpb::lease_client::LeaseClient;
 use tonic::transport::Channel;
+use tracing::warn;
 
+use self::lane::Lane;
 use self::link::{Call, Link};
-use crate::Store;
 use crate::error::{Error, Result};
 use crate::model::{KeyValue, LeaseId, Listing, Revision, Txn, TxnOutcome, check_key, check_prefix};
 use crate::watcher::Watcher;
+use crate::{Store, hold};
 
 /// Keys read by one request of a listing.
 const PAGE: i64 = 512;
@@ -55,6 +58,29 @@ impl Default for EtcdOptions {
 #[derive(Debug, Clone)]
 pub struct Etcd {
     link: Arc<Link>,
+    leases: Arc<Leases>,
+}
+
+/// Where leases are kept alive.
+#[derive(Debug)]
+struct Leases {
+    endpoints: Vec<String>,
+    options: EtcdOptions,
+    /// Started when it is needed; none: there is no thread to be had.
+    lane: OnceLock<Option<Lane>>,
+}
+
+impl Leases {
+    fn lane(&self) -> Option<&Lane> {
+        let start = || {
+            Lane::start(&self.endpoints, &self.options)
+                .inspect_err(
+                    |error| warn!(%error, "no thread for leases, they are kept alive among all else"),
+                )
+                .ok()
+        };
+        self.lane.get_or_init(start).as_ref()
+    }
 }
 
 impl Etcd {
@@ -63,7 +89,9 @@ impl Etcd {
     /// Connections are made when they are needed, so this fails only for addresses that are none; a member that
     /// is away is found out by the first call.
     pub async fn connect<S: AsRef<str>>(endpoints: &[S], options: EtcdOptions) -> Result<Self> {
-        Ok(Self { link: Arc::new(Link::new(endpoints, options)?) })
+        let link = Arc::new(Link::new(endpoints, options.clone())?);
+        let endpoints = endpoints.iter().map(|endpoint| endpoint.as_ref().to_owned()).collect();
+        Ok(Self { link, leases: Arc::new(Leases { endpoints, options, lane: OnceLock::new() }) })
     }
 
     async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse> {
@@ -150,17 +178,14 @@ impl Store for Etcd {
     }
 
     async fn keep_alive(&self, id: LeaseId) -> Result<()> {
-        let send = |channel| async move {
-            // The request stream stays open until the answer is there.
-            let requests = stream::iter([pb::LeaseKeepAliveRequest { id: id.0 }]).chain(stream::pending());
-            let mut answers = lease(channel).lease_keep_alive(link::request(requests)).await?.into_inner();
-            match answers.message().await? {
-                Some(answer) => Ok(tonic::Response::new(answer)),
-                None => Err(tonic::Status::unavailable("the stream ended without an answer")),
-            }
-        };
-        let answer = self.link.call(Call::read("keep_alive"), send).await?;
-        if answer.ttl > 0 { Ok(()) } else { Err(Error::LeaseNotFound(id)) }
+        keep_alive(&self.link, id).await
+    }
+
+    async fn hold(&self, id: LeaseId, ttl: Duration) -> Error {
+        match self.leases.lane() {
+            Some(lane) => lane.hold(id, ttl).await,
+            None => hold::hold(|| self.keep_alive(id), ttl).await,
+        }
     }
 
     async fn revoke(&self, id: LeaseId) -> Result<()> {
@@ -181,6 +206,20 @@ impl Store for Etcd {
             Err(error) => Err(error),
         }
     }
+}
+
+async fn keep_alive(link: &Link, id: LeaseId) -> Result<()> {
+    let send = |channel| async move {
+        // The request stream stays open until the answer is there.
+        let requests = stream::iter([pb::LeaseKeepAliveRequest { id: id.0 }]).chain(stream::pending());
+        let mut answers = lease(channel).lease_keep_alive(link::request(requests)).await?.into_inner();
+        match answers.message().await? {
+            Some(answer) => Ok(tonic::Response::new(answer)),
+            None => Err(tonic::Status::unavailable("the stream ended without an answer")),
+        }
+    };
+    let answer = link.call(Call::read("keep_alive"), send).await?;
+    if answer.ttl > 0 { Ok(()) } else { Err(Error::LeaseNotFound(id)) }
 }
 
 fn kv(channel: Channel) -> KvClient<Channel> {

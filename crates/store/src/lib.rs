@@ -6,7 +6,7 @@
 //! reader starts again from a [`Listing`] (see [`watch_resync`]). No transaction touches more than
 //! [`MAX_TXN_OPS`] keys. What both backends promise is written down as tests in `conformance`.
 //!
-//! The crate spawns no tasks: what has to run beside the callers ([`Embedded::run_leases`],
+//! The crate spawns no tasks, but for the thread on which [`Etcd`] keeps leases alive: what else has to run beside the callers ([`Embedded::run_leases`],
 //! [`BatchRunner::run`]) is handed out as a future.
 
 mod batch;
@@ -16,6 +16,7 @@ mod election;
 mod embedded;
 mod error;
 mod etcd;
+mod hold;
 mod model;
 mod resync;
 mod url;
@@ -70,6 +71,11 @@ pub trait Store: Send + Sync + Debug + 'static {
 
     /// Gives the lease its full time to live again.
     async fn keep_alive(&self, lease: LeaseId) -> Result<()>;
+
+    /// Keeps a lease of this time to live alive; returns why once it is lost, or may be. Dropped, it stops.
+    async fn hold(&self, lease: LeaseId, ttl: Duration) -> Error {
+        hold::hold(|| self.keep_alive(lease), ttl).await
+    }
 
     /// Ends the lease and deletes its keys, at one revision.
     async fn revoke(&self, lease: LeaseId) -> Result<()>;

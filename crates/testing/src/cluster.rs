@@ -123,8 +123,7 @@ async fn control(env: &Env, store: &SharedStore, options: &ClusterOptions) {
         listen: "registry".to_owned(),
         advertise: None,
         lease_ttl,
-        ping_interval: Duration::from_secs(15),
-        max_missed_pings: 5,
+        args: meshos_registry::RegistryArgs::default(),
     };
     meshos_registry::start(env, Arc::clone(store), registry).await.expect("registry");
     let allocator = meshos_allocator::Config {

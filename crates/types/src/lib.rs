@@ -22,6 +22,7 @@ pub mod resources;
 pub mod role;
 pub mod scalar;
 pub mod scheduler_call;
+pub mod secrets;
 pub mod set;
 pub mod task_state;
 pub mod timestamp;

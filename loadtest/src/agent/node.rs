@@ -2,7 +2,6 @@
 
 use std::{
     fs::{self, File},
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -10,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use meshos_mesh::{Env, transport};
-use meshos_testing::{Http, Response};
+use meshos_testing::{Http, Response, ports::free_ports};
 use tempfile::TempDir;
 use tokio::{
     sync::mpsc,
@@ -45,7 +44,7 @@ impl Node {
     pub(super) async fn new(binary: &Path) -> anyhow::Result<Self> {
         let env = Env::real(transport::tcp());
         let (registry, links) = serve_both(&env).await?;
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let address = format!("127.0.0.1:{}", free_ports(1)?[0]);
         let (dir, binary) = (tempfile::tempdir()?, binary.to_owned());
         Ok(Self { env, dir, binary, registry, links, http: Http::new(address), agent: None })
     }
@@ -61,17 +60,17 @@ impl Node {
     }
 
     pub(super) fn start(&mut self) -> anyhow::Result<()> {
-        self.start_with(&[])
+        self.start_with("cgroups/cpu,cgroups/mem", &[])
     }
 
-    /// The same, with more flags.
-    pub(super) fn start_with(&mut self, flags: &[&str]) -> anyhow::Result<()> {
+    /// The same, with these isolators and more flags.
+    pub(super) fn start_with(&mut self, isolation: &str, flags: &[&str]) -> anyhow::Result<()> {
         let (_, port) = self.http.address.rsplit_once(':').context("an address has a port")?;
         let log = File::options().create(true).append(true).open(self.dir.path().join("log"))?;
         let child = Command::new(&self.binary)
             .args(["agent", "--registry", &self.registry, "--port", port])
             .args(["--resources", "cpus:100000;mem:100000000;disk:100000000"])
-            .args(["--isolation", "cgroups/cpu,cgroups/mem", "--cgroups_root", &self.cgroup()])
+            .args(["--isolation", isolation, "--cgroups_root", &self.cgroup()])
             .arg("--work_dir")
             .arg(self.work_dir())
             .args(flags)

@@ -1,7 +1,5 @@
 //! A cluster around the allocator's core: agents and frameworks in a loop of their own, no network between.
 
-use std::collections::BTreeSet;
-
 use anyhow::Context as _;
 use meshos_allocator::core::{Core, CoreConfig, Input, Outcome};
 use meshos_proto::{
@@ -14,7 +12,7 @@ use meshos_proto::{
         scheduler::{Call, call},
     },
 };
-use meshos_types::{Format, Milli, RoleName, parse_resources};
+use meshos_types::{Format, RoleName, parse_resources};
 
 /// The time does not pass but where a scenario says so.
 pub(super) const NOW: u64 = 1_700_000_000_000;
@@ -41,20 +39,7 @@ fn config() -> CoreConfig {
             ..pb::MasterInfo::default()
         },
         elected_at_ms: NOW,
-        offer_timeout_ms: None,
-        min_filter_ms: 1_000,
-        max_completed_frameworks: 50,
-        max_completed_tasks: 1000,
-        max_unreachable_tasks: 1000,
-        min_allocatable: vec![
-            [("cpus", Milli(10))].into_iter().collect(),
-            [("mem", Milli::whole(32))].into_iter().collect(),
-        ],
-        filter_gpus: true,
-        excluded_from_shares: BTreeSet::new(),
-        root_submissions: true,
-        framework_metrics: true,
-        comeback_ms: 600_000,
+        ..CoreConfig::default()
     }
 }
 

@@ -17,6 +17,8 @@ use super::{
 const SIZES: [usize; 3] = [300, 1_000, 3_000];
 /// An offer costs the logarithm of the number of roles, with room for caches that are outgrown.
 const GROWTH: f64 = 4.0;
+/// Full cycles: the first one, then again and again after all offers were taken back.
+const REPEATED: usize = 9;
 const DECLINES: usize = 300;
 const ADDED: usize = 300;
 /// Pieces of the ports.
@@ -33,10 +35,20 @@ pub(super) fn rows(most: usize, show: &impl Fn(&str)) -> anyhow::Result<()> {
             cluster.add_framework(&role(number))?;
         }
         let (mut decision, mut messages) = (Times::default(), Times::default());
-        decision.add(|| cluster.core.decide(NOW));
-        let outcome = messages.add(|| cluster.core.outcome());
-        cluster.hear(outcome);
-        let offers = cluster.core.outstanding_offers();
+        let mut offers = 0;
+        for turn in 0..REPEATED {
+            if turn > 0 {
+                // New weights of a role that is in use take all offers back.
+                cluster.input(Input::UpdateWeights(vec![weight(0)]))?;
+                anyhow::ensure!(cluster.core.outstanding_offers() == 0, "offers are left");
+                drop(cluster.core.outcome());
+                cluster.held.clear();
+            }
+            decision.add(|| cluster.core.decide(NOW));
+            let outcome = messages.add(|| cluster.core.outcome());
+            cluster.hear(outcome);
+            offers = cluster.core.outstanding_offers();
+        }
         show(&decision.row(&format!("{name}: decision of the full cycle"), offers));
         show(&messages.row(&format!("{name}: its messages"), offers));
         show(
@@ -83,11 +95,14 @@ fn settings(cluster: &mut Cluster, size: usize) -> anyhow::Result<()> {
     let configs = (0..size).map(config).collect();
     let update = UpdateQuotaRequest { configs, force: true, remove: Vec::new() };
     cluster.input(Input::UpdateQuota(Box::new(update)))?;
-    let weight = |number: usize| WeightInfo {
+    cluster.input(Input::UpdateWeights((0..size).map(weight).collect()))
+}
+
+fn weight(number: usize) -> WeightInfo {
+    WeightInfo {
         weight: f64::from(u8::try_from(number % 5).unwrap_or_default() + 1),
         role: Some(format!("role-{number}")),
-    };
-    cluster.input(Input::UpdateWeights((0..size).map(weight).collect()))
+    }
 }
 
 /// Everybody wants everything, and nobody may have anything.

@@ -6,9 +6,12 @@ use anyhow::{Context as _, bail, ensure};
 use meshos_testing::{Http, ports::free_ports};
 use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep},
+};
 
-use super::requests::Connection;
+use super::requests::{Connection, Kill};
 use crate::{
     arguments::Arguments,
     cluster::{Cluster, Sample},
@@ -18,6 +21,8 @@ use crate::{
 
 /// Nothing that is waited for takes longer.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// So many instances can each have a listener.
+const FEW: usize = 1000;
 /// Apps in one PUT of a group.
 const TOGETHER: usize = 500;
 /// Instances of an agent, when all run.
@@ -38,6 +43,8 @@ pub(crate) struct Scene {
     _temporary: tempfile::TempDir,
     /// Controllers and schedulers that have been started.
     started: usize,
+    /// Reloads by controllers that were killed.
+    reloads_before: u64,
 }
 
 impl Scene {
@@ -47,6 +54,8 @@ impl Scene {
         let instances = apps * arguments.servers;
         arguments.agents = instances.div_ceil(PER_AGENT).max(4);
         arguments.fleets = 1;
+        // Tasks that are killed here have listeners of their own.
+        arguments.listen_each = instances <= FEW;
         let ports = (2 * instances / arguments.agents + 20).min(1000);
         arguments.serve = Some(u16::try_from(ports)?);
         let mut cluster = Cluster::start(&arguments.binary, arguments.keep.as_deref()).await?;
@@ -76,6 +85,7 @@ impl Scene {
             dir,
             _temporary: temporary,
             started: 0,
+            reloads_before: 0,
         };
         scene.controller()?;
         scene.deploy(&arguments).await?;
@@ -212,13 +222,46 @@ impl Scene {
         Ok(())
     }
 
+    /// One of the app's instances dies; another one takes its place.
+    pub(crate) async fn kill_instance(&mut self, id: &str) -> anyhow::Result<Kill> {
+        let answer = self.marathon("GET", &format!("/v2/apps/{id}/tasks"), json!({})).await?;
+        let task = &answer["tasks"][0];
+        let (name, host) =
+            (task["id"].as_str().context("no task")?, task["host"].as_str().context("no host")?);
+        let port = u16::try_from(task["ports"][0].as_u64().context("no port")?)?;
+        let before = Instant::now();
+        self.fleets.fail_task(name)?;
+        while TcpStream::connect((host, port)).await.is_ok() {
+            ensure!(before.elapsed() < PATIENCE, "{name} does not die");
+            sleep(Duration::from_millis(1)).await;
+        }
+        let kill = (before, Instant::now());
+        loop {
+            let answer = self.marathon("GET", &format!("/v2/apps/{id}/tasks"), json!({})).await?;
+            let tasks = answer["tasks"].as_array().context("no tasks")?;
+            if tasks.iter().all(|task| task["id"] != name) {
+                break;
+            }
+            ensure!(before.elapsed() < PATIENCE, "{name} is not known to be dead");
+            sleep(Duration::from_millis(5)).await;
+        }
+        self.settled(id).await?;
+        Ok(kill)
+    }
+
     /// `kill -9` of the controller; the next one takes HAProxy over.
     pub(crate) async fn replace_controller(&mut self) -> anyhow::Result<()> {
+        self.reloads_before += self.reloads_of_this().await?;
         self.cluster.kill("lb-controller")?;
         self.controller()?;
+        self.followed().await
+    }
+
+    /// Waits until the controller follows the leading app-scheduler: only then kills wait for it.
+    async fn followed(&self) -> anyhow::Result<()> {
         let began = Instant::now();
-        while self.reloads().await.is_err() {
-            ensure!(began.elapsed() < PATIENCE, "no controller came up");
+        while !self.status().await.is_ok_and(|status| status["following"] == true) {
+            ensure!(began.elapsed() < PATIENCE, "no controller follows the app-scheduler");
             sleep(Duration::from_millis(20)).await;
         }
         Ok(())
@@ -230,7 +273,8 @@ impl Scene {
         self.cluster.kill("app-scheduler")?;
         self.started += 1;
         self.cluster.service(&format!("app-scheduler-{}", self.started), &[])?;
-        self.marathon("PUT", &format!("/v2/apps/{}", self.id(0)), json!({})).await.map(drop)
+        self.marathon("PUT", &format!("/v2/apps/{}", self.id(0)), json!({})).await?;
+        self.followed().await
     }
 
     async fn served(&self, host: &str) -> anyhow::Result<()> {
@@ -245,13 +289,21 @@ impl Scene {
         }
     }
 
-    /// Reloads of HAProxy that the present controller has made.
+    /// Reloads of HAProxy so far.
     pub(crate) async fn reloads(&self) -> anyhow::Result<u64> {
+        Ok(self.reloads_before + self.reloads_of_this().await?)
+    }
+
+    /// Those that the present controller has made.
+    async fn reloads_of_this(&self) -> anyhow::Result<u64> {
+        self.status().await?["reloads"].as_u64().context("reloads")
+    }
+
+    async fn status(&self) -> anyhow::Result<Value> {
         let admin = self.admin.clone();
         let answer = tokio::task::spawn_blocking(move || admin.get("/_lb/status")).await??;
         ensure!(answer.status == 200, "/_lb/status: {}", answer.status);
-        let status: Value = serde_json::from_slice(&answer.body)?;
-        status["reloads"].as_u64().context("reloads")
+        Ok(serde_json::from_slice(&answer.body)?)
     }
 
     pub(crate) fn usage(&self) -> Sample {

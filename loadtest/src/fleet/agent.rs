@@ -85,6 +85,7 @@ pub(crate) struct Agent {
     session: Peer<SessionRequest, SessionResponse>,
     link: Peer<AgentMessage, AllocatorMessage>,
     finish: watch::Receiver<u64>,
+    fail: watch::Receiver<String>,
     register: Register,
     id: String,
     leader: Option<Leader>,
@@ -124,6 +125,7 @@ impl Agent {
             session: Peer::new(shared, Duration::from_secs(5)),
             link: Peer::new(shared, Duration::from_secs(2)),
             finish: shared.finish.clone(),
+            fail: shared.fail.clone(),
             shared: Rc::clone(shared),
             registry,
             links,
@@ -155,6 +157,7 @@ impl Agent {
                     Ok(()) => self.finish_tasks(),
                     Err(_) => return,
                 },
+                Ok(()) = self.fail.changed() => self.fail_task(),
                 () = at(due) => self.timer().await,
             }
         }
@@ -308,6 +311,16 @@ impl Agent {
 
     fn finish_tasks(&mut self) {
         for id in self.tasks.finish() {
+            self.send_update(&id);
+        }
+    }
+
+    /// A task dies with all its connections, if it is one of these.
+    fn fail_task(&mut self) {
+        let id = self.fail.borrow_and_update().clone();
+        let ports = self.tasks.ports(&id);
+        if self.tasks.fail(&id) {
+            self.shared.serving.end(self.address, ports);
             self.send_update(&id);
         }
     }

@@ -45,6 +45,9 @@ pub(crate) struct FleetArguments {
     /// Tasks are web servers: each agent has a loopback address, and this many ports from the first one on.
     #[arg(long, value_name = "PORTS")]
     pub(crate) serve: Option<u16>,
+    /// Each task has a listener of its own: whoever connects when it has ended is refused.
+    #[arg(long)]
+    pub(crate) listen_each: bool,
 }
 
 /// What the agents of the process share. All run in one thread.
@@ -55,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) report: RefCell<Report>,
     /// Counts the commands to finish all tasks.
     pub(crate) finish: watch::Receiver<u64>,
+    /// The id of a task that dies.
+    pub(crate) fail: watch::Receiver<String>,
     pub(crate) serving: Rc<Serving>,
 }
 
@@ -81,6 +86,7 @@ impl LinkChannel {
 pub(crate) fn main(arguments: FleetArguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (finish, finished) = watch::channel(0);
+    let (fail, failed) = watch::channel(String::new());
     let (go, gone) = watch::channel(false);
     // Ends the process when the parent has gone.
     std::thread::spawn(move || {
@@ -88,20 +94,26 @@ pub(crate) fn main(arguments: FleetArguments) -> anyhow::Result<()> {
             match line.as_str() {
                 "go" => drop(go.send_replace(true)),
                 "finish" => finish.send_modify(|count| *count += 1),
-                _ => {}
+                line => {
+                    if let Some(task) = line.strip_prefix("fail ") {
+                        fail.send_replace(task.to_owned());
+                    }
+                }
             }
         }
         std::process::exit(0);
     });
     let env = Env::real(transport::tcp());
+    let serving = Rc::new(Serving::new(arguments.listen_each));
     let shared =
-        Shared { env, arguments, report: RefCell::default(), finish: finished, serving: Rc::default() };
+        Shared { env, arguments, report: RefCell::default(), finish: finished, fail: failed, serving };
     runtime.block_on(LocalSet::new().run_until(run(Rc::new(shared), gone)))
 }
 
 #[allow(clippy::disallowed_methods, reason = "tasks of one thread, which ends with the process")]
 async fn run(shared: Rc<Shared>, mut gone: watch::Receiver<bool>) -> anyhow::Result<()> {
-    for port in 0..shared.arguments.serve.unwrap_or_default() {
+    let shared_ports = shared.arguments.serve.filter(|_| !shared.arguments.listen_each);
+    for port in 0..shared_ports.unwrap_or_default() {
         serve::listen(FIRST_PORT + port, Rc::clone(&shared.serving)).await?;
     }
     gone.wait_for(|gone| *gone).await?;

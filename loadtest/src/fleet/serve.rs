@@ -1,5 +1,6 @@
-//! The web servers that simulated tasks would be: one listener per port for all agents of the process, which have
-//! loopback addresses of their own. What is asked of a task that does not run is cut off.
+//! The web servers that simulated tasks would be. Agents have loopback addresses of their own. Where there are many
+//! tasks, one listener per port serves all agents of the process, and what is asked of a task that does not run is cut off;
+//! where there are few, each has a listener, and dies with it and its connections as a process would.
 
 use std::{
     cell::RefCell,
@@ -13,45 +14,97 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    task::{AbortHandle, JoinSet},
     time::sleep,
 };
 
 /// What `/slow` takes.
 pub(crate) const SLOW: Duration = Duration::from_secs(1);
+/// Between two tries to listen.
+const RETRY: Duration = Duration::from_millis(1);
 /// Longest request.
 const LONGEST: usize = 8 * 1024;
 /// Bytes of an answer's body.
 const BODY: usize = 1024;
 
 /// Tasks that answer at the moment, by address and port, each with a number of its own: a successor may get both.
-#[derive(Debug, Default)]
-pub(crate) struct Serving(RefCell<Tasks>);
+#[derive(Debug)]
+pub(crate) struct Serving {
+    listen_each: bool,
+    tasks: RefCell<Tasks>,
+}
+
+type Place = (Ipv4Addr, u16);
 
 #[derive(Debug, Default)]
 struct Tasks {
     begun: u64,
-    by_place: BTreeMap<(Ipv4Addr, u16), u64>,
+    by_place: BTreeMap<Place, u64>,
+    /// Ends listeners with their connections.
+    listeners: BTreeMap<Place, AbortHandle>,
 }
 
 impl Serving {
-    pub(crate) fn begin(&self, address: Ipv4Addr, ports: impl IntoIterator<Item = u16>) {
-        let mut tasks = self.0.borrow_mut();
+    pub(crate) fn new(listen_each: bool) -> Self {
+        Self { listen_each, tasks: RefCell::default() }
+    }
+
+    pub(crate) fn begin(self: &Rc<Self>, address: Ipv4Addr, ports: impl IntoIterator<Item = u16>) {
+        let mut tasks = self.tasks.borrow_mut();
         tasks.begun += 1;
         let number = tasks.begun;
-        tasks.by_place.extend(ports.into_iter().map(|port| ((address, port), number)));
+        for port in ports {
+            let place = (address, port);
+            tasks.by_place.insert(place, number);
+            if self.listen_each
+                && let Some(old) = tasks.listeners.insert(place, self.listen_at(place))
+            {
+                old.abort();
+            }
+        }
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "tasks of one thread, which ends with the process")]
+    fn listen_at(self: &Rc<Self>, place: Place) -> AbortHandle {
+        let serving = Rc::clone(self);
+        let listener = async move {
+            // The listener of who was there before goes when its task is dropped, which may be a moment from now.
+            let listener = loop {
+                match TcpListener::bind(place).await {
+                    Ok(listener) => break listener,
+                    Err(_) => sleep(RETRY).await,
+                }
+            };
+            let mut connections = JoinSet::new();
+            loop {
+                tokio::select! {
+                    biased;
+                    Some(_) = connections.join_next() => {}
+                    accepted = listener.accept() => {
+                        if let Ok((stream, _)) = accepted {
+                            connections.spawn_local(connection(stream, Rc::clone(&serving)));
+                        }
+                    }
+                }
+            }
+        };
+        tokio::task::spawn_local(listener).abort_handle()
     }
 
     pub(crate) fn end(&self, address: Ipv4Addr, ports: impl IntoIterator<Item = u16>) {
-        let mut serving = self.0.borrow_mut();
+        let mut serving = self.tasks.borrow_mut();
         for port in ports {
             serving.by_place.remove(&(address, port));
+            if let Some(listener) = serving.listeners.remove(&(address, port)) {
+                listener.abort();
+            }
         }
     }
 
     /// Who answers there.
     fn task(&self, at: SocketAddr) -> Option<u64> {
         let IpAddr::V4(address) = at.ip() else { return None };
-        self.0.borrow().by_place.get(&(address, at.port())).copied()
+        self.tasks.borrow().by_place.get(&(address, at.port())).copied()
     }
 }
 

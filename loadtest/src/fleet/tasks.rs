@@ -138,7 +138,7 @@ impl Tasks {
         }
         match task.state {
             TaskState::TaskRunning => Settled::Running,
-            TaskState::TaskFinished | TaskState::TaskKilled => {
+            TaskState::TaskFinished | TaskState::TaskKilled | TaskState::TaskFailed => {
                 self.tasks.remove(id);
                 Settled::Ended
             }
@@ -157,6 +157,11 @@ impl Tasks {
     pub(crate) fn kill(&mut self, kill: &Kill) -> Option<String> {
         let id = kill.task_id.as_ref().map(|id| id.value.clone())?;
         self.end(&id, TaskState::TaskKilled).then_some(id)
+    }
+
+    /// The task died by itself. Whether the update is to be sent now.
+    pub(crate) fn fail(&mut self, id: &str) -> bool {
+        self.end(id, TaskState::TaskFailed)
     }
 
     fn end(&mut self, id: &str, state: TaskState) -> bool {

@@ -1,24 +1,26 @@
 //! The agent's flags: where Mesos has one of the same meaning, its name and its variable.
 
 mod containers;
+mod defaults;
+mod foreign;
 mod images;
+mod shown;
 mod values;
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
-    path::PathBuf,
+    net::IpAddr,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use clap::Args;
 use meshos_mesh::config::parse_duration;
-use serde_json::{Map, Value};
 
 use crate::containerizer::runtimes::Runtimes;
 
-pub use containers::ContainerConfig;
+pub use containers::{ContainerConfig, DefaultsConfig};
+pub use foreign::{ForeignFlags, MEANINGLESS_FLAGS};
 pub use images::ImageConfig;
-use values::{GB, MB};
 pub use values::{ReconfigurationPolicy, Recover, mesos_forms, parse_bytes};
 
 /// What an agent is told.
@@ -46,6 +48,17 @@ pub struct Config {
     /// Name of this node; that of the machine when absent.
     #[arg(long, env = "MESOS_HOSTNAME", value_name = "NAME")]
     pub hostname: Option<String>,
+    /// Without `--hostname`: whether this node is called by the machine's name, and not by its address.
+    #[arg(long = "hostname_lookup", env = "MESOS_HOSTNAME_LOOKUP", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub hostname_lookup: bool,
+    /// Program that prints the address to listen on for HTTP, instead of `--ip`.
+    #[arg(
+        long = "ip_discovery_command",
+        env = "MESOS_IP_DISCOVERY_COMMAND",
+        conflicts_with = "ip",
+        value_name = "PROGRAM"
+    )]
+    pub ip_discovery_command: Option<PathBuf>,
     /// Address to listen on for HTTP.
     #[arg(long, env = "MESOS_IP", default_value = "127.0.0.1", value_name = "IP")]
     pub ip: IpAddr,
@@ -180,6 +193,18 @@ pub struct Config {
     /// Whether a checkpoint that cannot be read stops the start; otherwise what cannot be read is left out.
     #[arg(long, env = "MESOS_STRICT", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub strict: bool,
+    /// File that this process writes its log into.
+    #[arg(skip)]
+    pub log_file: Option<PathBuf>,
+    /// File that is shown as `/slave/log`, whoever writes it, instead of that in `--log_dir`.
+    #[arg(long = "external_log_file", env = "MESOS_EXTERNAL_LOG_FILE", value_name = "FILE")]
+    pub external_log_file: Option<PathBuf>,
+    /// Paths of the HTTP API that answer 403, as JSON, or `file://` and the path of it:
+    /// `{"disabled_endpoints":{"paths":["/files/browse"]}}`.
+    #[arg(long = "firewall_rules", env = "MESOS_FIREWALL_RULES", value_name = "JSON")]
+    pub firewall_rules: Option<String>,
+    #[command(flatten)]
+    pub foreign: ForeignFlags,
     /// Serve the HTTP API.
     #[arg(skip = true)]
     pub http: bool,
@@ -189,59 +214,17 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults, for a node that a program sets up.
+    /// The log that is shown as `/slave/log`.
     #[must_use]
-    pub fn new(registry: Vec<String>, work_dir: impl Into<PathBuf>) -> Self {
-        Self {
-            registry,
-            work_dir: work_dir.into(),
-            resources: None,
-            attributes: None,
-            domain: None,
-            default_role: "*".to_owned(),
-            hostname: None,
-            ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            port: 5051,
-            advertise_ip: None,
-            advertise_port: None,
-            grpc_listen: None,
-            recovery_timeout: Duration::from_secs(15 * 60),
-            executor_shutdown_grace_period: Duration::from_secs(5),
-            executor_registration_timeout: Duration::from_secs(60),
-            executor_reregistration_timeout: Duration::from_secs(2),
-            executor_environment_variables: None,
-            authenticate_http_executors: false,
-            jwt_secret_key: None,
-            max_completed_executors_per_framework: 150,
-            http_heartbeat_interval: Duration::from_secs(30),
-            cgroups_hierarchy: PathBuf::from("/sys/fs/cgroup"),
-            cgroups_root: "meshos".to_owned(),
-            cgroups_enable_cfs: false,
-            cgroups_limit_swap: false,
-            cgroups_max_pids: None,
-            isolation: None,
-            containers: ContainerConfig::default(),
-            images: ImageConfig::default(),
-            switch_user: true,
-            fetcher_cache_size: 2 * GB,
-            fetcher_cache_dir: None,
-            fetcher_stall_timeout: Duration::from_secs(60),
-            frameworks_home: None,
-            container_disk_watch_interval: Duration::from_secs(15),
-            enforce_container_disk_quota: false,
-            gc_delay: Duration::from_secs(7 * 24 * 3600),
-            gc_disk_headroom: 0.1,
-            gc_non_executor_container_sandboxes: false,
-            disk_watch_interval: Duration::from_secs(60),
-            max_stdout_size: 10 * MB,
-            max_stderr_size: 10 * MB,
-            max_rotated_files: 9,
-            reconfiguration_policy: ReconfigurationPolicy::Any,
-            recover: Recover::Reconnect,
-            strict: true,
-            http: true,
-            housekeeping: true,
-        }
+    pub fn shown_log(&self) -> Option<&Path> {
+        self.external_log_file.as_deref().or(self.log_file.as_deref())
+    }
+
+    /// Where logs are, by the names of `/state` and `/flags`.
+    pub(crate) fn shown_logs(&self) -> Vec<(&'static str, String)> {
+        let dir = self.log_file.as_deref().and_then(Path::parent);
+        let logs = [("log_dir", dir), ("external_log_file", self.external_log_file.as_deref())];
+        logs.into_iter().filter_map(|(name, path)| Some((name, path?.display().to_string()))).collect()
     }
 
     /// What clap cannot see.
@@ -280,7 +263,8 @@ impl Config {
     /// A containerizer that is not known.
     pub fn runtimes(&self) -> Result<Runtimes, crate::Error> {
         let runtimes = self.containers.runtimes(self.isolation.as_deref());
-        runtimes.map_err(|reason| crate::Error::Flag { flag: "containerizers", reason })
+        let runtimes = runtimes.map_err(|reason| crate::Error::Flag { flag: "containerizers", reason })?;
+        Ok(Runtimes { defaults: self.containers.defaults.read()?, ..runtimes })
     }
 
     /// Between the stop signal and SIGKILL for a container of the Docker Engine.
@@ -313,69 +297,6 @@ impl Config {
             None if self.ip.is_unspecified() => crate::detect::outward_ip().unwrap_or(self.ip),
             None => self.ip,
         }
-    }
-
-    /// The flags as `/flags` and `/state` show them: text by name, sorted.
-    #[must_use]
-    pub fn flags(&self) -> Value {
-        let duration = |duration: Duration| format!("{}secs", duration.as_secs_f64());
-        let mut flags: Vec<(&str, String)> = vec![
-            ("cgroups_enable_cfs", self.cgroups_enable_cfs.to_string()),
-            ("cgroups_hierarchy", self.cgroups_hierarchy.display().to_string()),
-            ("cgroups_root", self.cgroups_root.clone()),
-            ("default_role", self.default_role.clone()),
-            ("authenticate_http_executors", self.authenticate_http_executors.to_string()),
-            ("executor_registration_timeout", duration(self.executor_registration_timeout)),
-            ("executor_reregistration_timeout", duration(self.executor_reregistration_timeout)),
-            ("executor_shutdown_grace_period", duration(self.executor_shutdown_grace_period)),
-            ("http_heartbeat_interval", duration(self.http_heartbeat_interval)),
-            ("max_completed_executors_per_framework", self.max_completed_executors_per_framework.to_string()),
-            ("ip", self.ip.to_string()),
-            ("master", self.registry.join(",")),
-            ("port", self.port.to_string()),
-            ("recovery_timeout", duration(self.recovery_timeout)),
-            ("container_disk_watch_interval", duration(self.container_disk_watch_interval)),
-            ("disk_watch_interval", duration(self.disk_watch_interval)),
-            ("enforce_container_disk_quota", self.enforce_container_disk_quota.to_string()),
-            ("fetcher_cache_dir", self.fetcher_cache_dir().display().to_string()),
-            ("fetcher_cache_size", format!("{}B", self.fetcher_cache_size)),
-            ("fetcher_stall_timeout", duration(self.fetcher_stall_timeout)),
-            ("gc_delay", duration(self.gc_delay)),
-            ("gc_disk_headroom", self.gc_disk_headroom.to_string()),
-            ("gc_non_executor_container_sandboxes", self.gc_non_executor_container_sandboxes.to_string()),
-            ("cgroups_limit_swap", self.cgroups_limit_swap.to_string()),
-            ("max_rotated_files", self.max_rotated_files.to_string()),
-            ("max_stderr_size", format!("{}B", self.max_stderr_size)),
-            ("max_stdout_size", format!("{}B", self.max_stdout_size)),
-            ("reconfiguration_policy", self.reconfiguration_policy.name().to_owned()),
-            ("recover", self.recover.name().to_owned()),
-            ("strict", self.strict.to_string()),
-            ("switch_user", self.switch_user.to_string()),
-            ("work_dir", self.work_dir.display().to_string()),
-        ];
-        let optional = [
-            ("advertise_ip", self.advertise_ip.map(|ip| ip.to_string())),
-            ("advertise_port", self.advertise_port.map(|port| port.to_string())),
-            ("attributes", self.attributes.clone()),
-            ("cgroups_max_pids", self.cgroups_max_pids.map(|most| most.to_string())),
-            ("domain", self.domain.clone()),
-            ("executor_environment_variables", self.executor_environment_variables.clone()),
-            ("jwt_secret_key", self.jwt_secret_key.as_ref().map(|file| file.display().to_string())),
-            ("frameworks_home", self.frameworks_home.as_ref().map(|dir| dir.display().to_string())),
-            ("hostname", self.hostname.clone()),
-            ("isolation", self.isolation.clone()),
-            ("resources", self.resources.clone()),
-        ];
-        flags.extend(self.containers.flags());
-        flags.extend(self.images.flags());
-        flags.extend(optional.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))));
-        flags.sort_unstable();
-        Value::Object(
-            flags
-                .into_iter()
-                .map(|(name, value)| (name.to_owned(), Value::from(value)))
-                .collect::<Map<_, _>>(),
-        )
     }
 }
 

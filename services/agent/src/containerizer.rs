@@ -21,10 +21,27 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 
 pub use self::container::{ContainerSetup, NetworkStatus};
 use crate::fetcher::FetchUri;
+
+/// What was fetched for tasks since the agent started, and what is kept of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fetches {
+    /// Tasks that got all their files.
+    pub succeeded: u64,
+    pub failed: u64,
+    /// Bytes that the cache may take, and takes.
+    pub cache_size: u64,
+    pub cache_used: u64,
+}
+
+/// Containers whose use is asked for at the same time.
+const AT_ONCE: usize = 8;
 
 /// A containerizer that the parts of an agent share.
 pub type SharedContainerizer = Arc<dyn Containerizer>;
@@ -65,6 +82,14 @@ pub struct ContainerSpec {
     pub container: Option<Box<ContainerSetup>>,
     /// The running container that this one looks into: it sees that one's files and networks. Absent: the machine's.
     pub inside: Option<String>,
+}
+
+impl ContainerSpec {
+    /// Whether files or an image are brought before the start, which may take its time.
+    #[must_use]
+    pub fn needs_files(&self) -> bool {
+        !self.uris.is_empty() || self.container.is_some()
+    }
 }
 
 /// The shared sandbox that a container's own lies in.
@@ -306,9 +331,20 @@ pub trait Containerizer: Send + Sync + fmt::Debug + 'static {
     /// What a running container uses; none when it cannot be told.
     async fn usage(&self, container_id: &str, pid: u32) -> Option<Usage>;
 
+    /// The same of many, in their order.
+    async fn usages(&self, containers: &[(String, u32)]) -> Vec<Option<Usage>> {
+        let each = containers.iter().map(|(container_id, pid)| self.usage(container_id, *pid));
+        stream::iter(each.collect::<Vec<_>>()).buffered(AT_ONCE).collect().await
+    }
+
     /// Where a running container is reached; nothing: at the machine's own addresses.
     async fn network(&self, _container_id: &str) -> NetworkStatus {
         NetworkStatus::default()
+    }
+
+    /// What was fetched for tasks.
+    fn fetches(&self) -> Fetches {
+        Fetches::default()
     }
 
     /// What keeps it from doing its work at the moment, one line each.

@@ -20,6 +20,7 @@ mod probing;
 mod reconfigure;
 mod recovery;
 mod settings;
+mod shown;
 mod status;
 mod task;
 mod updates;
@@ -43,6 +44,7 @@ pub use limits::{DiskQuota, Limitation, LiveSandbox};
 pub use nested::{ContainerError, NestedLaunch, ViewNested, container_path};
 use operations::Operations;
 pub use settings::{Now, Settings};
+pub use shown::Shown;
 pub use task::Phase;
 use task::{Framework, Task};
 pub use view::{Counters, View, ViewExecutor, ViewFramework, ViewTask};
@@ -127,6 +129,7 @@ impl Core {
             }
             Input::Allocator(message) => self.obey(*message, now),
             Input::Addressed { container_id, network } => self.addressed(&container_id, &network),
+            Input::Fetched { container_id } => self.fetched(&container_id, now),
             Input::Launched { container_id, pid } => self.launched(&container_id, pid, now),
             Input::LaunchFailed { container_id, reason } => self.launch_failed(&container_id, &reason, now),
             Input::Exited { container_id, exit } => self.exited(&container_id, exit, now),

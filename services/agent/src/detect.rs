@@ -4,6 +4,8 @@ use std::{
     fs,
     net::{IpAddr, UdpSocket},
     path::Path,
+    process::Stdio,
+    time::Duration,
 };
 
 use meshos_proto::{json, mesos::v1 as pb};
@@ -14,11 +16,14 @@ use nix::{
     sys::statvfs::statvfs,
     unistd::{SysconfVar, sysconf},
 };
+use tokio::{process::Command, time::timeout};
 
-use crate::{Config, Error};
+use crate::{Config, Error, http::Firewall};
 
 const MB: u64 = 1024 * 1024;
 const GB: u64 = 1024 * MB;
+/// What finds the address ends by then, or never will.
+const DISCOVERY: Duration = Duration::from_secs(30);
 
 /// What this node offers.
 #[derive(Clone, Debug)]
@@ -26,6 +31,32 @@ pub(crate) struct Detected {
     pub(crate) resources: Resources,
     pub(crate) attributes: Attributes,
     pub(crate) domain: Option<pb::DomainInfo>,
+}
+
+/// The address to listen on.
+pub(crate) async fn ip(config: &Config) -> Result<IpAddr, Error> {
+    let Some(program) = &config.ip_discovery_command else { return Ok(config.ip) };
+    let bad = |reason: String| Error::Flag { flag: "ip_discovery_command", reason };
+    let output =
+        Command::new(program).stdin(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true).output();
+    let output = timeout(DISCOVERY, output).await;
+    let output =
+        output.map_err(|_| bad(format!("{} did not end within {DISCOVERY:?}", program.display())))?;
+    let output = output.map_err(|error| bad(format!("{}: {error}", program.display())))?;
+    if !output.status.success() {
+        return Err(bad(format!("{} ended with {}", program.display(), output.status)));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.trim()
+        .parse()
+        .map_err(|_| bad(format!("{} printed '{}', which is no address", program.display(), text.trim())))
+}
+
+/// The endpoints that are closed.
+pub(crate) fn firewall(config: &Config) -> Result<Firewall, Error> {
+    let Some(rules) = &config.firewall_rules else { return Ok(Firewall::default()) };
+    let rules = content(rules).map_err(|error| error.to_string()).and_then(|text| Firewall::parse(&text));
+    rules.map_err(|reason| Error::Flag { flag: "firewall_rules", reason })
 }
 
 /// Reads the flags and fills in what they leave out.

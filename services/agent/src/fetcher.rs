@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     beneath::Beneath,
-    containerizer::{TaskUser, output_paths},
+    containerizer::{Fetches, TaskUser, output_paths},
 };
 use archive::{Kind, Limits};
 use cache::{Cache, Found, Loading, Outcome};
@@ -70,6 +70,8 @@ pub(crate) struct Fetcher {
     cache: tokio::sync::OnceCell<Cache>,
     settings: Settings,
     running: Semaphore,
+    succeeded: AtomicU64,
+    failed: AtomicU64,
 }
 
 /// What one task wants.
@@ -94,7 +96,23 @@ impl Drop for StopOnDrop {
 impl Fetcher {
     pub(crate) fn new(settings: Settings) -> Self {
         let downloader = Downloader::new(settings.stall);
-        Self { downloader, cache: tokio::sync::OnceCell::new(), settings, running: Semaphore::new(AT_ONCE) }
+        Self {
+            downloader,
+            cache: tokio::sync::OnceCell::new(),
+            settings,
+            running: Semaphore::new(AT_ONCE),
+            succeeded: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn figures(&self) -> Fetches {
+        Fetches {
+            succeeded: self.succeeded.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+            cache_size: self.settings.cache_size,
+            cache_used: self.cache.get().map(Cache::used).unwrap_or_default(),
+        }
     }
 
     /// Fetches one after the other; why it failed. To stop it, drop it.
@@ -105,10 +123,13 @@ impl Fetcher {
             if let Err(reason) = self.one(&order, uri).await {
                 let failed = format!("Failed to fetch '{}': {reason}", uri.shown());
                 order.note(&failed);
+                self.failed.fetch_add(1, Ordering::Relaxed);
                 return Err(failed);
             }
             order.note(&format!("Fetched '{}'", uri.shown()));
         }
+        // Nothing was asked for, nothing was fetched.
+        self.succeeded.fetch_add(u64::from(!order.uris.is_empty()), Ordering::Relaxed);
         Ok(())
     }
 

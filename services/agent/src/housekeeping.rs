@@ -22,27 +22,44 @@ use crate::{
     disk,
     gc::{Gc, allowed_age},
     http::Sandboxes,
-    rotation::Rotation,
+    rotation::{Looks, Rotation},
     runner::Event,
 };
 
-/// Between two looks at the output of tasks.
+/// Between two looks at the output of tasks that write; see [`Looks`] for the others.
 const OUTPUT: Duration = Duration::from_secs(5);
 
 /// Sandboxes of the past, shared between the loop and the collection.
 #[derive(Clone, Debug)]
 pub(crate) struct Past {
-    gc: Arc<Mutex<Gc>>,
+    kept: Arc<Mutex<Kept>>,
     started: Instant,
+}
+
+/// What is kept, and what became of the rest.
+#[derive(Debug, Default)]
+struct Kept {
+    gc: Gc,
+    removed: u64,
+    stayed: u64,
+    /// How old a sandbox may become at the moment.
+    allowed: Duration,
 }
 
 impl Past {
     pub(crate) fn new() -> Self {
-        Self { gc: Arc::default(), started: Instant::now() }
+        Self { kept: Arc::default(), started: Instant::now() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Gc> {
-        self.gc.lock().unwrap_or_else(PoisonError::into_inner)
+    /// For readers: sandboxes that wait for their removal, that were removed, that could not be; and how old one may
+    /// become at the moment.
+    pub(crate) fn figures(&self) -> ([u64; 3], Duration) {
+        let kept = self.lock();
+        ([kept.gc.len() as u64, kept.removed, kept.stayed], kept.allowed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A container ended: its sandbox is of the past from now on.
@@ -51,11 +68,18 @@ impl Past {
     }
 
     fn add_aged(&self, sandbox: PathBuf, age: Duration) {
-        self.lock().add(sandbox, age, self.started.elapsed());
+        self.lock().gc.add(sandbox, age, self.started.elapsed());
     }
 
     fn due(&self, allowed: Duration) -> Vec<PathBuf> {
-        self.lock().due(allowed, self.started.elapsed())
+        let kept = &mut *self.lock();
+        kept.allowed = allowed;
+        kept.gc.due(allowed, self.started.elapsed())
+    }
+
+    fn gone(&self, removed: bool) {
+        let kept = &mut *self.lock();
+        *(if removed { &mut kept.removed } else { &mut kept.stayed }) += 1;
     }
 }
 
@@ -110,6 +134,7 @@ impl Housekeeping {
         let found = on_thread(move || sandboxes_of_the_past(&work_dir, now, &known)).await;
         found.into_iter().flatten().for_each(|(sandbox, age)| self.past.add_aged(sandbox, age));
         let (mut output, mut collection) = (ticks(OUTPUT), ticks(self.rules.every));
+        let mut looks = Looks::default();
         let mut disks = ticks(self.rules.disk.map_or(Duration::MAX, |(every, _)| every));
         loop {
             let more = tokio::select! {
@@ -119,7 +144,13 @@ impl Housekeeping {
                     true
                 }
                 _ = disks.tick(), if self.rules.disk.is_some() => self.measure().await,
-                _ = output.tick() => self.rotate().await,
+                _ = output.tick() => match self.rotate(std::mem::take(&mut looks)).await {
+                    Some(looked) => {
+                        looks = looked;
+                        true
+                    }
+                    None => false,
+                },
             };
             if !more {
                 return;
@@ -134,19 +165,23 @@ impl Housekeeping {
         live.await.ok()
     }
 
-    async fn rotate(&self) -> bool {
-        let Some(live) = self.live(false).await else { return false };
+    async fn rotate(&self, mut looks: Looks) -> Option<Looks> {
+        let live = self.live(false).await?;
         let rules = self.rules.rotation;
-        on_thread(move || {
-            for sandbox in live {
-                let own = sandbox.rotation(rules);
-                if let Err(error) = own.apply(&sandbox.directory) {
-                    warn!(sandbox = %sandbox.directory.display(), %error, "output cannot be rotated");
+        let looked = on_thread(move || {
+            looks.begin(&live.iter().map(|sandbox| sandbox.directory.as_path()).collect());
+            for sandbox in live.iter().filter(|sandbox| looks.is_due(&sandbox.directory)).collect::<Vec<_>>()
+            {
+                match sandbox.rotation(rules).apply(&sandbox.directory) {
+                    Ok(sizes) => looks.saw(&sandbox.directory, sizes),
+                    Err(error) => {
+                        warn!(sandbox = %sandbox.directory.display(), %error, "output cannot be rotated");
+                    }
                 }
             }
-        })
-        .await;
-        true
+            looks
+        });
+        Some(looked.await.unwrap_or_default())
     }
 
     async fn measure(&self) -> bool {
@@ -181,7 +216,7 @@ impl Housekeeping {
         for sandbox in due {
             self.sandboxes.detach(&sandbox);
             let work_dir = self.work_dir.clone();
-            on_thread(move || remove(&work_dir, &sandbox)).await;
+            self.past.gone(on_thread(move || remove(&work_dir, &sandbox)).await.unwrap_or_default());
         }
     }
 }
@@ -236,12 +271,12 @@ fn directories(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// Removes a sandbox, and the directories above it that it leaves empty. Links in it are removed, not followed: a
-/// volume stays.
-fn remove(work_dir: &Path, sandbox: &Path) {
+/// volume stays. Whether it is gone.
+fn remove(work_dir: &Path, sandbox: &Path) -> bool {
     match fs::remove_dir_all(sandbox) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             warn!(sandbox = %sandbox.display(), %error, "sandbox cannot be removed");
-            return;
+            return false;
         }
         _ => {}
     }
@@ -255,10 +290,11 @@ fn remove(work_dir: &Path, sandbox: &Path) {
     while let Some(dir) = above.filter(|dir| dir.starts_with(work_dir) && *dir != work_dir) {
         // Not empty: others are still there.
         if fs::remove_dir(dir).is_err() {
-            return;
+            break;
         }
         above = dir.parent();
     }
+    true
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod api;
 mod containers;
 mod executor;
 mod files;
+mod firewall;
 mod help;
 mod metrics;
 mod query;
@@ -16,13 +17,15 @@ mod state;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use meshos_mesh::{Clock, Env, LoggingLevel, Tasks};
+use meshos_proto::meshos::registry::v1::Leader;
 use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
 };
 use warp::{Filter, http::StatusCode, path::FullPath};
 
+pub(crate) use firewall::Firewall;
 pub(crate) use sandboxes::Sandboxes;
 
 use query::Query;
@@ -35,6 +38,7 @@ use crate::{
     containerizer::SharedContainerizer,
     core::View,
     detect,
+    housekeeping::Past,
     runner::{Event, Identity},
     token::Secret,
 };
@@ -52,6 +56,9 @@ pub(crate) struct Api {
     events: mpsc::Sender<Event>,
     sandboxes: Sandboxes,
     containerizer: SharedContainerizer,
+    past: Past,
+    recovery: Duration,
+    leader: watch::Receiver<Option<Leader>>,
     /// What executors' tokens are signed with; absent: they need none.
     executor_secret: Option<Secret>,
     logging: LoggingLevel,
@@ -60,14 +67,28 @@ pub(crate) struct Api {
     io: PathBuf,
     /// Between heartbeats on the streams of attached containers.
     heartbeat: Duration,
+    firewall: Firewall,
+    /// Files of logs by the names that `/state` gives them.
+    logs: Vec<(&'static str, String)>,
+}
+
+/// What the start of the agent found out.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    pub(crate) executor_secret: Option<Secret>,
+    pub(crate) firewall: Firewall,
+    /// How long finding everything again took.
+    pub(crate) recovery: Duration,
+    /// The leading allocator.
+    pub(crate) leader: watch::Receiver<Option<Leader>>,
 }
 
 impl Api {
     pub(crate) fn new(
         env: &Env,
         config: &Config,
-        (identity, hostname, executor_secret): (Identity, String, Option<Secret>),
-        (events, sandboxes, containerizer): (mpsc::Sender<Event>, Sandboxes, SharedContainerizer),
+        (identity, hostname, facts): (Identity, String, Facts),
+        (events, sandboxes, containerizer, past): (mpsc::Sender<Event>, Sandboxes, SharedContainerizer, Past),
     ) -> Arc<Self> {
         let io = config.work_dir.join("io");
         // Pipes of an agent process before this one, which nobody reads any more.
@@ -82,8 +103,13 @@ impl Api {
             events,
             sandboxes,
             containerizer,
-            executor_secret,
-            logging: LoggingLevel::default(),
+            past,
+            recovery: facts.recovery,
+            leader: facts.leader,
+            executor_secret: facts.executor_secret,
+            firewall: facts.firewall,
+            logs: config.shown_logs(),
+            logging: LoggingLevel::new(&env.tasks),
             consoles: Consoles::default(),
             io,
             heartbeat: config.http_heartbeat_interval,
@@ -93,6 +119,13 @@ impl Api {
     /// Where a container's pipes are made.
     fn io_directory(&self, path: &str) -> PathBuf {
         self.io.join(path)
+    }
+
+    /// Host of the leading allocator.
+    fn master(&self) -> Option<String> {
+        let leader = self.leader.borrow();
+        let address = leader.as_ref()?.address.as_str();
+        Some(address.rsplit_once(':').map_or(address, |(host, _)| host).to_owned())
     }
 
     fn now(&self) -> f64 {
@@ -107,6 +140,9 @@ impl Api {
     }
 
     async fn answer(&self, request: Request) -> Reply {
+        if self.firewall.closes(&request.path) {
+            return Reply::text(StatusCode::FORBIDDEN, format!("Endpoint '{}' is disabled", request.path));
+        }
         match request.path.as_str() {
             "/api/v1/executor" => return executor::handle(self, request).await,
             "/api/v1" => return api::handle(self, request).await,

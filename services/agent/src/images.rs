@@ -209,6 +209,7 @@ impl ImageStore {
         let begin = || Arc::clone(&self.inner).pull(source, session).boxed();
         let (work, _) = self.inner.images.join((key, image.pull_config.clone()), begin);
         let pulled = work.await?;
+        let _permit = self.inner.holding.acquire().await;
         let (inner, container) = (Arc::clone(&self.inner), container_id.to_owned());
         on_thread(move || {
             let record = Arc::clone(&pulled.record);
@@ -226,6 +227,8 @@ impl ImageStore {
         container: &str,
     ) -> Result<Option<Image>, Failure> {
         let Some(record) = self.inner.state().hold_image(container, name) else { return Ok(None) };
+        // It is never closed.
+        let _permit = self.inner.holding.acquire().await;
         let (inner, disk, container) = (Arc::clone(&self.inner), Arc::clone(disk), container.to_owned());
         on_thread(move || {
             let image = image_of(&record, &disk);

@@ -1,49 +1,104 @@
 //! What `/proc` tells about processes.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io::{self, Read},
+};
 
-/// Fields of `/proc/<pid>/stat` from the third on: the name before may hold anything, but ends with the last `)`.
-fn stat_fields(pid: i32) -> Option<Vec<String>> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    Some(stat.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
-}
+/// Longer than any `/proc/<pid>/stat`: some fifty numbers.
+const STAT: usize = 2048;
 
-fn field<T: std::str::FromStr>(fields: &[String], number: usize) -> Option<T> {
-    fields.get(number - 3)?.parse().ok()
+/// `/proc/<pid>/stat`.
+struct Stat([u8; STAT], usize);
+
+impl Stat {
+    /// In one read, as the kernel gives it; many are read at once.
+    fn read(pid: i32) -> Option<Self> {
+        let mut bytes = [0; STAT];
+        let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut bytes).ok()?;
+        Some(Self(bytes, length))
+    }
+
+    /// From the third one on: the name before may hold anything, but ends with the last `)`.
+    fn fields(&self) -> Option<impl Iterator<Item = &str>> {
+        let text = self.0.get(..self.1)?;
+        let after_name = text.iter().rposition(|byte| *byte == b')')? + 1;
+        Some(str::from_utf8(text.get(after_name..)?).ok()?.split_ascii_whitespace())
+    }
+
+    fn field<T: std::str::FromStr>(&self, number: usize) -> Option<T> {
+        self.fields()?.nth(number - 3)?.parse().ok()
+    }
 }
 
 /// When the process started, in the kernel's ticks since boot.
 pub(crate) fn start_time(pid: i32) -> Option<u64> {
-    field(&stat_fields(pid)?, 22)
+    Stat::read(pid)?.field(22)
 }
 
 /// Process id of the parent.
 pub(crate) fn parent(pid: i32) -> Option<i32> {
-    field(&stat_fields(pid)?, 4)
+    Stat::read(pid)?.field(4)
 }
 
-/// User ticks, system ticks and resident pages of one process.
-pub(crate) fn usage(pid: i32) -> Option<(u64, u64, u64)> {
-    let fields = stat_fields(pid)?;
-    Some((field(&fields, 14)?, field(&fields, 15)?, field(&fields, 24)?))
+/// What one process has used and uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ProcessUsage {
+    pub(crate) user_ticks: u64,
+    pub(crate) system_ticks: u64,
+    pub(crate) threads: u64,
+    pub(crate) resident_pages: u64,
+}
+
+/// Of one process.
+pub(crate) fn usage(pid: i32) -> Option<ProcessUsage> {
+    let stat = Stat::read(pid)?;
+    // Fields 14, 15, 20 and 24.
+    let mut fields = stat.fields()?.skip(11);
+    let mut next = |skipped: usize| fields.nth(skipped)?.parse().ok();
+    Some(ProcessUsage {
+        user_ticks: next(0)?,
+        system_ticks: next(0)?,
+        threads: next(4)?,
+        resident_pages: next(3)?,
+    })
 }
 
 /// Adds all processes below `pid`, as far as the kernel tells (`CONFIG_PROC_CHILDREN`).
 pub(crate) fn descendants(pid: i32, found: &mut BTreeSet<i32>) {
-    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return };
-    for thread in threads.flatten() {
-        for child in pids_in(&thread.path().join("children").to_string_lossy()) {
-            if found.insert(child) {
-                descendants(child, found);
-            }
+    for child in children(pid, None) {
+        if found.insert(child) {
+            descendants(child, found);
         }
     }
 }
 
+/// The children of a process. Those of one that is known to have a single thread stand in one file.
+pub(crate) fn children(pid: i32, threads: Option<u64>) -> Vec<i32> {
+    if threads == Some(1) {
+        return pids_in(&format!("/proc/{pid}/task/{pid}/children"));
+    }
+    let of_threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    of_threads.flat_map(|thread| pids_in(&thread.path().join("children").to_string_lossy())).collect()
+}
+
 /// The process ids that a file lists (`children`, `cgroup.procs`).
 pub(crate) fn pids_in(path: &str) -> Vec<i32> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let text = read_whole(path).unwrap_or_default();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// Without asking for the size first, which no file of the kernel has.
+fn read_whole(path: &str) -> io::Result<String> {
+    let (mut file, mut text) = (File::open(path)?, Vec::new());
+    let mut part = [0; 1024];
+    loop {
+        match file.read(&mut part)? {
+            0 => return String::from_utf8(text).map_err(io::Error::other),
+            count => text.extend_from_slice(part.get(..count).unwrap_or_default()),
+        }
+    }
 }
 
 /// Changes with every boot of the machine.
@@ -86,6 +141,32 @@ fn fate_by(status: &str, signal: i32) -> Fate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn this_process_is_found_with_its_threads_and_children() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let (stop, wait) = std::sync::mpsc::channel::<()>();
+        let (tell, told) = std::sync::mpsc::channel();
+        // A child of another thread than the first.
+        let thread = std::thread::spawn(move || {
+            let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+            tell.send(i32::try_from(child.id()).unwrap()).unwrap();
+            let _ = wait.recv();
+            child.kill().unwrap();
+            child.wait().unwrap();
+        });
+        let child = told.recv().unwrap();
+        let usage = usage(own).unwrap();
+        assert!(usage.threads > 1 && usage.resident_pages > 100, "{usage:?}");
+        assert!(children(own, Some(usage.threads)).contains(&child));
+        assert_eq!(parent(child), Some(own));
+        assert_eq!(super::usage(child).map(|usage| usage.threads), Some(1));
+        assert_eq!(children(child, Some(1)), Vec::<i32>::new());
+        assert!(start_time(child) >= start_time(own));
+        drop(stop);
+        thread.join().unwrap();
+        assert_eq!(super::usage(child), None);
+    }
 
     #[test]
     fn the_first_process_of_a_namespace_loses_what_it_does_not_handle() {

@@ -5,6 +5,7 @@
 //! between the last look and the cut is lost, a matter of microseconds.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{self, Read, Seek, SeekFrom},
     os::unix::fs::MetadataExt,
@@ -18,6 +19,9 @@ use nix::{
 
 use crate::beneath::Beneath;
 
+/// A sandbox whose files stay as they are is looked at in every round whose number has so many zeros at its binary end.
+const RAREST: u32 = 2;
+
 /// Which files, and how large they may become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rotation {
@@ -30,29 +34,60 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// Looks after both files of a sandbox; whether one was rotated.
+    /// Looks after both files of a sandbox; their sizes before.
     ///
     /// # Errors
     /// What the file system says.
-    pub(crate) fn apply(&self, sandbox: &Path) -> io::Result<bool> {
+    pub(crate) fn apply(&self, sandbox: &Path) -> io::Result<[u64; 2]> {
         let stdout = rotate(sandbox, "stdout", (self.max_stdout, self.keep_stdout))?;
         let stderr = rotate(sandbox, "stderr", (self.max_stderr, self.keep_stderr))?;
-        Ok(stdout || stderr)
+        Ok([stdout, stderr])
     }
 }
 
-fn rotate(sandbox: &Path, name: &str, (max, keep): (u64, u32)) -> io::Result<bool> {
-    // The usual case costs one call.
-    match sandbox.join(name).symlink_metadata() {
-        Ok(metadata) if max > 0 && metadata.is_file() && metadata.len() > max => {}
-        _ => return Ok(false),
+/// Which sandboxes are worth a look: those whose files stay as they are, only now and then.
+#[derive(Debug, Default)]
+pub(crate) struct Looks {
+    round: u64,
+    /// Sizes at the last look, and how often they were the same.
+    seen: BTreeMap<PathBuf, ([u64; 2], u32)>,
+}
+
+impl Looks {
+    /// The next round begins; others than these sandboxes are forgotten.
+    pub(crate) fn begin(&mut self, live: &BTreeSet<&Path>) {
+        self.round += 1;
+        self.seen.retain(|sandbox, _| live.contains(sandbox.as_path()));
     }
+
+    /// Whether it is this sandbox's turn: in each round, in every second, or in every fourth.
+    pub(crate) fn is_due(&self, sandbox: &Path) -> bool {
+        let quiet = self.seen.get(sandbox).map_or(0, |(_, quiet)| *quiet);
+        self.round.is_multiple_of(1 << quiet.min(RAREST))
+    }
+
+    pub(crate) fn saw(&mut self, sandbox: &Path, sizes: [u64; 2]) {
+        match self.seen.get_mut(sandbox) {
+            Some((before, quiet)) if *before == sizes => *quiet += 1,
+            Some(seen) => *seen = (sizes, 0),
+            None => drop(self.seen.insert(sandbox.to_owned(), (sizes, 0))),
+        }
+    }
+}
+
+fn rotate(sandbox: &Path, name: &str, (max, keep): (u64, u32)) -> io::Result<u64> {
+    // The usual case costs one call.
+    let size = match sandbox.join(name).symlink_metadata() {
+        Ok(metadata) if max > 0 && metadata.is_file() && metadata.len() > max => metadata.len(),
+        Ok(metadata) => return Ok(metadata.len()),
+        Err(_) => return Ok(0),
+    };
     let beneath = Beneath::open(sandbox, None)?;
     let file = beneath.write(Path::new(name))?;
     let metadata = file.metadata()?;
     // A second name of somebody else's file is not the task's to be cut.
     if metadata.nlink() != 1 {
-        return Ok(false);
+        return Ok(size);
     }
     let beneath = Beneath::open(sandbox, Some((metadata.uid(), metadata.gid())))?;
     let old = |number: u32| PathBuf::from(format!("{name}.{number}"));
@@ -61,7 +96,7 @@ fn rotate(sandbox: &Path, name: &str, (max, keep): (u64, u32)) -> io::Result<boo
     }
     let copy = if keep > 0 { Some(beneath.create(&old(1), 0o644)?) } else { None };
     cut(file, copy, metadata.blksize())?;
-    Ok(true)
+    Ok(size)
 }
 
 /// Moves what is in a file to another one, or away.
@@ -109,6 +144,35 @@ mod tests {
         fs::read_to_string(dir.join(name)).unwrap_or_default()
     }
 
+    /// Whether `stdout` was shorter afterwards.
+    fn rotated(dir: &Path, rules: Rotation) -> bool {
+        let before = rules.apply(dir).unwrap()[0];
+        fs::metadata(dir.join("stdout")).unwrap().len() < before
+    }
+
+    #[test]
+    fn what_stays_as_it_is_is_looked_at_less_often() {
+        let (busy, quiet) = (Path::new("/busy"), Path::new("/quiet"));
+        let mut looks = Looks::default();
+        let (mut at_busy, mut at_quiet) = (vec![], vec![]);
+        for round in 1..=16_u64 {
+            looks.begin(&BTreeSet::from([busy, quiet]));
+            if looks.is_due(busy) {
+                looks.saw(busy, [round, 0]);
+                at_busy.push(round);
+            }
+            if looks.is_due(quiet) {
+                // It writes once, late.
+                looks.saw(quiet, [u64::from(round >= 12), 0]);
+                at_quiet.push(round);
+            }
+        }
+        assert_eq!(at_busy, (1..=16).collect::<Vec<_>>());
+        assert_eq!(at_quiet, [1, 2, 4, 8, 12, 13, 14, 16]);
+        looks.begin(&BTreeSet::from([busy]));
+        assert_eq!(looks.seen.len(), 1);
+    }
+
     #[test]
     fn nothing_is_lost_while_enough_files_are_kept() {
         let dir = tempfile::tempdir().unwrap();
@@ -122,16 +186,16 @@ mod tests {
             text
         };
         written += &write(0..100);
-        assert!(!RULES.apply(dir).unwrap(), "it is small");
+        assert!(!rotated(dir, RULES), "it is small");
         written += &write(100..2000);
-        assert!(RULES.apply(dir).unwrap());
+        assert!(rotated(dir, RULES));
         written += &write(2000..4000);
-        assert!(RULES.apply(dir).unwrap());
+        assert!(rotated(dir, RULES));
         written += &write(4000..4010);
         assert_eq!(["stdout.2", "stdout.1", "stdout"].map(|name| read(dir, name)).concat(), written);
         assert!(read(dir, "stdout").len() < 10_000);
         written += &write(5000..7000);
-        assert!(RULES.apply(dir).unwrap());
+        assert!(rotated(dir, RULES));
         assert!(!dir.join("stdout.3").exists(), "the oldest is gone");
         assert!(written.ends_with(&["stdout.2", "stdout.1", "stdout"].map(|name| read(dir, name)).concat()));
     }
@@ -140,7 +204,7 @@ mod tests {
     fn nothing_may_be_kept() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("stdout"), "x".repeat(20_000)).unwrap();
-        assert!(Rotation { keep_stdout: 0, ..RULES }.apply(dir.path()).unwrap());
+        assert!(rotated(dir.path(), Rotation { keep_stdout: 0, ..RULES }));
         assert!(read(dir.path(), "stdout").len() <= 4096);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
@@ -153,15 +217,15 @@ mod tests {
         fs::create_dir(&sandbox).unwrap();
         fs::write(&precious, "p".repeat(20_000)).unwrap();
         symlink(&precious, sandbox.join("stdout")).unwrap();
-        assert!(!RULES.apply(&sandbox).unwrap());
+        assert!(!rotated(&sandbox, RULES));
         fs::remove_file(sandbox.join("stdout")).unwrap();
         fs::hard_link(&precious, sandbox.join("stdout")).unwrap();
-        assert!(!RULES.apply(&sandbox).unwrap());
+        assert!(!rotated(&sandbox, RULES));
         fs::remove_file(sandbox.join("stdout")).unwrap();
         // Links in the way of the old files are replaced.
         fs::write(sandbox.join("stdout"), "x".repeat(20_000)).unwrap();
         symlink(&precious, sandbox.join("stdout.1")).unwrap();
-        assert!(RULES.apply(&sandbox).unwrap());
+        assert!(rotated(&sandbox, RULES));
         assert_eq!(fs::read_to_string(&precious).unwrap(), "p".repeat(20_000));
     }
 }

@@ -1,6 +1,6 @@
 //! Drives the core: one loop that takes events in and carries effects out.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use futures::{StreamExt, stream::BoxStream};
 use meshos_mesh::{Env, FeedStream};
@@ -174,7 +174,10 @@ impl Runner {
             }
             // Of a link that was replaced.
             Event::LinkClosed { .. } | Event::FromAllocator { .. } => {}
-            Event::Cleaned => {
+            Event::Cleaned { failed } => {
+                if failed {
+                    self.core.count_destroy_error();
+                }
                 self.outlet.cleaning = self.outlet.cleaning.saturating_sub(1);
                 self.tell();
             }
@@ -253,11 +256,6 @@ impl Runner {
         };
         let body = Some(watch_response::Body::Delta(delta));
         self.outlet.feed.publish(WatchResponse { revision: self.outlet.revision, body });
-    }
-
-    /// All sandboxes that the state knows.
-    pub(crate) fn attach_all(sandboxes: &Sandboxes, directories: Vec<PathBuf>) {
-        directories.iter().for_each(|directory| sandboxes.attach(directory));
     }
 }
 

@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 use futures::StreamExt;
 use meshos_mesh::{Env, MAX_MESSAGE_BYTES, serve};
 use meshos_proto::{
-    meshos::{agent::v1::agent_server::AgentServer, registry::v1::Register},
+    meshos::{
+        agent::v1::agent_server::AgentServer,
+        registry::v1::{Leader, Register},
+    },
     mesos::v1::{self as pb, agent_info::capability::Type as Capability},
 };
 use meshos_types::{AgentId, Resources};
@@ -23,7 +26,7 @@ use crate::{
     core::{Core, Input, Settings},
     detect, executors, grpc,
     housekeeping::{Housekeeping, Past},
-    http::{self, Api, Sandboxes},
+    http::{self, Api, Facts, Sandboxes},
     link::Link,
     reconfiguration::{fits, permitted},
     runner::{EVENTS, Event, Identity, Parts, Runner, Status},
@@ -167,11 +170,17 @@ pub async fn start(
     let work_dir = WorkDir::open(&config.work_dir)?;
     let config = Config { work_dir: work_dir.path.clone(), ..config };
     config.check()?;
+    let config = Config { ip: detect::ip(&config).await?, ..config };
+    let firewall = detect::firewall(&config)?;
+    if !config.foreign.meaningless.is_empty() {
+        info!(settings = config.foreign.meaningless.join(", "), "settings without a meaning here");
+    }
     let detected = detect::detect(&config)?;
-    let hostname = config.hostname.clone().unwrap_or_else(|| match config.ip.is_loopback() {
-        true => config.ip.to_string(),
-        false => detect::hostname(),
-    });
+    let hostname =
+        config.hostname.clone().unwrap_or_else(|| match config.ip.is_loopback() || !config.hostname_lookup {
+            true => config.task_ip().to_string(),
+            false => detect::hostname(),
+        });
     let listener = listen(&config).await?;
     let http_address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let port = config.advertise_port.or(http_address.map(|address| address.port())).unwrap_or(config.port);
@@ -188,6 +197,9 @@ pub async fn start(
     check_reconfiguration(&config, &replay, (&identity.info, &detected.resources))?;
     let (events, inbox) = mpsc::channel(EVENTS);
     let sandboxes = Sandboxes::new(&work_dir.path);
+    if let Some(log) = config.shown_log() {
+        sandboxes.attach_file("/slave/log", log);
+    }
     let past = Past::new();
     let (announced, info) = watch::channel(identity.info.clone());
     let announced_at_start = identity.info.clone();
@@ -223,7 +235,7 @@ pub async fn start(
         runtimes: config.runtimes()?,
         docker_grace: config.docker_grace(),
     };
-    let executor_secret = settings.executor_secret.clone();
+    let (executor_secret, began) = (settings.executor_secret.clone(), Instant::now());
     let agent_id = match run_core(parts, settings, replay, inbox).await {
         Ok(agent_id) => agent_id,
         Err(error) => {
@@ -232,18 +244,20 @@ pub async fn start(
             return Err(error);
         }
     };
-    let housekeeping = Housekeeping::new(&env, &config, (events.clone(), sandboxes.clone(), past));
+    let recovery = began.elapsed();
+    let housekeeping = Housekeeping::new(&env, &config, (events.clone(), sandboxes.clone(), past.clone()));
     if config.housekeeping {
         env.tasks.spawn("housekeeping", housekeeping.run());
     }
-    start_session(&env, &config, (&identity, info), agent_id, (events.clone(), status, renew));
+    let leader = start_session(&env, &config, (&identity, info), agent_id, (events.clone(), status, renew));
     let grpc_address = start_grpc(&env, &config, events.clone()).await?;
     if let Some(listener) = listener {
+        let facts = Facts { executor_secret, firewall, recovery, leader };
         let api = Api::new(
             &env,
             &config,
-            (identity, hostname, executor_secret),
-            (events.clone(), sandboxes, Arc::clone(&containerizer)),
+            (identity, hostname, facts),
+            (events.clone(), sandboxes, Arc::clone(&containerizer), past),
         );
         http::serve(&env, listener, api);
     }
@@ -330,7 +344,7 @@ async fn run_core(
     let records = core.records();
     let path = parts.sandboxes.root().join("meta/agent.journal");
     parts.checkpoint.rewrite(&records).map_err(|e| Error::Checkpoint { path, reason: e.to_string() })?;
-    Runner::attach_all(&parts.sandboxes, core.sandboxes());
+    core.shown().iter().for_each(|shown| parts.sandboxes.attach(shown));
     let agent_id = core.agent_id().cloned();
     let (id, live) = (agent_id.as_ref().map(AgentId::to_string), core.live());
     parts.status.send_modify(|status| (status.agent_id, status.live) = (id, live));
@@ -346,7 +360,7 @@ fn start_session(
     (identity, info): (&Identity, watch::Receiver<pb::AgentInfo>),
     agent_id: Option<AgentId>,
     (events, status, renew): (mpsc::Sender<Event>, watch::Sender<Status>, Arc<Notify>),
-) {
+) -> watch::Receiver<Option<Leader>> {
     let agent = pb::AgentInfo { id: agent_id.map(Into::into), ..identity.info.clone() };
     let register = Register {
         agent: Some(agent),
@@ -367,8 +381,9 @@ fn start_session(
         renew,
     };
     env.tasks.spawn("registry-session", session.run());
-    let link = Link { env: env.clone(), leader: leader_receiver, events };
+    let link = Link { env: env.clone(), leader: leader_receiver.clone(), events };
     env.tasks.spawn("allocator-link", link.run());
+    leader_receiver
 }
 
 async fn start_grpc(

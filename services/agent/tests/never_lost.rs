@@ -14,6 +14,8 @@ mod executor;
 #[path = "agent/fakes.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the tests of an agent in this process")]
 mod fakes;
+#[path = "never_lost/images.rs"]
+mod images;
 #[path = "never_lost/kinds.rs"]
 mod kinds;
 #[path = "never_lost/node.rs"]
@@ -21,6 +23,8 @@ mod node;
 
 use std::{
     collections::BTreeMap,
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     process::ExitCode,
@@ -39,6 +43,10 @@ const TESTS: &[Test] = &[
         "executors_groups_and_containers_survive_kills_at_any_moment",
         kinds::executors_groups_and_containers_survive_kills_at_any_moment,
     ),
+    (
+        "containers_with_an_image_survive_kills_at_any_moment_and_leave_nothing_behind",
+        images::containers_with_an_image_survive_kills_at_any_moment,
+    ),
     ("tasks_outlive_agent_and_supervisor_together", tasks_outlive_agent_and_supervisor_together),
     (
         "a_machine_that_lost_power_reports_its_tasks_as_ended",
@@ -47,6 +55,10 @@ const TESTS: &[Test] = &[
     (
         "a_checkpoint_cut_short_is_read_and_a_damaged_one_stops_the_start",
         a_checkpoint_cut_short_is_read_and_a_damaged_one_stops_the_start,
+    ),
+    (
+        "a_clean_up_ends_what_ran_and_the_next_agent_says_so",
+        a_clean_up_ends_what_ran_and_the_next_agent_says_so,
     ),
     (
         "a_full_disk_fails_new_tasks_and_keeps_the_old_ones",
@@ -58,9 +70,9 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["supervisor", "--dir", dir] => return meshos_agent::supervisor::main(Path::new(dir)),
-        ["agent", work_dir, registry, strict, isolation, port] => {
+        ["agent", work_dir, registry, recovery, isolation, port] => {
             let place = (*registry, port.parse().unwrap());
-            return node::be_an_agent(work_dir, place, (*strict == "strict", isolation));
+            return node::be_an_agent(work_dir, place, (recovery, isolation));
         }
         ["executor"] => return executor::be_an_executor(),
         _ => {}
@@ -108,6 +120,26 @@ fn command(code: usize, pause: &str) -> String {
     format!("echo $$ >> ../../../../../../../../ran-$MESOS_EXECUTOR_ID; {pause} exit {code}")
 }
 
+/// Serves a file that comes after as many milliseconds as its directory says; the address.
+fn slow_files() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = |mut stream: TcpStream| {
+        let mut line = String::new();
+        let _ = BufReader::new(&stream).read_line(&mut line);
+        let wait = line.split('/').nth(1).and_then(|text| text.parse().ok()).unwrap_or_default();
+        std::thread::sleep(Duration::from_millis(wait));
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nfile");
+    };
+    // Until this program ends.
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || serve(stream));
+        }
+    });
+    address
+}
+
 /// Small numbers that look random and are the same each time.
 fn dice(seed: &mut u64, sides: u64) -> u64 {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -121,16 +153,24 @@ fn an_agent_killed_at_any_moment_loses_nothing() {
         node.isolation = "cgroups/cpu,cgroups/mem";
         let (mut seed, mut launched, mut killed) = (7, BTreeMap::new(), 0_u32);
         let mut ends = Ends::default();
+        let files = slow_files();
         for round in 0..rounds {
             node.start();
             let mut link = node.link().await;
             ends.reregistered(&link.reregister);
-            for number in 0..3_usize {
+            for number in 0..4_usize {
                 let id = format!("t{round}-{number}");
-                let pause = ["", "sleep 0.03;", "sleep 0.4;"][number];
+                let pause = ["", "sleep 0.03;", "sleep 0.4;", "test -s file &&"][number];
                 let code = usize::try_from(dice(&mut seed, 5)).unwrap();
                 launched.insert(id.clone(), code);
-                link.launch(vec![task(&id, &command(code, pause))]).await;
+                let mut info = task(&id, &command(code, pause));
+                if number == 3 {
+                    // On its way when the agent is killed.
+                    let value = format!("http://{files}/{}/file", dice(&mut seed, 60));
+                    let uri = pb::command_info::Uri { value, ..Default::default() };
+                    info.command.as_mut().unwrap().uris = vec![uri];
+                }
+                link.launch(vec![info]).await;
                 if dice(&mut seed, 8) == 0 {
                     link.kill(&id).await;
                     killed += 1;
@@ -249,6 +289,31 @@ fn a_checkpoint_cut_short_is_read_and_a_damaged_one_stops_the_start() {
         let mut ends = Ends::default();
         ends.take_all(&mut link).await;
         assert_eq!(ends.of("a").unwrap().state(), TaskState::TaskKilled);
+    });
+}
+
+/// `--recover=cleanup`.
+fn a_clean_up_ends_what_ran_and_the_next_agent_says_so() {
+    run(async |node| {
+        node.isolation = "cgroups/cpu,cgroups/mem";
+        node.start();
+        let mut link = node.link().await;
+        link.launch(vec![task("a", &command(0, "trap '' TERM; while true; do sleep 0.02; done;"))]).await;
+        link.until(TaskState::TaskRunning).await;
+        let (code, said) = node.clean_up();
+        assert!(code != 0 && said.contains("used by another agent"), "{said}");
+        assert_eq!(node.runs("a"), 1);
+        node.kill();
+        assert!(!node.left_over().is_empty(), "it runs on without an agent");
+        let (code, said) = node.clean_up();
+        assert_eq!((code, node.left_over()), (0, vec![]), "{said}");
+        node.start();
+        let mut link = node.link().await;
+        let mut ends = Ends::default();
+        ends.take_all(&mut link).await;
+        let end = ends.of("a").unwrap();
+        assert_eq!((end.state(), node.runs("a")), (TaskState::TaskFailed, 1));
+        kinds::nothing_is_left(node);
     });
 }
 

@@ -1,13 +1,16 @@
 //! Settings of the allocator.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use clap::Args;
 use meshos_mesh::config::parse_duration;
-use meshos_proto::{json, mesos::v1::DomainInfo};
-use meshos_types::{Milli, Quantities};
+use meshos_proto::{
+    json,
+    mesos::v1::{DomainInfo, WeightInfo},
+};
+use meshos_types::{Milli, Quantities, RoleName, role::check_role};
 
-use crate::Error;
+use crate::{Error, service::Whitelist};
 
 /// Settings with the names that they have in Mesos.
 #[derive(Args, Clone, Debug)]
@@ -76,6 +79,34 @@ pub struct AllocatorArgs {
     #[arg(long = "agent_reregister_timeout", env = "MESOS_AGENT_REREGISTER_TIMEOUT", default_value = "10mins",
           value_parser = parse_duration, value_name = "DURATION")]
     pub agent_reregister_timeout: Duration,
+    /// With quotas: offers wait after a change of leader until this part of the agents is back.
+    #[arg(long = "allocator_agent_recovery_factor", env = "MESOS_ALLOCATOR_AGENT_RECOVERY_FACTOR", default_value_t = 0.8,
+          value_parser = parse_part, value_name = "FACTOR")]
+    pub allocator_agent_recovery_factor: f64,
+    /// With quotas: offers wait for that no longer than this.
+    #[arg(long = "allocator_recovery_timeout", env = "MESOS_ALLOCATOR_RECOVERY_TIMEOUT", default_value = "10mins",
+          value_parser = parse_duration, value_name = "DURATION")]
+    pub allocator_recovery_timeout: Duration,
+    /// Who is served next among roles: the one with the lowest fair share, or any by chance, as their weights have it.
+    #[arg(long = "role_sorter", env = "MESOS_ROLE_SORTER", default_value = "drf", value_name = "SORTER")]
+    pub role_sorter: Sorter,
+    /// The same among the frameworks of a role.
+    #[arg(
+        long = "framework_sorter",
+        env = "MESOS_FRAMEWORK_SORTER",
+        default_value = "drf",
+        value_name = "SORTER"
+    )]
+    pub framework_sorter: Sorter,
+    /// Roles that frameworks may have, separated by commas; absent: any.
+    #[arg(long = "roles", env = "MESOS_ROLES", value_delimiter = ',', value_name = "ROLES")]
+    pub roles: Vec<String>,
+    /// Weights of roles where operators have not set any yet: `role=weight`, separated by commas.
+    #[arg(long = "weights", env = "MESOS_WEIGHTS", value_delimiter = ',', value_name = "WEIGHTS")]
+    pub weights: Vec<String>,
+    /// File with the host names of the agents that are offered, one a line; read again every 5 s. Absent: all are.
+    #[arg(long = "whitelist", env = "MESOS_WHITELIST", value_name = "FILE")]
+    pub whitelist: Option<String>,
     /// IP address of the Mesos API that frameworks are told in `master_info`.
     #[arg(long = "advertise_ip", env = "MESOS_ADVERTISE_IP", default_value = "127.0.0.1", value_name = "IP")]
     pub advertise_ip: std::net::Ipv4Addr,
@@ -91,9 +122,28 @@ pub struct AllocatorArgs {
     /// in other regions are offered only to frameworks that are aware of regions.
     #[arg(long = "domain", env = "MESOS_DOMAIN", value_name = "JSON")]
     pub domain: Option<String>,
+    /// Take no agents without a fault domain.
+    #[arg(long = "require_agent_domain", env = "MESOS_REQUIRE_AGENT_DOMAIN", default_value_t = false,
+          action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub require_agent_domain: bool,
     /// Host name that frameworks are told in `master_info`; the IP address when absent.
     #[arg(long = "hostname", env = "MESOS_HOSTNAME", value_name = "NAME")]
     pub hostname: Option<String>,
+}
+
+/// Who is served next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Sorter {
+    Drf,
+    Random,
+}
+
+/// A number from 0 to 1.
+fn parse_part(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(part) if (0.0..=1.0).contains(&part) => Ok(part),
+        _ => Err(format!("'{text}' is not a number from 0 to 1")),
+    }
 }
 
 impl Default for AllocatorArgs {
@@ -110,10 +160,18 @@ impl Default for AllocatorArgs {
             root_submissions: true,
             publish_per_framework_metrics: true,
             agent_reregister_timeout: Duration::from_secs(600),
+            allocator_agent_recovery_factor: 0.8,
+            allocator_recovery_timeout: Duration::from_secs(600),
+            role_sorter: Sorter::Drf,
+            framework_sorter: Sorter::Drf,
+            roles: Vec::new(),
+            weights: Vec::new(),
+            whitelist: None,
             advertise_ip: std::net::Ipv4Addr::LOCALHOST,
             advertise_port: 5050,
             hostname: None,
             domain: None,
+            require_agent_domain: false,
         }
     }
 }
@@ -136,6 +194,39 @@ impl AllocatorArgs {
         let fault = |problem: String| Error::Setting { flag: "domain", value: text.clone(), problem };
         let value = json::parse(text.as_bytes()).map_err(|error| fault(error.to_string()))?;
         json::from_json(&value).map(Some).map_err(|error| fault(error.to_string()))
+    }
+
+    /// The parsed form of `--roles`.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] names the role that is none.
+    pub fn listed_roles(&self) -> Result<BTreeSet<RoleName>, Error> {
+        let parsed = self.roles.iter().map(|role| {
+            let fault =
+                |problem: String| Error::Setting { flag: "roles", value: self.roles.join(","), problem };
+            check_role(role).map_err(|error| fault(error.to_string()))?;
+            Ok(RoleName::new(role.as_str()))
+        });
+        parsed.collect()
+    }
+
+    /// The parsed form of `--weights`.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] says which part is wrong.
+    pub fn initial_weights(&self) -> Result<Vec<WeightInfo>, Error> {
+        let parsed = self.weights.iter().map(|item| {
+            let fault = || Error::Setting {
+                flag: "weights",
+                value: self.weights.join(","),
+                problem: format!("'{item}' is not 'role=weight' with a weight above 0"),
+            };
+            let (role, weight) = item.split_once('=').ok_or_else(fault)?;
+            let weight: f64 = weight.trim().parse().map_err(|_| fault())?;
+            let right = weight.is_finite() && weight > 0.0 && check_role(role).is_ok();
+            right.then(|| WeightInfo { weight, role: Some(role.to_owned()) }).ok_or_else(fault)
+        });
+        parsed.collect()
     }
 
     fn quantities(&self, set: &str) -> Result<Quantities, Error> {
@@ -178,6 +269,9 @@ impl Config {
     /// [`Error::Setting`] names the one that cannot.
     pub fn check(&self) -> Result<(), Error> {
         self.args.parsed_domain()?;
+        self.args.listed_roles()?;
+        self.args.initial_weights()?;
+        Whitelist::new(&self.args).read()?;
         self.args.min_allocatable().map(drop)
     }
 }
@@ -185,6 +279,27 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn roles_and_weights_are_read_and_faults_are_named() {
+        let strings = |items: &[&str]| items.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let args = AllocatorArgs {
+            roles: strings(&["eng", "eng/web"]),
+            weights: strings(&["eng=2", "ops=0.5"]),
+            ..AllocatorArgs::default()
+        };
+        assert_eq!(args.listed_roles().unwrap().len(), 2);
+        let weights = args.initial_weights().unwrap();
+        let weights: Vec<_> = weights.iter().map(|info| (info.role(), info.weight)).collect();
+        assert_eq!(weights, [("eng", 2.0), ("ops", 0.5)]);
+        for odd in ["eng", "eng=x", "eng=0", "eng=-1", "/=1", "eng=inf"] {
+            let args = AllocatorArgs { weights: strings(&[odd]), ..AllocatorArgs::default() };
+            assert!(args.initial_weights().unwrap_err().to_string().contains(odd));
+        }
+        let args = AllocatorArgs { roles: strings(&["-x"]), ..AllocatorArgs::default() };
+        assert!(args.listed_roles().unwrap_err().to_string().contains("-x"));
+        assert!(parse_part("0.5").is_ok() && parse_part("1.1").is_err() && parse_part("x").is_err());
+    }
 
     #[test]
     fn the_least_worth_an_offer_is_read_and_faults_are_named() {

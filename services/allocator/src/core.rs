@@ -55,7 +55,7 @@ use meshos_proto::{
     mesos::v1::{MasterInfo, WeightInfo, scheduler},
     packed::Reregister,
 };
-use meshos_types::{AgentId, FrameworkId, Quantities, RoleName};
+use meshos_types::{AgentId, FrameworkId, Milli, Quantities, RoleName};
 
 use self::{
     agent::Agent,
@@ -68,7 +68,7 @@ use self::{
     quota::Quotas,
     remembered::Remembered,
     shared::SharedVolumes,
-    shares::Shares,
+    shares::{Luck, Shares},
     table::{Key, Table},
     timers::Timers,
 };
@@ -104,6 +104,46 @@ pub struct CoreConfig {
     pub framework_metrics: bool,
     /// Frameworks that were connected to the last leader have at least this long to come back.
     pub comeback_ms: u64,
+    /// With quotas: offers wait after a change of leader until this part of the agents is back, or for so long.
+    pub recovery_factor: f64,
+    pub recovery_ms: u64,
+    /// Whether agents must have a fault domain.
+    pub require_agent_domain: bool,
+    /// Roles that frameworks may have; empty: any.
+    pub roles: BTreeSet<RoleName>,
+    /// Whether chance decides who is served next, among roles, and among the frameworks of a role.
+    pub random_roles: bool,
+    pub random_frameworks: bool,
+}
+
+impl Default for CoreConfig {
+    /// Those of the service, for a leader without a name.
+    fn default() -> Self {
+        Self {
+            master: MasterInfo::default(),
+            elected_at_ms: 0,
+            offer_timeout_ms: None,
+            min_filter_ms: 1_000,
+            max_completed_frameworks: 50,
+            max_completed_tasks: 1000,
+            max_unreachable_tasks: 1000,
+            min_allocatable: vec![
+                [("cpus", Milli(10))].into_iter().collect(),
+                [("mem", Milli::whole(32))].into_iter().collect(),
+            ],
+            filter_gpus: true,
+            excluded_from_shares: BTreeSet::new(),
+            root_submissions: true,
+            framework_metrics: true,
+            comeback_ms: 600_000,
+            recovery_factor: 0.8,
+            recovery_ms: 600_000,
+            require_agent_domain: false,
+            roles: BTreeSet::new(),
+            random_roles: false,
+            random_frameworks: false,
+        }
+    }
 }
 
 /// What happens to the core.
@@ -161,6 +201,8 @@ pub enum Input {
         link: LinkId,
         ended: ExecutorEnded,
     },
+    /// Hosts whose agents are offered; none: all.
+    Whitelist(Option<BTreeSet<String>>),
     /// Operators set weights of roles.
     UpdateWeights(Vec<WeightInfo>),
     /// Operators set and remove quotas of roles.
@@ -245,6 +287,8 @@ pub struct Core {
     role_settings: BTreeMap<RoleName, roles::Settings>,
     /// After a change of leader: no offers until at most so many agents are missing.
     recovery_hold: Option<usize>,
+    /// Hosts whose agents are offered; none: all.
+    whitelist: Option<BTreeSet<String>>,
     timers: Timers,
     /// Agents with more to offer than before.
     touched_agents: Vec<AgentKey>,
@@ -258,6 +302,8 @@ pub struct Core {
     next_available: usize,
     /// Offers that were made and not told yet, those of a framework together.
     made: Vec<(FrameworkKey, OfferNo)>,
+    /// Bytes of agents' records in the registry.
+    registered_bytes: u64,
     /// Agents known to the registry that have not linked to this leader yet.
     recovered: BTreeSet<AgentId>,
     next_framework: u64,
@@ -297,11 +343,15 @@ impl Core {
             waiting: BTreeMap::new(),
             executors: Executors::default(),
             interned: Interned::default(),
-            shares: Shares::new(config.excluded_from_shares.clone()),
+            shares: Shares::new(config.excluded_from_shares.clone()).by_chance(
+                config.random_roles.then(|| Luck::new(seed)),
+                config.random_frameworks.then(|| Luck::new(seed.rotate_left(32))),
+            ),
             shared: SharedVolumes::default(),
             quotas: Quotas::new(config.min_allocatable.clone()),
             role_settings: BTreeMap::new(),
             recovery_hold: None,
+            whitelist: None,
             timers: Timers::default(),
             touched_agents: Vec::new(),
             touched_frameworks: Vec::new(),
@@ -309,6 +359,7 @@ impl Core {
             odd_available: 0,
             next_available: 0,
             made: Vec::new(),
+            registered_bytes: 0,
             recovered: BTreeSet::new(),
             next_framework: 0,
             next_filter: 0,
@@ -347,6 +398,7 @@ impl Core {
             Input::OperationUpdate { link, update } => self.operation_update(link, *update),
             Input::MessageToFramework { link, message } => self.message_to_framework(link, *message),
             Input::ExecutorEnded { link, ended } => self.executor_ended(link, ended),
+            Input::Whitelist(hosts) => self.set_whitelist(hosts),
             Input::UpdateWeights(weights) => return self.update_weights(weights),
             Input::UpdateQuota(update) => return self.update_quota(*update),
             Input::Apply(request) => return self.apply_for_operator(*request),

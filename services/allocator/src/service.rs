@@ -3,6 +3,7 @@
 mod owner;
 mod registry;
 mod term;
+mod whitelist;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,6 +20,8 @@ use tonic::service::Routes;
 use tracing::{error, info};
 
 use crate::{Config, Error, grpc::Grpc, metrics::AllocatorMetrics};
+
+pub(crate) use whitelist::Whitelist;
 
 pub(crate) use owner::{CallAnswer, Ended, Guarded, OwnerHandle, Point, QueuedCall, Request, not_leading};
 

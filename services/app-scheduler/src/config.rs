@@ -1,5 +1,7 @@
 //! Settings. Where Marathon has a flag of the same meaning, it keeps its name and its `MARATHON_*` variable.
 
+mod shown;
+
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::Args;

@@ -31,6 +31,7 @@ use std::{
     sync::Arc,
 };
 
+use indexmap::IndexMap;
 use meshos_mesh::Rng;
 use meshos_proto::{
     meshos::apps::v1::{
@@ -211,6 +212,9 @@ impl AppState {
     }
 }
 
+/// By id. They are looked up far more often than gone through; their order is that of insertions and removals.
+type Instances = IndexMap<String, Instance, foldhash::fast::RandomState>;
+
 /// All apps, instances and deployments, and what is to be done for them.
 #[derive(Debug)]
 pub struct Core {
@@ -219,7 +223,7 @@ pub struct Core {
     /// Unix time in milliseconds of the input that is handled.
     now: u64,
     apps: BTreeMap<String, AppState>,
-    instances: BTreeMap<String, Instance>,
+    instances: Instances,
     deployments: BTreeMap<String, Running>,
     finished: Finished,
     /// Groups with a record; others are there as long as something is below them.
@@ -257,9 +261,24 @@ pub struct Core {
 impl Core {
     /// Takes an input in and says what to do.
     pub fn handle(&mut self, input: Input, now_ms: u64) -> Output {
+        self.handle_all([input], now_ms)
+    }
+
+    /// Takes inputs in, in order, and says what to do after all of them.
+    pub fn handle_all(&mut self, inputs: impl IntoIterator<Item = Input>, now_ms: u64) -> Output {
         // The wall clock may step back; decisions do not.
         self.now = self.now.max(now_ms);
         self.fire_timers();
+        for input in inputs {
+            self.take_in(input);
+        }
+        self.settle();
+        self.ask_for_offers();
+        self.publish_queue();
+        self.finish_output()
+    }
+
+    fn take_in(&mut self, input: Input) {
         match input {
             Input::Request { token, request, traceparent } => {
                 let reply = self.request(request, &traceparent);
@@ -270,17 +289,17 @@ impl Core {
             Input::Message(message) => self.occurred(What::FrameworkMessage(*message)),
             Input::Disconnected => self.disconnected(),
             Input::FrameworkRemoved => self.forget_framework(),
-            Input::Offers(offers) => self.offers(offers),
+            Input::Offers(offers) => {
+                // What the inputs before ask for may be launched on them.
+                self.settle();
+                self.offers(offers);
+            }
             Input::Status(status) => self.status(&status),
             Input::LaunchRefused { task_ids, message } => self.launch_refused(&task_ids, &message),
             Input::Probed { probe, outcome } => self.probed(&probe, &outcome),
             Input::ReadinessProbed { probe, response } => self.readiness_probed(&probe, response),
             Input::Tick => {}
         }
-        self.settle();
-        self.ask_for_offers();
-        self.publish_queue();
-        self.finish_output()
     }
 
     /// When [`Input::Tick`] is due, in Unix milliseconds; none: when anything else happens.

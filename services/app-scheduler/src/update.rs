@@ -93,6 +93,9 @@ fn apply_resources(app: &mut App, update: &AppUpdate) {
     set(&mut app.gpus, update.gpus.as_ref());
     set(&mut app.instances, update.instances.as_ref());
     set(&mut app.require_ports, update.require_ports.as_ref());
+    if let Some(limits) = update.resource_limits {
+        app.resource_limits = Some(limits).filter(|limits| limits.cpus.is_some() || limits.mem.is_some());
+    }
     if let Some(ports) = &update.port_definitions {
         app.port_definitions.clone_from(&ports.items);
         for port in &mut app.port_definitions {
@@ -121,6 +124,9 @@ fn apply_checks(app: &mut App, update: &AppUpdate) {
     }
     if let Some(checks) = &update.readiness_checks {
         app.readiness_checks.clone_from(&checks.items);
+    }
+    if update.check.is_some() {
+        app.check.clone_from(&update.check);
     }
 }
 

@@ -89,6 +89,7 @@ pub fn app(app: &App, rules: &Rules) -> Result<(), Refusal> {
     let few = agents.count() <= 1;
     found.check(few, "/healthChecks", "AppDefinition can contain at most one Mesos health check");
     checks::readiness(app, &mut found);
+    checks::told(app, &mut found);
     secrets(app, rules, &mut found);
     found.check(app.constraints.len() <= MAX_CONSTRAINTS, "/constraints", "error.maxLength");
     for (index, one) in app.constraints.iter().take(MAX_CONSTRAINTS).enumerate() {
@@ -168,6 +169,7 @@ fn resources(app: &App, rules: &Rules, found: &mut Found) {
         "/gpus",
         "Feature gpu_resources is not enabled. Enable with --enable_features gpu_resources)",
     );
+    limits(app, found);
     if app.labels.get("MARATHON_SINGLE_INSTANCE_APP").is_some_and(|value| value == "true") {
         found.check(app.instances <= 1, "/instances", "Single instance app may only have one instance");
         let strategy = app.upgrade_strategy.unwrap_or_default();
@@ -177,6 +179,17 @@ fn resources(app: &App, rules: &Rules, found: &mut Found) {
             "/upgradeStrategy",
             "got a capacity that is not 0, expected 0 for a single instance app",
         );
+    }
+}
+
+/// A task may use as much as it asks for at least.
+fn limits(app: &App, found: &mut Found) {
+    let limits = app.resource_limits.unwrap_or_default();
+    for (path, limit, asked) in
+        [("/resourceLimits/cpus", limits.cpus, app.cpus), ("/resourceLimits/mem", limits.mem, app.mem)]
+    {
+        let rule = format!("resource limit must be greater than or equal to requested resource ({asked})");
+        found.check(limit.is_none_or(|limit| limit >= asked), path, rule);
     }
 }
 

@@ -18,6 +18,7 @@ use crate::store::Records;
 #[derive(Clone, Debug, Default)]
 pub struct View {
     leader: String,
+    settings: BTreeMap<String, String>,
     framework_id: String,
     apps: BTreeMap<String, Arc<App>>,
     instances: BTreeMap<String, Arc<Instance>>,
@@ -47,6 +48,12 @@ impl View {
             ..Default::default()
         });
         view
+    }
+
+    /// With the flags that readers are shown.
+    #[must_use]
+    pub fn with_settings(self, settings: BTreeMap<String, String>) -> Self {
+        Self { settings, ..self }
     }
 
     /// Takes a change in: removals first, as every reader does. [`in_order`] makes such changes.

@@ -1,5 +1,7 @@
 //! Settings of the gateway.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use meshos_mesh::{SharedTransport, transport};
 
@@ -39,6 +41,9 @@ pub struct GatewayArgs {
         value_name = "NUMBER"
     )]
     pub max_operator_event_stream_subscribers: usize,
+    /// File that is shown as `/master/log`, whoever writes it, instead of that in `--log_dir`.
+    #[arg(long = "external_log_file", env = "MESOS_EXTERNAL_LOG_FILE", value_name = "FILE")]
+    pub external_log_file: Option<PathBuf>,
 }
 
 /// As upstream.
@@ -63,6 +68,10 @@ pub struct Config {
     /// Bytes.
     pub marathon_body_limit: usize,
     pub max_operator_event_stream_subscribers: usize,
+    /// File that this process writes its log into.
+    pub log_file: Option<PathBuf>,
+    /// File that is shown as the master's log instead.
+    pub external_log_file: Option<PathBuf>,
     /// What the two HTTP listeners listen on; services may use another transport among themselves.
     pub http: SharedTransport,
 }
@@ -81,6 +90,8 @@ impl Config {
             mesos_body_limit: args.mesos_body_limit,
             marathon_body_limit: args.marathon_body_limit,
             max_operator_event_stream_subscribers: args.max_operator_event_stream_subscribers,
+            log_file: None,
+            external_log_file: args.external_log_file.clone(),
             http: transport::tcp(),
         }
     }
@@ -99,6 +110,8 @@ impl Default for Config {
             mesos_body_limit: DEFAULT_MESOS_BODY,
             marathon_body_limit: DEFAULT_MARATHON_BODY,
             max_operator_event_stream_subscribers: DEFAULT_EVENT_STREAMS,
+            log_file: None,
+            external_log_file: None,
             http: transport::tcp(),
         }
     }

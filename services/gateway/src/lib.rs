@@ -8,13 +8,14 @@
 
 pub mod config;
 pub mod error;
-pub mod service;
+mod service;
 
 pub(crate) mod client;
 pub(crate) mod http;
 pub(crate) mod marathon;
 pub(crate) mod mesos;
 pub(crate) mod metrics;
+pub(crate) mod replicas;
 pub(crate) mod views;
 
 pub use config::{Config, GatewayArgs};

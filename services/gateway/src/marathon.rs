@@ -7,6 +7,7 @@ mod error;
 mod events;
 mod groups;
 mod info;
+mod leaving;
 mod page;
 mod read;
 mod render;
@@ -35,6 +36,7 @@ use crate::{
 use cors::Cors;
 use error::ApiError;
 pub(crate) use events::Hub;
+pub(crate) use leaving::{Leaving, Named};
 use page::Page;
 use render::timestamp;
 use routes::Route;
@@ -148,11 +150,12 @@ impl Marathon {
             return Err(ApiError::not_found("URI not found"));
         };
         let text = matches!(route, Route::Tasks | Route::AppTasks(_)) && tasks::wants_text(request);
-        if !text && !matches!(route, Route::Ping | Route::Prometheus | Route::Events) {
+        if !text && !matches!(route, Route::Ping | Route::Prometheus | Route::Events | Route::Leaving) {
             check_accept(request)?;
         }
         match route {
             Route::Ping => info::ping(request),
+            Route::Config => self.read(request, |apps| Ok(self.flags(apps))),
             Route::Metrics => self.read(request, |apps| Ok(self.metrics(apps))),
             Route::Prometheus => self.prometheus(request),
             Route::Apps
@@ -180,7 +183,10 @@ impl Marathon {
             Route::Leader if request.method == Method::DELETE => self.abdicate().await,
             Route::Leader => self.show_leader(request),
             Route::Plugins => self.read(request, |_| Ok(json!({"plugins": []}))),
+            Route::Plugin(id) => Err(ApiError::not_found(format!("No plugin with this pluginId: {id}"))),
             Route::Events => self.events(request).await,
+            Route::Leaving => self.leaving(request).await,
+            Route::LetGo(id) => self.let_go(&id, request),
             Route::NotThere(what) => Err(not_there(what)),
         }
     }

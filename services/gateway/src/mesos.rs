@@ -8,7 +8,9 @@ mod constraints;
 mod documents;
 mod explain;
 mod figures;
+mod files;
 mod forms;
+mod gone;
 mod help;
 mod logging;
 mod operator;
@@ -42,6 +44,7 @@ use crate::{
     client::{CallError, Leader, Repeat},
     http::{Api, BodyError, Query, Reply, Request},
     metrics,
+    replicas::Replicas,
     views::{Cluster, Shared},
 };
 pub(crate) use about::About;
@@ -58,6 +61,7 @@ const OWN_WRITE: Duration = Duration::from_secs(2);
 pub(crate) struct Mesos {
     env: Env,
     allocator: Arc<Leader>,
+    registry: Replicas,
     calls: SchedulerCalls,
     cluster: Shared<Cluster>,
     about: About,
@@ -104,7 +108,7 @@ impl Mesos {
     /// `requests` counts those that are being answered.
     pub(crate) fn new(
         env: &Env,
-        allocator: Arc<Leader>,
+        (allocator, registry): (Arc<Leader>, Replicas),
         cluster: Shared<Cluster>,
         about: About,
         requests: IntGauge,
@@ -114,6 +118,7 @@ impl Mesos {
             env: env.clone(),
             calls: SchedulerCalls::new(env, &allocator),
             allocator,
+            registry,
             cluster,
             about,
             requests,
@@ -121,7 +126,7 @@ impl Mesos {
             subscribers,
             leader_metrics: figures::Kept::default(),
             documents: Documents::default(),
-            logging: meshos_mesh::LoggingLevel::default(),
+            logging: meshos_mesh::LoggingLevel::new(&env.tasks),
             started_ms: env.clock.unix_ms(),
         }
     }
@@ -138,7 +143,7 @@ impl Mesos {
             Route::Quota => self.quota(request).await,
             Route::LoggingToggle => logging::toggle(&self.logging, query),
             Route::Help => help::help(Route::help_topic(&request.path), query),
-            Route::FilesBrowse | Route::FilesRead | Route::FilesDownload => no_such_file(route, query),
+            Route::FilesBrowse | Route::FilesRead | Route::FilesDownload => self.files(route, query).await,
             Route::MachineDown | Route::MachineUp => not_here("Maintenance of machines"),
             Route::MaintenanceSchedule if request.method == Method::POST => {
                 not_here("A maintenance schedule")
@@ -153,8 +158,7 @@ impl Mesos {
             Route::Version => Reply::json(&self.about.version()),
             Route::Flags => Reply::json(&json!({"flags": self.about.flags()})),
             Route::SystemStats => Reply::json(&system::stats()),
-            // There is no log file and no sandbox here.
-            Route::FilesDebug => Reply::json(&json!({})),
+            Route::FilesDebug => self.attached(),
             // Nothing is planned and nothing drained.
             Route::MaintenanceStatus | Route::MaintenanceSchedule => {
                 self.cluster.read(|_| Reply::json(&json!({}))).unwrap_or_else(no_leader)
@@ -238,15 +242,6 @@ fn method_not_allowed(allowed: &[&str], method: &Method) -> Reply {
 
 fn not_here(what: &str) -> Reply {
     Reply::text(StatusCode::NOT_IMPLEMENTED, format!("{what} is not supported by this version of meshos"))
-}
-
-/// The master has no files of its own.
-fn no_such_file(route: Route, query: &Query) -> Reply {
-    match query.get("path") {
-        None => Reply::text(StatusCode::BAD_REQUEST, "Expecting 'path=value' in query.\n"),
-        Some(_) if route == Route::FilesDownload => not_found(),
-        Some(_) => Reply::text(StatusCode::NOT_FOUND, ""),
-    }
 }
 
 /// A body that did not come, or not whole.

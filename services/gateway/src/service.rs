@@ -11,6 +11,7 @@ use crate::{
     client::Leader,
     http, marathon, mesos,
     metrics::HttpMetrics,
+    replicas::Replicas,
     views::{self, Apps, Cluster, Shared},
 };
 
@@ -83,6 +84,7 @@ pub async fn start(env: &Env, store: SharedStore, config: Config) -> Result<Hand
     let grpc_listener = env.transport.bind(&config.listen).await.map_err(|source| Error::Grpc { source })?;
 
     let allocator = Arc::new(Leader::new(env, &store, "allocator"));
+    let registry = Replicas::new(env, &store, "registry");
     let app_scheduler = Arc::new(Leader::new(env, &store, "app-scheduler"));
     let cluster = views::follow_cluster(env, &allocator);
     let apps = views::follow_apps(env, &app_scheduler);
@@ -101,7 +103,7 @@ pub async fn start(env: &Env, store: SharedStore, config: Config) -> Result<Hand
     let mesos_url = format!("http://{}", mesos_identity.authority());
     let mesos_metrics = HttpMetrics::new(&env.metrics, "mesos");
     let about = mesos::About::new(mesos_identity, &config);
-    let mesos = mesos::Mesos::new(env, allocator, cluster, about, mesos_metrics.active());
+    let mesos = mesos::Mesos::new(env, (allocator, registry), cluster, about, mesos_metrics.active());
     let about = marathon::About {
         mesos_url,
         allow_origin: config.access_control_allow_origin.clone(),

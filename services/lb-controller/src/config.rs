@@ -1,6 +1,10 @@
 //! Settings of the controller.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, ValueEnum};
 
@@ -21,7 +25,7 @@ pub enum Ownership {
 #[allow(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub struct LbArgs {
     /// Follow the API of a Marathon at this address, as marathon-lb does, and not the app-scheduler's gRPC service that
-    /// the store names. Nobody waits for such a controller before tasks are killed. May be repeated.
+    /// the store names. Only a meshos waits for such a controller before it kills tasks. May be repeated.
     #[arg(long, short = 'm', env = "MESHOS_LB_MARATHON", value_delimiter = ',', num_args = 1.., value_name = "URL")]
     pub marathon: Vec<String>,
     /// Credentials for it.
@@ -107,6 +111,13 @@ pub struct LbArgs {
     /// Longest life of a HAProxy worker after a reload; its connections are cut then.
     #[arg(long, env = "MESHOS_LB_HARD_STOP_AFTER", default_value = "1h", value_parser = meshos_mesh::config::parse_duration, value_name = "DURATION")]
     pub hard_stop_after: Duration,
+    /// Reloads that an old worker with open connections outlives; its connections are cut then.
+    #[arg(long, env = "MESHOS_LB_MWORKER_MAX_RELOADS", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    pub mworker_max_reloads: u32,
+    /// User that HAProxy becomes where it is started as root; empty: it stays root. When absent `haproxy`, or `nobody`
+    /// where there is no such user.
+    #[arg(long, env = "MESHOS_LB_HAPROXY_USER", value_name = "NAME")]
+    pub haproxy_user: Option<String>,
     /// Smallest service port for tasks with an own address and none given; 0: none is assigned.
     #[arg(
         long,
@@ -132,14 +143,17 @@ impl LbArgs {
         if urls.is_empty() {
             return Ok(None);
         }
-        let mut credentials = self.auth_credentials.clone();
-        if let Some(file) = &self.marathon_auth_credential_file {
-            let text = std::fs::read_to_string(file)
-                .map_err(|error| Error::Marathon(format!("{}: {error}", file.display())))?;
-            credentials = text.lines().next().map(|line| line.trim().to_owned());
-        }
+        let file = self.marathon_auth_credential_file.as_ref();
+        let credentials = credentials(self.auth_credentials.clone(), file).map_err(Error::Marathon)?;
         Ok(Some(Access { urls, credentials, authorities: self.marathon_ca_cert.clone() }))
     }
+}
+
+/// `user:password` as given, or the first line of a file.
+pub(crate) fn credentials(given: Option<String>, file: Option<&PathBuf>) -> Result<Option<String>, String> {
+    let Some(file) = file else { return Ok(given) };
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(text.lines().next().map(|line| line.trim().to_owned()))
 }
 
 /// marathon-lb's own command line: what means something here, and what is taken and does nothing.
@@ -176,9 +190,23 @@ pub struct MarathonLbArgs {
     syslog_socket: Option<String>,
     #[arg(long, hide = true)]
     log_level: Option<String>,
+    #[arg(long, hide = true, action = clap::ArgAction::HelpLong)]
+    longhelp: Option<bool>,
     /// Certificates are chosen by the name that a client asks for anyway.
     #[arg(long, hide = true)]
     group_https_by_vhost: bool,
+}
+
+impl MarathonLbArgs {
+    /// The settings, with the directory of templates that marathon-lb took by itself: in a task's sandbox, or below the
+    /// working directory.
+    #[must_use]
+    pub fn settings(self, sandbox: Option<&Path>) -> LbArgs {
+        let mut settings = self.lb;
+        let mut usual = sandbox.into_iter().chain([Path::new(".")]).map(|dir| dir.join("templates"));
+        settings.templates = settings.templates.or_else(|| usual.find(|dir| dir.is_dir()));
+        settings
+    }
 }
 
 /// What a controller needs to start.
@@ -190,6 +218,8 @@ pub struct Config {
     pub dir: PathBuf,
     /// Variables HAPROXY_*: templates, certificates, default options.
     pub haproxy_variables: BTreeMap<String, String>,
+    /// The app that this controller is a task of (FRAMEWORK_NAME): it is not published.
+    pub own_app: Option<String>,
     /// Leave HAProxy running when the controller stops.
     pub keep_haproxy: bool,
 }
@@ -203,12 +233,59 @@ impl Config {
             Some((name, value.into_string().ok()?))
         };
         let haproxy_variables = std::env::vars_os().filter_map(ours).collect();
-        Self { listen: listen.into(), args, dir: dir.into(), haproxy_variables, keep_haproxy: false }
+        let own_app = std::env::var("FRAMEWORK_NAME").ok();
+        Self { listen: listen.into(), args, dir: dir.into(), haproxy_variables, own_app, keep_haproxy: false }
     }
 
     /// The directory in use.
     #[must_use]
     pub fn dir(&self) -> PathBuf {
         self.args.haproxy_dir.clone().unwrap_or_else(|| self.dir.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Probe {
+        #[command(flatten)]
+        args: MarathonLbArgs,
+    }
+
+    fn parsed(line: &str) -> MarathonLbArgs {
+        Probe::try_parse_from(line.split(' ')).map_err(|error| error.to_string()).unwrap().args
+    }
+
+    #[test]
+    fn marathon_lbs_command_line_is_taken() {
+        let lb = parsed(
+            "x -m http://a:8080 http://b:8080 --group external --group internal -s -H --haproxy-config \
+             /etc/haproxy/haproxy.cfg -c reload --haproxy-map --dont-bind-http-https --ssl-certs /a.pem,/b.pem \
+             --strict-mode --group-https-by-vhost --min-serv-port-ip-per-task 10050 --max-serv-port-ip-per-task 10100 \
+             --max-reload-retries -1 --reload-interval 10 --max-backoff 300 --skip-validation --skip-config-cleanup \
+             --archive-versions 5 --lru-cache-capacity 1000 --auth-credentials u:p --marathon-auth-credential-file /f \
+             --marathon-ca-cert /ca --log-level DEBUG --syslog-socket /dev/null",
+        )
+        .lb;
+        assert_eq!((lb.marathon.len(), lb.group.len(), lb.ssl_certs.len()), (2, 2, 2));
+        assert!(lb.strict_mode && lb.dont_bind_http_https);
+        let help = Probe::try_parse_from(["x", "--longhelp"]).err().unwrap();
+        assert_eq!(help.kind(), clap::error::ErrorKind::DisplayHelp);
+    }
+
+    #[test]
+    fn templates_lie_where_marathon_lb_looked_for_them() {
+        let sandbox = tempfile::tempdir().unwrap();
+        let none = || parsed("x -m http://a:8080");
+        assert_eq!(none().settings(Some(sandbox.path())).templates, None);
+        let dir = sandbox.path().join("templates");
+        std::fs::create_dir(&dir).unwrap();
+        assert_eq!(none().settings(Some(sandbox.path())).templates, Some(dir.clone()));
+        let named = parsed("x -m http://a:8080 --templates /t").settings(Some(sandbox.path()));
+        assert_eq!(named.templates, Some("/t".into()));
     }
 }

@@ -7,12 +7,19 @@ mod plan;
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
+use http::Uri;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
-use crate::marathon::client::{Access, Client, Failure};
+use crate::{
+    config::credentials,
+    marathon::client::{Access, Client, Failure},
+};
 use plan::{Next, Seen, Step};
+
+/// For the addresses of a load balancer's name.
+const RESOLVE: Duration = Duration::from_secs(10);
 
 /// Why a deployment stopped, with the exit status that `zdd.py` had.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +36,14 @@ pub enum Error {
     Marathon(String),
     #[error("the new app {id} did not become healthy in time and was removed; the old one serves")]
     RolledBack { id: String },
+    #[error("the deployment of {id} did not end in time")]
+    Stuck { id: String },
+    #[error("creating the app: {0}")]
+    Create(String),
+    #[error("deleting the app: {0}")]
+    Delete(String),
+    #[error("scaling the app: {0}")]
+    Scale(String),
     #[error("the hook before killing ended with {0}")]
     Hook(String),
 }
@@ -48,8 +63,10 @@ impl Error {
             Self::Missing(_) => 4,
             Self::LoadBalancer { .. } => 5,
             Self::Marathon(_) => 6,
-            Self::RolledBack { .. } => 7,
-            Self::Hook(_) => 2,
+            Self::RolledBack { .. } | Self::Create(_) => 7,
+            Self::Delete(_) => 8,
+            Self::Scale(_) => 9,
+            Self::Hook(_) | Self::Stuck { .. } => 2,
         }
     }
 }
@@ -63,7 +80,21 @@ pub struct DeployArgs {
     /// Marathon's API.
     #[arg(long, short = 'm', default_value = "http://127.0.0.1:8080", value_name = "URL")]
     pub marathon: String,
-    /// Admin ports of all load balancers.
+    /// `user:password` for it.
+    #[arg(
+        long,
+        env = "MESHOS_LB_MARATHON_CREDENTIALS",
+        hide_env_values = true,
+        value_name = "USER:PASSWORD"
+    )]
+    pub auth_credentials: Option<String>,
+    /// A file whose first line holds them.
+    #[arg(long, env = "MESHOS_LB_MARATHON_CREDENTIALS_FILE", value_name = "FILE")]
+    pub marathon_auth_credential_file: Option<PathBuf>,
+    /// Certificates of authorities for it.
+    #[arg(long, env = "MESHOS_LB_MARATHON_CA_CERT", value_name = "FILE")]
+    pub marathon_ca_cert: Option<PathBuf>,
+    /// Admin ports of all load balancers; a name stands for all its addresses.
     #[arg(
         long,
         short = 'l',
@@ -82,23 +113,26 @@ pub struct DeployArgs {
     #[arg(long, value_name = "N")]
     pub linear_increase: Option<u64>,
     /// Pause between two looks.
-    #[arg(long, short = 's', default_value = "1s", value_parser = meshos_mesh::config::parse_duration, value_name = "DURATION")]
+    #[arg(long, short = 's', default_value = "1s", value_parser = duration, value_name = "DURATION")]
     pub step_delay: Duration,
     /// Longest wait for tasks to become healthy, and for old ones to be let go of.
-    #[arg(long, short = 'w', default_value = "300s", value_parser = meshos_mesh::config::parse_duration, value_name = "DURATION")]
+    #[arg(long, short = 'w', default_value = "300s", value_parser = duration, value_name = "DURATION")]
     pub max_wait: Duration,
     /// Go on with a deployment that was interrupted.
     #[arg(long, short = 'r')]
     pub resume: bool,
-    /// Finish one at once: the old app goes.
+    /// Finish one, whatever part of it was asked for: all instances move to the new app, and the old one goes.
     #[arg(long, short = 'c', conflicts_with_all = ["complete_prev", "resume"])]
     pub complete_cur: bool,
-    /// Take one back: the new app goes.
+    /// Take one back: the old app gets all its instances again, and the new one goes.
     #[arg(long, short = 'p', conflicts_with = "resume")]
     pub complete_prev: bool,
     /// Program that is run before old tasks are killed, with the old app, the tasks and the new app as JSON.
     #[arg(long, value_name = "FILE")]
     pub pre_kill_hook: Option<PathBuf>,
+    /// Nobody is asked anyway.
+    #[arg(long, short = 'f', hide = true)]
+    pub force: bool,
     /// Only show the new app's definition.
     #[arg(long, short = 'd')]
     pub dry_run: bool,
@@ -112,12 +146,20 @@ pub async fn run(args: &DeployArgs) -> Result<Value, Error> {
     let file = |message: String| Error::File { file: args.json.clone(), message };
     let text = std::fs::read_to_string(&args.json).map_err(|error| file(error.to_string()))?;
     let given: Value = serde_json::from_str(&text).map_err(|error| file(error.to_string()))?;
-    let deployment = Deployment { args, client: client(&args.marathon)? };
+    let credentials = credentials(args.auth_credentials.clone(), args.marathon_auth_credential_file.as_ref());
+    let access = Access {
+        urls: vec![args.marathon.clone()],
+        credentials: credentials.map_err(Error::Arguments)?,
+        authorities: args.marathon_ca_cert.clone(),
+    };
+    let deployment = Deployment { args, client: Client::new(&access).map_err(Error::Arguments)? };
     deployment.run(given).await
 }
 
-fn client(url: &str) -> Result<Client, Error> {
-    Client::new(&Access { urls: vec![url.to_owned()], ..Access::default() }).map_err(Error::Arguments)
+/// Seconds are meant where no unit is given.
+fn duration(text: &str) -> Result<Duration, String> {
+    let bare = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    meshos_mesh::config::parse_duration(&if bare { format!("{text}s") } else { text.to_owned() })
 }
 
 struct Deployment<'a> {
@@ -142,7 +184,8 @@ impl Deployment<'_> {
             return Ok(new);
         }
         info!(app = id(&new), "creating the new app");
-        self.client.send("POST", "/v2/apps", Some(&new)).await?;
+        let created = self.client.send("POST", "/v2/apps", Some(&new)).await;
+        created.map_err(|failure| Error::Create(failure.to_string()))?;
         match existing.first() {
             Some(old) => self.shift(id(old), id(&new)).await?,
             None => self.deployed(id(&new)).await?,
@@ -163,13 +206,10 @@ impl Deployment<'_> {
     }
 
     async fn unfinished(&self, old: Value, new: Value) -> Result<Value, Error> {
-        if self.args.complete_cur {
-            self.delete(id(&old)).await?;
-            Ok(new)
-        } else if self.args.complete_prev {
-            self.delete(id(&new)).await?;
+        if self.args.complete_prev {
+            self.take_back(id(&old), id(&new)).await?;
             Ok(old)
-        } else if self.args.resume {
+        } else if self.args.resume || self.args.complete_cur {
             self.shift(id(&old), id(&new)).await?;
             Ok(new)
         } else {
@@ -187,13 +227,16 @@ impl Deployment<'_> {
         let mut waiting = Instant::now();
         loop {
             if let Err(error) = self.deployed(new).await {
-                if matches!(error, Error::RolledBack { .. }) {
-                    self.delete(new).await?;
+                if matches!(error, Error::Stuck { .. }) {
+                    self.take_back(old, new).await?;
+                    return Err(Error::RolledBack { id: new.to_owned() });
                 }
                 return Err(error);
             }
             let seen = self.look(old, new, waiting.elapsed() >= self.args.max_wait).await?;
-            match plan::step(&seen, self.args) {
+            // What was to stay split is finished on demand.
+            let split = if self.args.complete_cur { 0 } else { self.args.new_instances };
+            match plan::step(&seen, split, self.args.linear_increase) {
                 Step::Wait => sleep(self.args.step_delay).await,
                 Step::Move(next) => {
                     self.advance(old, new, &next).await?;
@@ -211,6 +254,25 @@ impl Deployment<'_> {
         }
     }
 
+    /// Gives the old app back what it has lost before the new one goes.
+    async fn take_back(&self, old: &str, new: &str) -> Result<(), Error> {
+        let app = self.client.send("GET", &format!("/v2/apps/{new}"), None).await?["app"].take();
+        let target = plan::target(&app);
+        info!(old, new, instances = target, "taking the deployment back");
+        self.scale(old, target).await?;
+        // Those that there are serve; the new app is removed even if no more come up.
+        if let Err(error) = self.deployed(old).await {
+            warn!(app = old, %error, "the old app does not get all its instances back yet");
+        }
+        self.delete(new).await
+    }
+
+    async fn scale(&self, app: &str, instances: u64) -> Result<(), Error> {
+        let path = format!("/v2/apps/{app}?force=true");
+        let scaled = self.client.send("PUT", &path, Some(&json!({"instances": instances}))).await;
+        scaled.map(drop).map_err(|failure| Error::Scale(failure.to_string()))
+    }
+
     async fn advance(&self, old: &str, new: &str, next: &Next) -> Result<(), Error> {
         if !next.kill.is_empty() {
             self.hook(old, new, &next.kill).await?;
@@ -221,8 +283,7 @@ impl Deployment<'_> {
         }
         if let Some(instances) = next.scale {
             info!(instances, "scaling the new app");
-            let path = format!("/v2/apps/{new}");
-            self.client.send("PUT", &path, Some(&json!({"instances": instances}))).await?;
+            self.scale(new, instances).await?;
         }
         Ok(())
     }
@@ -246,10 +307,7 @@ impl Deployment<'_> {
         );
         let mut lbs = Vec::new();
         for url in &self.args.marathon_lb {
-            let failed = |message: String| Error::LoadBalancer { url: url.clone(), message };
-            let client = client(url).map_err(|error| failed(error.to_string()))?;
-            let status = client.send("GET", &format!("/_lb/status?app={new}"), None).await;
-            lbs.push(status.map_err(|error| failed(error.to_string()))?);
+            lbs.extend(statuses(url, new).await?);
         }
         Ok(Seen::new(&old_app, &new_app, &lbs, overdue))
     }
@@ -263,7 +321,7 @@ impl Deployment<'_> {
                 return Ok(());
             }
             if begun.elapsed() > self.args.max_wait {
-                return Err(Error::RolledBack { id: id.to_owned() });
+                return Err(Error::Stuck { id: id.to_owned() });
             }
             sleep(self.args.step_delay.min(Duration::from_millis(200))).await;
         }
@@ -271,7 +329,8 @@ impl Deployment<'_> {
 
     /// Deletes an app and waits until it is gone: before that nothing may be made under its id again.
     async fn delete(&self, id: &str) -> Result<(), Error> {
-        let deleted = self.client.send("DELETE", &format!("/v2/apps/{id}?force=true"), None).await?;
+        let deleted = self.client.send("DELETE", &format!("/v2/apps/{id}?force=true"), None).await;
+        let deleted = deleted.map_err(|failure| Error::Delete(failure.to_string()))?;
         let is_it = |running: &Value| running["id"] == deleted["deploymentId"];
         let begun = Instant::now();
         while begun.elapsed() < self.args.max_wait {
@@ -284,6 +343,35 @@ impl Deployment<'_> {
         warn!(app = id, "its tasks take long to end; it is deleted all the same");
         Ok(())
     }
+}
+
+/// What all load balancers of that name say of the app.
+async fn statuses(url: &str, app: &str) -> Result<Vec<Value>, Error> {
+    let failed = |message: String| Error::LoadBalancer { url: url.to_owned(), message };
+    let mut statuses = Vec::new();
+    for address in addresses(url).await.map_err(failed)? {
+        let access = Access { urls: vec![address], ..Access::default() };
+        let client = Client::new(&access).map_err(failed)?;
+        let status = client.send("GET", &format!("/_lb/status?app={app}"), None).await;
+        statuses.push(status.map_err(|error| failed(error.to_string()))?);
+    }
+    Ok(statuses)
+}
+
+/// The URL once for each address of its host.
+async fn addresses(url: &str) -> Result<Vec<String>, String> {
+    let parsed: Uri = url.parse().map_err(|_| "no URL".to_owned())?;
+    let Some(host) = parsed.host().filter(|_| parsed.scheme_str() == Some("http")) else {
+        return Ok(vec![url.to_owned()]);
+    };
+    let port = parsed.port_u16().unwrap_or(80);
+    let found = timeout(RESOLVE, tokio::net::lookup_host((host.trim_matches(['[', ']']), port))).await;
+    let found =
+        found.map_err(|_| "its name is not resolved in time".to_owned())?.map_err(|e| e.to_string())?;
+    let mut urls: Vec<String> = found.map(|address| format!("http://{address}")).collect();
+    urls.sort();
+    urls.dedup();
+    Ok(urls)
 }
 
 fn id(app: &Value) -> &str {

@@ -2,11 +2,14 @@
 //! out of it.
 
 mod certificates;
+mod checking;
 mod hosts;
+mod identity;
 mod leaving;
 mod publish;
 mod reconcile;
 mod reload;
+mod service_ports;
 mod start;
 mod status;
 
@@ -25,11 +28,11 @@ use tokio::{
     sync::{Notify, mpsc},
     time::{Instant, sleep_until},
 };
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::{
     config::Config,
-    core::{Core, model::Problem, rules::Map, slots::Applied},
+    core::{Core, model::Problem, render::Identity, rules::Map, slots::Applied},
     error::Error,
     follower::Event,
     grpc::Command,
@@ -37,9 +40,10 @@ use crate::{
     metrics::LbMetrics,
     source::Source,
 };
+use checking::Checked;
 use hosts::Hosts;
 use leaving::Leaving;
-use reload::{Checked, Phase};
+use reload::Phase;
 pub(crate) use status::json as status_json;
 
 /// Changes that a reader of `Watch` may be behind.
@@ -124,6 +128,8 @@ pub(crate) struct Driver {
     own_problems: BTreeMap<String, Problem>,
     known_problems: BTreeSet<Problem>,
     certificates: certificates::State,
+    /// Whom HAProxy's workers become.
+    identity: Option<Identity>,
     failed_reloads: u64,
     repairs: u64,
     due: Due,
@@ -147,10 +153,17 @@ impl Driver {
         let process = Process::new(&config.args.haproxy_binary, config.args.haproxy, &files);
         let core = Core::new(start::settings(&config));
         let now = Instant::now();
+        let (identity, problem) = match identity::of(&config.args, files.dir()) {
+            Ok(identity) => (identity, None),
+            Err(why) => {
+                (None, Some(Problem::new("", "", format!("HAProxy's workers keep root's rights: {why}"))))
+            }
+        };
         let mut driver = Self {
             env: env.clone(),
             metrics: LbMetrics::new(&env.metrics),
             certificates: certificates::State::default(),
+            identity,
             config,
             files,
             serving,
@@ -177,7 +190,7 @@ impl Driver {
             following: false,
             stale_since_ms: env.clock.unix_ms(),
             disbelief: None,
-            own_problems: BTreeMap::new(),
+            own_problems: problem.into_iter().map(|problem| ("user".to_owned(), problem)).collect(),
             known_problems: BTreeSet::new(),
             failed_reloads: 0,
             repairs: 0,
@@ -188,6 +201,11 @@ impl Driver {
         driver.load_certificates()?;
         driver.take_over_or_start().await?;
         Ok(driver)
+    }
+
+    /// Who HAProxy's workers are, where they are others than the controller.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        self.identity
     }
 
     pub(crate) fn files(&self) -> &Files {
@@ -295,7 +313,8 @@ impl Driver {
         let leaving = self.places_of(&touched.leaving, &touched.tasks);
         for id in &touched.apps {
             match self.source.app(id) {
-                Some(app) => self.core.put_app(app),
+                Some(app) if !self.is_own(&app.id) => self.core.put_app(app),
+                Some(_) => {}
                 None => self.core.remove_app(id),
             }
         }
@@ -317,6 +336,11 @@ impl Driver {
             self.look_after_leaving().await;
         }
         self.report().await;
+    }
+
+    /// The controller is a task of this app.
+    fn is_own(&self, id: &str) -> bool {
+        self.config.own_app.as_deref() == Some(id.trim_start_matches('/'))
     }
 
     /// Brings the core's picture of an instance up to date.
@@ -356,37 +380,6 @@ impl Driver {
                 let _ = answer.send(());
             }
         }
-    }
-
-    fn seen(&self) -> Report {
-        Report {
-            revision: self.source.revision,
-            apps: self.source.apps() as u64,
-            instances: self.source.instances() as u64,
-        }
-    }
-
-    /// Tells readers, metrics and the log what the table is like now.
-    async fn report(&mut self) {
-        self.serving.ready().await;
-        self.metrics.apps.set(signed(self.source.apps()));
-        self.metrics.instances.set(signed(self.source.instances()));
-        self.feed.publish(self.seen());
-    }
-
-    /// Names problems that are new.
-    fn name_problems(&mut self) {
-        let problems: BTreeSet<Problem> =
-            self.core.problems().into_iter().chain(self.own_problems.values().cloned()).collect();
-        for problem in problems.difference(&self.known_problems) {
-            let Problem { app_id, label, message } = problem;
-            warn!(app_id, label, message, "cannot be published as asked for");
-        }
-        for problem in self.known_problems.difference(&problems) {
-            debug!(app_id = problem.app_id, label = problem.label, "is published as asked for now");
-        }
-        self.metrics.problems.set(signed(problems.len()));
-        self.known_problems = problems;
     }
 }
 

@@ -19,6 +19,8 @@ pub enum Error {
     Head { message: String },
     #[error("marathon cannot be followed: {0}")]
     Marathon(String),
+    #[error("kernel setting {setting} cannot be made: {message}; HAPROXY_SYSCTL_NONSTRICT lets that pass")]
+    Sysctl { setting: String, message: String },
     #[error("no certificate can be made for the HTTPS port: {0}; give some with --ssl-certs")]
     Certificate(#[from] rcgen::Error),
 }

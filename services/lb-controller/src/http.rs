@@ -1,6 +1,14 @@
 //! The old endpoints on the admin port. HAProxy passes them on over a Unix socket.
 
-use std::{convert::Infallible, fs, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::{PermissionsExt, chown},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -13,7 +21,7 @@ use tokio::sync::Semaphore;
 use tracing::{debug, error};
 
 use crate::{
-    core::rules::Map,
+    core::{render::Identity, rules::Map},
     grpc::{Command, Grpc},
     haproxy::{files::Files, socket},
 };
@@ -26,12 +34,14 @@ const MOST: usize = 64;
 
 type Answer = Response<Full<Bytes>>;
 
-/// Serves on the controller's socket until the tasks stop.
-pub(crate) fn spawn(env: &Env, files: &Files, grpc: Grpc) {
+/// Serves on the controller's socket until the tasks stop. HAProxy's workers, who are somebody else where `owner` says
+/// so, are to reach it.
+pub(crate) fn spawn(env: &Env, files: &Files, owner: Option<Identity>, grpc: Grpc) {
     let path = files.controller_socket();
     // Of a controller that is no more.
     let _ = fs::remove_file(&path);
-    let listener = match UnixListener::bind(&path) {
+    let bound = UnixListener::bind(&path).and_then(|listener| give(&path, owner).map(|()| listener));
+    let listener = match bound {
         Ok(listener) => listener,
         Err(error) => {
             error!(path = %path.display(), %error, "admin endpoints cannot be served");
@@ -56,6 +66,11 @@ pub(crate) fn spawn(env: &Env, files: &Files, grpc: Grpc) {
             });
         }
     });
+}
+
+fn give(socket: &Path, owner: Option<Identity>) -> io::Result<()> {
+    fs::set_permissions(socket, Permissions::from_mode(0o600))?;
+    owner.map_or(Ok(()), |owner| chown(socket, Some(owner.uid), Some(owner.gid)))
 }
 
 struct Endpoints {

@@ -19,6 +19,7 @@ mod follower;
 mod grpc;
 mod http;
 mod marathon;
+mod sysctl;
 
 pub use config::{Config, LbArgs, MarathonLbArgs};
 pub use error::Error;

@@ -9,7 +9,7 @@ use tokio::{sync::mpsc, time::timeout};
 use tonic::service::Routes;
 use tracing::info;
 
-use crate::{config::Config, driver::Driver, error::Error, follower, grpc::Grpc, http, marathon};
+use crate::{config::Config, driver::Driver, error::Error, follower, grpc::Grpc, http, marathon, sysctl};
 
 /// Calls that wait for the loop.
 const COMMANDS: usize = 64;
@@ -46,6 +46,7 @@ pub async fn start(env: &Env, store: Option<SharedStore>, mut config: Config) ->
         (None, Some(store)) => Apps::Store(store),
         (None, None) => return Err(Error::Marathon("name its address with --marathon".to_owned())),
     };
+    sysctl::apply(&config.haproxy_variables, Path::new("/proc/sys"))?;
     let listener = env.transport.bind(&config.listen).await?;
     config.args.haproxy_binary = look_for(&config.args.haproxy_binary).await?;
     let (commands, receiver) = mpsc::channel(COMMANDS);
@@ -54,9 +55,9 @@ pub async fn start(env: &Env, store: Option<SharedStore>, mut config: Config) ->
     let serving = serve(env, "lb-controller", listener, Routes::new(server)).await;
     let address = serving.address.clone();
     let driver = Driver::new(env, config, serving, receiver).await?;
-    http::spawn(env, driver.files(), grpc);
+    http::spawn(env, driver.files(), driver.identity(), grpc);
     let (events, again) = match source {
-        Apps::Marathon(client) => marathon::spawn(env, client),
+        Apps::Marathon(client) => marathon::spawn(env, *client),
         Apps::Store(store) => follower::spawn(env, &store),
     };
     info!(address, "serving");

@@ -15,6 +15,8 @@ mod failures;
 mod figures;
 #[path = "lines/labels.rs"]
 mod labels;
+#[path = "lines/rights.rs"]
+mod rights;
 #[path = "lines/routing.rs"]
 mod routing;
 #[path = "lines/scene.rs"]

@@ -14,6 +14,8 @@ pub enum Error {
     Unsure { agent_id: String, session: u64, source: meshos_store::Error },
     #[error("agent {agent_id}: its record changed {attempts} times while it was written; try again")]
     Contended { agent_id: String, attempts: u32 },
+    #[error("Agent '{agent_id}' not found")]
+    UnknownAgent { agent_id: String },
     #[error("epoch {epoch} does not lead the allocator any more: the write was refused")]
     Fenced { epoch: u64 },
     #[error("this replica has lost contact with the store and serves nobody until it is back; use another")]
@@ -27,6 +29,7 @@ impl From<Error> for Status {
         let message = chain(&error);
         match error {
             Error::Invalid { .. } => Status::invalid_argument(message),
+            Error::UnknownAgent { .. } => Status::not_found(message),
             Error::Fenced { .. } => Status::failed_precondition(message),
             Error::Contended { .. } | Error::CutOff | Error::Unsure { .. } => Status::unavailable(message),
             Error::Store(cause) if cause.retryable() => Status::unavailable(message),

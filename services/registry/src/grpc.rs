@@ -1,5 +1,7 @@
 //! Decode, call, encode.
 
+mod operator;
+
 use std::sync::Arc;
 
 use futures::channel::mpsc as outbox;
@@ -18,6 +20,7 @@ use crate::{
     error::Error,
     held::Held,
     metrics::RegistryMetrics,
+    removals::Removals,
     roll::Roll,
     session::Session,
     store::{FORMAT, FRAMEWORKS, ROLES, encode, framework_key, read_framework, read_role, role_key},
@@ -46,6 +49,7 @@ pub(crate) struct Grpc {
     pub(crate) held: Held,
     /// Whether this replica can be counted on.
     pub(crate) listed: watch::Receiver<bool>,
+    pub(crate) removals: Removals,
 }
 
 impl Grpc {
@@ -74,6 +78,7 @@ impl Registry for Grpc {
             allocator: self.allocator.clone(),
             held: self.held.clone(),
             listed: self.listed.clone(),
+            removals: self.removals.clone(),
             responses,
         };
         self.env.tasks.spawn("agent-session", session.run(request.into_inner()));

@@ -17,12 +17,24 @@ pub(crate) struct Held {
 
 #[derive(Debug, Default)]
 struct Table {
-    /// What each agent's record says: the session's number, and whether it is open.
-    records: BTreeMap<String, (u64, bool)>,
+    records: BTreeMap<String, Recorded>,
     sessions: BTreeMap<String, (u64, CancellationToken)>,
 }
 
+/// What an agent's record says.
+#[derive(Clone, Copy, Debug)]
+struct Recorded {
+    session: u64,
+    state: AgentState,
+}
+
 impl Held {
+    /// Whether an operator declared the agent gone.
+    pub(crate) fn is_gone(&self, id: &str) -> bool {
+        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.records.get(id).is_some_and(|recorded| recorded.state == AgentState::Gone)
+    }
+
     /// A session begins; the token is cancelled once it is over by its record.
     pub(crate) fn begin(&self, id: &str, session: u64) -> CancellationToken {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,14 +57,12 @@ impl Held {
     /// An agent's record as it stands now; none when it was deleted.
     pub(crate) fn record(&self, id: &str, agent: Option<&Agent>) {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        match agent {
-            Some(agent) => {
-                let open = agent.state() == AgentState::Connected;
-                table.records.insert(id.to_owned(), (agent.session, open));
-            }
+        let recorded = match agent {
+            Some(agent) => Recorded { session: agent.session, state: agent.state() },
             // It will not come back under this number.
-            None => drop(table.records.insert(id.to_owned(), (u64::MAX, false))),
-        }
+            None => Recorded { session: u64::MAX, state: AgentState::Removed },
+        };
+        table.records.insert(id.to_owned(), recorded);
         table.check(id);
         if agent.is_none() {
             table.records.remove(id);
@@ -63,11 +73,11 @@ impl Held {
 impl Table {
     /// A record that is older than the session has simply not been seen yet.
     fn check(&mut self, id: &str) {
-        let (Some((session, over)), Some((recorded, open))) = (self.sessions.get(id), self.records.get(id))
-        else {
+        let (Some((session, over)), Some(record)) = (self.sessions.get(id), self.records.get(id)) else {
             return;
         };
-        if recorded > session || (recorded == session && !open) {
+        let open = record.state == AgentState::Connected;
+        if record.session > *session || (record.session == *session && !open) {
             over.cancel();
             self.sessions.remove(id);
         }

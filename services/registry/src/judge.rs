@@ -92,18 +92,25 @@ impl Judge {
         }
     }
 
+    /// Whether this replica judges.
+    #[must_use]
+    pub fn judges(&self) -> bool {
+        self.replicas.first().is_none_or(|lowest| *lowest == self.me)
+    }
+
     /// When to ask next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// Agents (id, session) to declare unreachable now. Each is named once more after another timeout, should
-    /// its record not have changed by then.
-    pub fn due(&mut self, now: Instant) -> Vec<(String, u64)> {
+    /// Agents (id, session) to declare unreachable now, as long as `permitted` says yes; the others stay due. Each is
+    /// named once more after another timeout, should its record not have changed by then.
+    pub fn due(&mut self, now: Instant, mut permitted: impl FnMut() -> bool) -> Vec<(String, u64)> {
+        let judges = self.judges();
         let mut due = Vec::new();
         while let Some((deadline, id)) = self.deadlines.first().cloned() {
-            if deadline > now {
+            if deadline > now || judges && !permitted() {
                 break;
             }
             self.deadlines.pop_first();
@@ -114,7 +121,7 @@ impl Judge {
                 due.push((id, agent.session));
             }
         }
-        if self.replicas.first().is_none_or(|lowest| *lowest == self.me) { due } else { Vec::new() }
+        if judges { due } else { Vec::new() }
     }
 }
 
@@ -140,8 +147,8 @@ mod tests {
         judge.agent("a", Some(&agent(AgentState::Connected, "r1")), now);
         assert_eq!(judge.next_deadline(), None);
         judge.agent("a", Some(&agent(AgentState::Disconnected, "r1")), now);
-        assert_eq!(judge.due(now + T - Duration::from_millis(1)), []);
-        assert_eq!(judge.due(now + T), [("a".to_owned(), 3)]);
+        assert_eq!(judge.due(now + T - Duration::from_millis(1), || true), []);
+        assert_eq!(judge.due(now + T, || true), [("a".to_owned(), 3)]);
     }
 
     #[test]
@@ -152,7 +159,7 @@ mod tests {
             judge.replicas(names(&["r1", "r2", "r3"]), now);
             judge.agent("a", Some(&agent(AgentState::Connected, "r1")), now);
             judge.replicas(names(&["r2", "r3"]), now);
-            assert_eq!(judge.due(now + T).len(), expected, "{me}");
+            assert_eq!(judge.due(now + T, || true).len(), expected, "{me}");
         }
     }
 
@@ -163,6 +170,23 @@ mod tests {
         judge.replicas(names(&["r1"]), now);
         judge.agent("a", Some(&agent(AgentState::Disconnected, "r1")), now);
         judge.agent("a", Some(&agent(AgentState::Connected, "r1")), now + T / 2);
-        assert_eq!(judge.due(now + T * 2), []);
+        assert_eq!(judge.due(now + T * 2, || true), []);
+    }
+
+    #[test]
+    fn who_waits_for_a_permit_stays_due_and_is_let_off_when_it_returns() {
+        let now = Instant::now();
+        let mut judge = Judge::new("r1", T);
+        judge.replicas(names(&["r1"]), now);
+        for id in ["a", "b", "c"] {
+            judge.agent(id, Some(&agent(AgentState::Disconnected, "r1")), now);
+        }
+        let mut permits = 1;
+        let mut take = || std::mem::replace(&mut permits, 0) > 0;
+        assert_eq!(judge.due(now + T, &mut take), [("a".to_owned(), 3)]);
+        assert_eq!(judge.due(now + T, &mut take), []);
+        assert_eq!(judge.next_deadline(), Some(now + T), "the others are due");
+        judge.agent("b", Some(&agent(AgentState::Connected, "r1")), now + T);
+        assert_eq!(judge.due(now + T, || true), [("c".to_owned(), 3)]);
     }
 }

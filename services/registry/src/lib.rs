@@ -15,10 +15,12 @@ pub mod store;
 
 mod grpc;
 mod held;
+mod past;
+mod removals;
 mod roll;
 mod session;
 mod view;
 
-pub use config::{Config, RegistryArgs};
+pub use config::{Config, Rate, RegistryArgs};
 pub use error::Error;
 pub use service::{Handle, start};

@@ -8,6 +8,9 @@ use meshos_types::AgentId as CheckedId;
 
 use crate::{error::Error, store::FORMAT};
 
+/// What an agent is told that an operator declared gone.
+pub const GONE: &str = "Agent has been marked gone";
+
 /// Why an agent may not join, in words for its log.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refusal(pub String);
@@ -42,7 +45,7 @@ pub fn admit(
     now_ms: u64,
 ) -> Result<Agent, Refusal> {
     if known.is_some_and(|agent| agent.state() == AgentState::Gone) {
-        return Err(Refusal("Agent has been marked gone".to_owned()));
+        return Err(Refusal(GONE.to_owned()));
     }
     let mut info = register.agent.clone().unwrap_or_default();
     info.id = Some(AgentId { value: id.to_owned() });
@@ -56,6 +59,7 @@ pub fn admit(
         registered_at_ms: known.map_or(now_ms, |agent| agent.registered_at_ms),
         reregistered_at_ms: if known.is_some() { now_ms } else { 0 },
         unreachable_at_ms: 0,
+        gone_at_ms: 0,
         replica: replica.to_owned(),
         session: known.map_or(0, |agent| agent.session) + 1,
         // Of its machine, which does not change.
@@ -94,6 +98,31 @@ pub fn end(known: &Agent, session: u64, end: End, now_ms: u64) -> Option<Agent> 
         agent.unreachable_at_ms = now_ms;
     }
     Some(agent)
+}
+
+/// Why nobody can be declared gone.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unknown;
+
+/// The record of an agent that an operator declares gone; none when that was done before.
+///
+/// # Errors
+/// [`Unknown`] when there is no such agent, or it has left for good.
+pub fn gone(known: Option<&Agent>, now_ms: u64) -> Result<Option<Agent>, Unknown> {
+    match known {
+        None => Err(Unknown),
+        Some(agent) if agent.state() == AgentState::Removed => Err(Unknown),
+        Some(agent) if agent.state() == AgentState::Gone => Ok(None),
+        Some(agent) => {
+            Ok(Some(Agent { state: AgentState::Gone.into(), gone_at_ms: now_ms, ..agent.clone() }))
+        }
+    }
+}
+
+/// Whether an agent is no part of the cluster any more: its record can be deleted.
+#[must_use]
+pub fn is_past(agent: &Agent) -> bool {
+    matches!(agent.state(), AgentState::Unreachable | AgentState::Gone | AgentState::Removed)
 }
 
 #[cfg(test)]
@@ -140,8 +169,13 @@ mod tests {
 
     #[test]
     fn a_gone_agent_is_refused_and_stays_gone() {
-        let mut agent = admit(None, &register(None), "a", "r", 1).unwrap();
-        agent.state = AgentState::Gone.into();
+        let agent = admit(None, &register(None), "a", "r", 1).unwrap();
+        assert_eq!(gone(None, 2), Err(Unknown));
+        let left = end(&agent, 1, End::Left, 2).unwrap();
+        assert_eq!(gone(Some(&left), 2), Err(Unknown));
+        let agent = gone(Some(&agent), 2).unwrap().unwrap();
+        assert_eq!((agent.state(), agent.gone_at_ms), (AgentState::Gone, 2));
+        assert_eq!(gone(Some(&agent), 3), Ok(None));
         assert!(admit(Some(&agent), &register(Some("a")), "a", "r", 2).is_err());
         assert_eq!(end(&agent, 1, End::Left, 3), None);
     }

@@ -8,6 +8,7 @@ pub struct RegistryMetrics {
     pub sessions: IntGauge,
     pub registrations: IntCounter,
     pub unreachable: IntCounter,
+    pub forgotten: IntCounter,
 }
 
 impl RegistryMetrics {
@@ -21,6 +22,10 @@ impl RegistryMetrics {
             unreachable: metrics.counter(
                 "meshos_registry_unreachable_total",
                 "Agents that this replica declared unreachable",
+            ),
+            forgotten: metrics.counter(
+                "meshos_registry_forgotten_total",
+                "Unreachable, gone and removed agents that this replica forgot",
             ),
         }
     }

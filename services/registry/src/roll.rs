@@ -115,6 +115,35 @@ impl Roll {
         Err(Error::Contended { agent_id: id.to_owned(), attempts: ATTEMPTS })
     }
 
+    /// Declares an agent gone for ever. The record is durable when this returns.
+    pub(crate) async fn mark_gone(&self, id: &str) -> Result<(), Error> {
+        let unknown = || Error::UnknownAgent { agent_id: id.to_owned() };
+        // Before it becomes part of a key.
+        meshos_types::AgentId::parse(id).map_err(|_| unknown())?;
+        let key = agent_key(id);
+        for _ in 0..ATTEMPTS {
+            let record = self.read(&key).await?;
+            let gone = membership::gone(record.agent.as_ref(), self.env.clock.unix_ms());
+            let Some(agent) = gone.map_err(|membership::Unknown| unknown())? else { return Ok(()) };
+            if let TxnOutcome::Committed(_) = self.swap(&key, &record, &agent).await? {
+                info!(agent_id = id, "agent marked gone");
+                return Ok(());
+            }
+        }
+        Err(Error::Contended { agent_id: id.to_owned(), attempts: ATTEMPTS })
+    }
+
+    /// Deletes the record of an agent that is no part of the cluster any more. Returns whether it did: one that came
+    /// back meanwhile stays.
+    pub(crate) async fn forget(&self, id: &str) -> Result<bool, Error> {
+        let Some((_, revision)) = self.view.get(id).filter(|(agent, _)| membership::is_past(agent)) else {
+            return Ok(false);
+        };
+        let key = agent_key(id);
+        let txn = Txn::new().when(Compare::ModRevision(key.clone(), revision)).delete(key);
+        Ok(matches!(self.writer.submit_txn(txn).await?, TxnOutcome::Committed(_)))
+    }
+
     async fn read(&self, key: &str) -> Result<Record, Error> {
         let found = self.store.get(key).await?;
         Ok(found.map_or_else(Record::default, |found| Record {

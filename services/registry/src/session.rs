@@ -20,7 +20,13 @@ use tonic::{Status, Streaming};
 use tracing::{debug, warn};
 
 use crate::{
-    config::Config, error::Error, held::Held, membership::End, metrics::RegistryMetrics, roll::Roll,
+    config::Config,
+    error::Error,
+    held::Held,
+    membership::{End, GONE},
+    metrics::RegistryMetrics,
+    removals::Removals,
+    roll::Roll,
 };
 
 /// The first message must come within this time.
@@ -38,6 +44,7 @@ pub(crate) struct Session {
     pub(crate) held: Held,
     /// Whether this replica can be counted on.
     pub(crate) listed: watch::Receiver<bool>,
+    pub(crate) removals: Removals,
     pub(crate) responses: Responses,
 }
 
@@ -54,7 +61,7 @@ impl Session {
             allocator: self.allocator.borrow_and_update().as_ref().map(leader),
         };
         let end = match self.send(session_response::Body::Registered(registered)).await {
-            Ok(()) => self.hold(&mut requests, &over).await,
+            Ok(()) => self.hold(&id, &mut requests, &over).await,
             Err(()) => End::Broken,
         };
         self.held.end(&id, session);
@@ -87,16 +94,21 @@ impl Session {
     }
 
     /// Keeps the session until it ends.
-    async fn hold(&mut self, requests: &mut Streaming<SessionRequest>, over: &CancellationToken) -> End {
+    async fn hold(
+        &mut self,
+        id: &str,
+        requests: &mut Streaming<SessionRequest>,
+        over: &CancellationToken,
+    ) -> End {
         let cut_off = cut_off(self.listed.clone(), self.config.ping_timeout() / 2);
         tokio::pin!(cut_off);
-        let mut pings = interval(self.config.ping_interval);
+        let mut pings = interval(self.config.args.agent_ping_timeout);
         let mut heard = Instant::now();
         let mut sequence = 0;
         loop {
             tokio::select! {
                 biased;
-                () = over.cancelled() => return End::Broken,
+                () = over.cancelled() => return self.over(id).await,
                 () = &mut cut_off => return End::Broken,
                 message = requests.message() => match message {
                     Ok(Some(SessionRequest { body: Some(session_request::Body::Unregister(_)) })) => return End::Left,
@@ -115,7 +127,8 @@ impl Session {
                     }
                 }
                 _ = pings.tick() => {
-                    if heard.elapsed() >= self.config.ping_timeout() {
+                    // While it waits for a permit it may still answer.
+                    if heard.elapsed() >= self.config.ping_timeout() && self.removals.take(Instant::now()) {
                         self.metrics.unreachable.inc();
                         return End::Silent;
                     }
@@ -128,10 +141,19 @@ impl Session {
         }
     }
 
+    /// The record says that the session is over. An agent that was declared gone is told: it ends its tasks.
+    async fn over(&mut self, id: &str) -> End {
+        if self.held.is_gone(id) {
+            let refused = Refused { reason: GONE.to_owned() };
+            let _ = self.send(session_response::Body::Refused(refused)).await;
+        }
+        End::Broken
+    }
+
     /// A message that cannot be handed over within a ping interval counts as a broken stream.
     async fn send(&mut self, body: session_response::Body) -> Result<(), ()> {
         let response = Ok(SessionResponse { body: Some(body) });
-        match timeout(self.config.ping_interval, self.responses.feed(response)).await {
+        match timeout(self.config.args.agent_ping_timeout, self.responses.feed(response)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(()),
         }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{changes_until, commit, keys, put, within};
 use crate::SharedStore;
@@ -47,5 +47,20 @@ pub async fn revoke_deletes_its_keys(store: SharedStore) -> Result<()> {
     assert_eq!((seen.len(), deleted), (1, vec!["a", "b"]));
     assert_eq!(keys(&*store, "").await?, ["freed", "moved"]);
     assert_eq!(store.revoke(lease).await, Err(Error::LeaseNotFound(lease)));
+    Ok(())
+}
+
+/// Holding a lease keeps it alive, dropped it stops, and it ends when the lease is lost.
+pub async fn held_until_it_is_lost(store: SharedStore) -> Result<()> {
+    let ttl = Duration::from_secs(2);
+    let lease = store.grant(ttl).await?;
+    commit(&*store, Txn::new().put_leased("mine", "1", lease)).await?;
+    assert!(timeout(3 * ttl, store.hold(lease, ttl)).await.is_err(), "nothing ended it");
+    assert_eq!(keys(&*store, "").await?, ["mine"]);
+    let (revoked, lost) =
+        within("the loss", async { tokio::join!(store.revoke(lease), store.hold(lease, ttl)) }).await;
+    revoked?;
+    assert_eq!(lost, Error::LeaseNotFound(lease));
+    assert_eq!(keys(&*store, "").await?, [""; 0]);
     Ok(())
 }

@@ -98,3 +98,31 @@ async fn calls_end_when_nobody_is_there() {
     assert!(error.retryable() && !error.outcome_unknown(), "{error}");
     assert!(store.watch("", 1).await.expect_err("nobody is there").retryable());
 }
+
+#[tokio::test]
+async fn a_lease_is_held_while_the_process_is_busy_with_something_else() {
+    let server = EtcdServer::start().await;
+    let store: SharedStore = Arc::new(server.client().await);
+    let ttl = Duration::from_secs(2);
+    let lease = store.grant(ttl).await.expect("granted");
+    store.txn(Txn::new().put_leased("leader", "1", lease)).await.expect("written");
+    let mut holding = Box::pin(store.hold(lease, ttl));
+    assert!(futures::poll!(&mut holding).is_pending());
+    // Nothing else runs on this thread, which is the only one of the test's runtime.
+    let elsewhere = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async { sleep(3 * ttl).await });
+    });
+    elsewhere.join().expect("it ends");
+    let found = store.get("leader").await.expect("read");
+    assert_eq!(found.and_then(|kv| kv.lease), Some(lease), "kept alive all the while");
+    assert!(futures::poll!(&mut holding).is_pending());
+    // Dropped, it stops, and the lease with it.
+    drop(holding);
+    let ends = async {
+        while store.get("leader").await.expect("read").is_some() {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), ends).await.expect("it ends");
+}

@@ -107,8 +107,10 @@ async fn control(name: &'static str, central: Central, rng: Rng) -> turmoil::Res
             listen: LISTEN.to_owned(),
             advertise: Some(address(name)),
             lease_ttl: LEASE_TTL,
-            ping_interval: Duration::from_secs(1),
-            max_missed_pings: 5,
+            args: meshos_registry::RegistryArgs {
+                agent_ping_timeout: Duration::from_secs(1),
+                ..meshos_registry::RegistryArgs::default()
+            },
         };
         meshos_registry::start(&env, store, config).await?;
     } else if ALLOCATORS.contains(&name) {

@@ -26,9 +26,10 @@ impl Launching {
         self.submitted < self.plan.tasks
     }
 
-    /// Whether the last task was submitted just now.
+    /// Whether the last task was submitted just now, as fast as it went: others want the offers that are left. Of a
+    /// steady rate nobody wants more than there is, and thousands of offers that move would be measured with its end.
     pub(super) fn releases(&mut self) -> bool {
-        !self.goes_on() && !std::mem::replace(&mut self.released, true)
+        self.plan.pace.is_none() && !self.goes_on() && !std::mem::replace(&mut self.released, true)
     }
 }
 

@@ -1,11 +1,14 @@
 //! Flags about containers that are more than processes: who runs them, and how the Docker Engine is reached.
 
+mod defaults;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use meshos_mesh::config::parse_duration;
 
 use crate::containerizer::runtimes::{Runtimes, list};
+pub use defaults::DefaultsConfig;
 
 /// Which containers the agent runs.
 #[derive(Args, Clone, Debug)]
@@ -47,6 +50,8 @@ pub struct ContainerConfig {
     /// period.
     #[arg(long = "docker_stop_timeout", env = "MESOS_DOCKER_STOP_TIMEOUT", default_value = "0secs", value_parser = parse_duration)]
     pub docker_stop_timeout: Duration,
+    #[command(flatten)]
+    pub defaults: DefaultsConfig,
 }
 
 impl Default for ContainerConfig {
@@ -63,6 +68,7 @@ impl Default for ContainerConfig {
             docker_remove_delay: Duration::from_secs(6 * 3600),
             docker_kill_orphans: true,
             docker_stop_timeout: Duration::ZERO,
+            defaults: DefaultsConfig::default(),
         }
     }
 }
@@ -79,6 +85,7 @@ impl ContainerConfig {
             image_providers: list(self.image_providers.as_deref().unwrap_or_default()).collect(),
             cni: self.network_cni_config_dir.is_some() && self.network_cni_plugins_dir.is_some(),
             sandbox_directory: self.sandbox_directory.clone(),
+            ..Runtimes::default()
         })
     }
 
@@ -102,6 +109,7 @@ impl ContainerConfig {
             ("network_cni_plugins_dir", self.network_cni_plugins_dir.clone()),
         ];
         flags.extend(optional.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))));
+        flags.extend(self.defaults.flags());
         flags
     }
 }

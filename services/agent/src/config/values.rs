@@ -41,13 +41,16 @@ impl Recover {
 }
 
 /// Flags that are on or off.
-pub(super) const SWITCHES: [&str; 8] = [
+pub(super) const SWITCHES: [&str; 11] = [
     "authenticate_http_executors",
     "cgroups_enable_cfs",
     "cgroups_limit_swap",
+    "disallow_sharing_agent_ipc_namespace",
+    "disallow_sharing_agent_pid_namespace",
     "docker_kill_orphans",
     "enforce_container_disk_quota",
     "gc_non_executor_container_sandboxes",
+    "hostname_lookup",
     "strict",
     "switch_user",
 ];
@@ -56,7 +59,7 @@ pub(super) const SWITCHES: [&str; 8] = [
 pub fn mesos_forms(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let form = |argument: OsString| {
         let off = argument.to_str().and_then(|text| text.strip_prefix("--no-"));
-        match off.filter(|flag| SWITCHES.contains(flag)) {
+        match off.filter(|flag| SWITCHES.contains(flag) || super::foreign::is_switch(flag)) {
             Some(flag) => format!("--{flag}=false").into(),
             None => argument,
         }

@@ -1,7 +1,9 @@
 //! What a container brings along beside its command: an image, networks, volumes, the kernel's settings. Checked and
 //! plain forms of upstream's `ContainerInfo`; the core fills them in, the containerizers obey.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{fmt, net::IpAddr, path::PathBuf};
+
+use serde::Deserialize;
 
 /// Who runs a container that is more than a plain process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub struct ContainerSetup {
     /// Absent: the engine's choice.
     pub hostname: Option<String>,
     pub network: NetworkSetup,
+    /// Absent: those of its networks, or of the machine.
+    pub dns: Option<DnsSetup>,
     pub mounts: Vec<MountSetup>,
     /// Options of `docker run`, checked: neither name nor anything that the agent decides itself.
     pub parameters: Vec<(String, String)>,
@@ -79,6 +83,47 @@ pub enum NetworkMode {
     Named(Vec<String>),
 }
 
+/// Who knows names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DnsSetup {
+    pub nameservers: Vec<String>,
+    pub domain: Option<String>,
+    pub search: Vec<String>,
+    pub options: Vec<String>,
+}
+
+impl DnsSetup {
+    fn words(&self) -> impl Iterator<Item = &String> {
+        self.nameservers.iter().chain(&self.domain).chain(&self.search).chain(&self.options)
+    }
+
+    /// Whether it can stand in a file.
+    ///
+    /// # Errors
+    /// Names what is no word.
+    pub fn check(&self) -> Result<(), String> {
+        let is_broken =
+            |word: &&String| word.is_empty() || word.contains(|c: char| c.is_whitespace() || c.is_control());
+        self.words()
+            .find(is_broken)
+            .map_or(Ok(()), |word| Err(format!("'{}' is no word", word.escape_debug())))
+    }
+
+    /// As in `/etc/resolv.conf`.
+    #[must_use]
+    pub fn resolv_conf(&self) -> String {
+        let line = |name: &str, words: &[String]| match words.is_empty() {
+            true => String::new(),
+            false => format!("{name} {}\n", words.join(" ")),
+        };
+        let servers: String =
+            self.nameservers.iter().map(|server| format!("nameserver {server}\n")).collect();
+        let domain = self.domain.as_ref().map(|domain| format!("domain {domain}\n")).unwrap_or_default();
+        [domain, line("search", &self.search), line("options", &self.options), servers].concat()
+    }
+}
+
 /// One port of the machine that leads into a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortMapping {
@@ -106,10 +151,22 @@ pub enum MountSource {
     Parent { sandbox: PathBuf, path: PathBuf },
     /// A persistent volume of the agent.
     Persistent(PathBuf),
+    /// A file with a secret in it.
+    Secret(Hidden),
     /// A file system in memory; bytes, absent: the kernel's default.
     Tmpfs { size: Option<u64> },
     /// A volume of the Docker Engine.
     DockerVolume { driver: Option<String>, name: String, options: Vec<(String, String)> },
+}
+
+/// What is not to be read in any log.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Hidden(pub Vec<u8>);
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("…")
+    }
 }
 
 /// What the kernel is told.

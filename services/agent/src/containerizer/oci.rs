@@ -26,6 +26,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use meshos_mesh::Env;
 use meshos_proto::meshos::agent::v1::SpawnRequest;
+use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
 use self::{
@@ -33,8 +34,8 @@ use self::{
     state::{Directories, State},
 };
 use super::{
-    ContainerSpec, Containerizer, ContainerizerError, Ended, Limits, NetworkStatus, Probe, ProbeKind,
-    ProbeOutcome, Recovered, Usage,
+    ContainerSpec, Containerizer, ContainerizerError, Ended, Fetches, Limits, NetworkStatus, Probe,
+    ProbeKind, ProbeOutcome, Recovered, Usage,
     container::ImageSetup,
     process::{
         self, ProcessContainerizer, blocking,
@@ -114,6 +115,9 @@ impl Settings {
     }
 }
 
+/// Containers that are made ready, and taken apart, at the same time: each takes a thread while it waits for a disk.
+const AT_ONCE: usize = 16;
+
 /// Runs containers and plain processes.
 #[derive(Debug)]
 pub struct OciContainerizer {
@@ -128,6 +132,8 @@ pub struct OciContainerizer {
     prepared: Mutex<BTreeMap<String, Prepared>>,
     /// Process ids of those that have something of their own.
     pids: Mutex<BTreeMap<String, u32>>,
+    preparing: Semaphore,
+    parting: Semaphore,
 }
 
 /// A container that can be started.
@@ -155,6 +161,8 @@ impl OciContainerizer {
             brought: Mutex::default(),
             prepared: Mutex::default(),
             pids: Mutex::default(),
+            preparing: Semaphore::new(AT_ONCE),
+            parting: Semaphore::new(AT_ONCE),
         }
     }
 
@@ -210,6 +218,7 @@ impl OciContainerizer {
         if state::check_id(container_id).is_err() || !dir.exists() {
             return Ok(());
         }
+        let _permit = self.parting.acquire().await;
         let parted = match self.state(container_id).await.and_then(|state| state.network) {
             Some(network) => self.networks.part(&network, container_id).await,
             None => Ok(()),
@@ -250,7 +259,11 @@ impl Containerizer for OciContainerizer {
 
     async fn prepare(&self, spec: &ContainerSpec) -> Result<(), ContainerizerError> {
         match (&spec.container, &spec.inside) {
-            (Some(setup), _) => self.prepare_container(spec, setup).await,
+            (Some(setup), _) => {
+                // Neither semaphore is ever closed.
+                let _permit = self.preparing.acquire().await;
+                self.prepare_container(spec, setup).await
+            }
             (None, Some(container_id)) => self.prepare_inside(spec, container_id).await,
             (None, None) => self.process.prepare(spec).await,
         }
@@ -313,6 +326,14 @@ impl Containerizer for OciContainerizer {
 
     async fn usage(&self, container_id: &str, pid: u32) -> Option<Usage> {
         self.process.usage(container_id, pid).await
+    }
+
+    async fn usages(&self, containers: &[(String, u32)]) -> Vec<Option<Usage>> {
+        self.process.usages(containers).await
+    }
+
+    fn fetches(&self) -> Fetches {
+        self.process.fetches()
     }
 
     async fn network(&self, container_id: &str) -> NetworkStatus {

@@ -4,29 +4,27 @@
 mod cgroups;
 mod client;
 mod command;
+mod forget;
 mod launcher;
 pub(in crate::containerizer) mod probe;
 mod sandbox;
+mod settings;
 mod upgrade;
 mod usage;
 mod users;
 
 use std::{
     collections::BTreeSet,
-    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
 use meshos_mesh::{Env, Tasks};
 use meshos_proto::meshos::agent::v1::{
-    ForgetRequest, ResourceLimit, SignalRequest, SpawnRequest, supervisor_request::Body as Request,
+    ResourceLimit, SignalRequest, SpawnRequest, supervisor_request::Body as Request,
     supervisor_response::Body as Response,
 };
-use nix::sys::signal::Signal;
-use tokio::time::sleep;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tracing::{info, warn};
 
@@ -34,62 +32,14 @@ pub use cgroups::CgroupSettings;
 use cgroups::Cgroups;
 use client::{CallError, Client};
 pub use launcher::SupervisorProgram;
+pub use settings::Settings;
 use users::Users;
 
 use super::{
-    ContainerSpec, Containerizer, ContainerizerError, Ended, Exit, ExitStatus, Limits, Probe, ProbeKind,
-    ProbeOutcome, Recovered, Rlimit, Stdio, TaskUser, Usage, output_paths,
+    ContainerSpec, Containerizer, ContainerizerError, Ended, Exit, ExitStatus, Fetches, Limits, Probe,
+    ProbeKind, ProbeOutcome, Recovered, Rlimit, Stdio, TaskUser, Usage, output_paths,
 };
-use crate::{
-    config::Config,
-    fetcher::{self, Fetcher, Order},
-};
-
-/// Before the second attempt to forget a container that was killed a moment ago; each further one waits twice as long.
-const STILL_ENDING: Duration = Duration::from_millis(50);
-/// Longest wait between such attempts.
-const STILL_ENDING_MAX: Duration = Duration::from_secs(5);
-
-/// How processes are run.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Directory of the supervisor.
-    pub supervisor_dir: PathBuf,
-    pub program: SupervisorProgram,
-    pub cgroups: CgroupSettings,
-    /// Run a task as the user that it names; needs root.
-    pub switch_user: bool,
-    pub fetcher: fetcher::Settings,
-}
-
-impl Settings {
-    /// As the agent's flags say.
-    #[must_use]
-    pub fn new(config: &Config) -> Self {
-        let supervisor_dir = config.work_dir.join("supervisor");
-        Self {
-            program: SupervisorProgram::this_program(&supervisor_dir),
-            supervisor_dir,
-            cgroups: CgroupSettings {
-                enabled: config.wants_cgroups(),
-                cpu: config.isolates_by_cgroups("cgroups/cpu"),
-                memory: config.isolates_by_cgroups("cgroups/mem"),
-                max_pids: config.cgroups_max_pids,
-                limit_swap: config.cgroups_limit_swap,
-                hierarchy: config.cgroups_hierarchy.clone(),
-                root: config.cgroups_root.clone(),
-                cfs: config.cgroups_enable_cfs,
-            },
-            switch_user: config.switch_user,
-            fetcher: fetcher::Settings {
-                cache_dir: config.fetcher_cache_dir(),
-                cache_size: config.fetcher_cache_size,
-                stall: config.fetcher_stall_timeout,
-                frameworks_home: config.frameworks_home.clone(),
-            },
-        }
-    }
-}
+use crate::fetcher::{Fetcher, Order};
 
 /// Runs tasks as process trees.
 #[derive(Debug)]
@@ -218,38 +168,6 @@ impl ProcessContainerizer {
                         return Ok(pid);
                     }
                 }
-            }
-        }
-    }
-
-    async fn forget(&self, container_id: &str) -> Result<(), CallError> {
-        let request = Request::Forget(ForgetRequest { container_id: container_id.to_owned() });
-        self.client.call(request).await.map(drop)
-    }
-
-    /// Ends and forgets what a launch without an answer may have started or may start yet, however long the supervisor
-    /// takes: it carries requests out in order, so these come after the start.
-    async fn end_given_up(&self, container_id: &str) -> Result<(), CallError> {
-        let signal = Signal::SIGKILL as i32;
-        let kill = Request::Signal(SignalRequest { container_id: container_id.to_owned(), signal });
-        let mut wait = STILL_ENDING;
-        loop {
-            match self.client.call_until_answered(kill.clone()).await {
-                // Refused: it does not run.
-                Ok(_) | Err(CallError::Refused(_)) => {}
-                Err(CallError::Timeout) => {
-                    warn!(container_id, "supervisor does not answer, killing the container again");
-                    continue;
-                }
-                Err(error @ CallError::Broken) => return Err(error),
-            }
-            match self.forget(container_id).await {
-                Ok(()) => return Ok(()),
-                Err(CallError::Refused(_)) => {
-                    sleep(wait).await;
-                    wait = (wait * 2).min(STILL_ENDING_MAX);
-                }
-                Err(CallError::Timeout | CallError::Broken) => {}
             }
         }
     }
@@ -440,8 +358,15 @@ impl Containerizer for ProcessContainerizer {
     }
 
     async fn usage(&self, container_id: &str, pid: u32) -> Option<Usage> {
-        let pid = i32::try_from(pid).ok()?;
-        blocking(container_id, move || usage::of_tree(pid).ok_or_else(String::new)).await.ok()
+        self.usages(&[(container_id.to_owned(), pid)]).await.pop().flatten()
+    }
+
+    async fn usages(&self, containers: &[(String, u32)]) -> Vec<Option<Usage>> {
+        usage::of_trees(containers.iter().map(|(_, pid)| i32::try_from(*pid).ok()).collect()).await
+    }
+
+    fn fetches(&self) -> Fetches {
+        self.fetcher.figures()
     }
 
     async fn stop(&self) {

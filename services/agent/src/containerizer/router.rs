@@ -15,8 +15,8 @@ use futures::{
 use meshos_mesh::Env;
 
 use super::{
-    ContainerSpec, Containerizer, ContainerizerError, Ended, Limits, NetworkStatus, Probe, ProbeOutcome,
-    Recovered, SharedContainerizer, Usage,
+    ContainerSpec, Containerizer, ContainerizerError, Ended, Fetches, Limits, NetworkStatus, Probe,
+    ProbeOutcome, Recovered, SharedContainerizer, Usage,
     container::Runtime,
     docker::{self, DockerContainerizer},
     oci::{self, OciContainerizer},
@@ -95,6 +95,10 @@ fn sandbox_alone(spec: &ContainerSpec) -> ContainerSpec {
     ContainerSpec { beside: Some(spec.container_id.clone()), container: None, ..spec.clone() }
 }
 
+fn cloned(containers: &[&(String, u32)]) -> Vec<(String, u32)> {
+    containers.iter().copied().cloned().collect()
+}
+
 fn is_docker(spec: &ContainerSpec) -> bool {
     spec.container.as_ref().is_some_and(|setup| setup.runtime == Runtime::Docker)
 }
@@ -165,6 +169,21 @@ impl Containerizer for Router {
         self.of(container_id).usage(container_id, pid).await
     }
 
+    async fn usages(&self, containers: &[(String, u32)]) -> Vec<Option<Usage>> {
+        let Some(docker) = &self.docker else { return self.mesos.usages(containers).await };
+        let known = self.of_docker().clone();
+        let is_docker = |container: &&(String, u32)| known.contains(&container.0);
+        let (theirs, own): (Vec<_>, Vec<_>) = containers.iter().partition(is_docker);
+        let (theirs, own): (Vec<_>, Vec<_>) = (cloned(&theirs), cloned(&own));
+        let (theirs, own) = futures::join!(docker.usages(&theirs), self.mesos.usages(&own));
+        let (mut theirs, mut own) = (theirs.into_iter(), own.into_iter());
+        let in_order = containers.iter().map(|container| match is_docker(&container) {
+            true => theirs.next().flatten(),
+            false => own.next().flatten(),
+        });
+        in_order.collect()
+    }
+
     async fn network(&self, container_id: &str) -> NetworkStatus {
         self.of(container_id).network(container_id).await
     }
@@ -172,6 +191,17 @@ impl Containerizer for Router {
     async fn prune_images(&self, excluded: &[String]) {
         for one in self.all() {
             one.prune_images(excluded).await;
+        }
+    }
+
+    fn fetches(&self) -> Fetches {
+        let each: Vec<_> = self.all().map(|one| one.fetches()).collect();
+        let sum = |of: fn(&Fetches) -> u64| each.iter().map(of).sum();
+        Fetches {
+            succeeded: sum(|one| one.succeeded),
+            failed: sum(|one| one.failed),
+            cache_size: sum(|one| one.cache_size),
+            cache_used: sum(|one| one.cache_used),
         }
     }
 

@@ -1,9 +1,13 @@
 //! Which kinds of containers the operator has switched on: `--containerizers`, `--isolation`, `--image_providers`.
 
+pub mod defaults;
+
 use std::path::PathBuf;
 
+use defaults::Defaults;
+
 /// What this agent may run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Runtimes {
     /// In the order in which they are asked: `docker`, `mesos`.
     pub containerizers: Vec<String>,
@@ -14,6 +18,7 @@ pub struct Runtimes {
     pub cni: bool,
     /// Where an image sees the sandbox.
     pub sandbox_directory: PathBuf,
+    pub defaults: Defaults,
 }
 
 impl Default for Runtimes {
@@ -25,6 +30,7 @@ impl Default for Runtimes {
             image_providers: Vec::new(),
             cni: false,
             sandbox_directory: PathBuf::from("/mnt/mesos/sandbox"),
+            defaults: Defaults::default(),
         }
     }
 }
@@ -99,6 +105,14 @@ impl Runtimes {
             true => Ok(()),
             false => Err(format!("{what} needs --isolation={} on this agent", missing.join(","))),
         }
+    }
+
+    /// Whether the operator limits the rights of all, of plain processes as well.
+    #[must_use]
+    pub fn confines(&self) -> bool {
+        let given =
+            self.defaults.effective_capabilities.is_some() || self.defaults.bounding_capabilities.is_some();
+        given && self.isolators.iter().any(|name| name == "linux/capabilities")
     }
 
     /// Whether images are run without the Docker Engine.

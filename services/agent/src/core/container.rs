@@ -22,7 +22,8 @@ use crate::containerizer::{
     container::{ContainerSetup, ImageCommand, MountSetup, MountSource, PortMapping, Runtime},
 };
 
-pub(super) use volumes::links;
+pub(super) use volumes::secret_value;
+pub(super) use volumes::{links, parent_volumes};
 
 /// What a container is made of.
 #[derive(Clone, Copy, Debug)]
@@ -44,11 +45,16 @@ pub(super) fn setup(settings: &Settings, order: Order<'_>) -> Result<Option<Cont
     let container = match order.info {
         Some(info) if info.r#type() == pb::container_info::Type::Docker => {
             runtimes.require_containerizer("docker", "a container of type DOCKER")?;
-            Some(docker::setup(info, order)?)
+            Some(docker::setup(runtimes, info, order)?)
         }
         _ => {
             runtimes.require_containerizer("mesos", "a task without a container of type DOCKER")?;
-            order.info.map_or(Ok(None), |info| mesos::setup(runtimes, info, order))?
+            let bare = pb::ContainerInfo {
+                r#type: pb::container_info::Type::Mesos as i32,
+                ..pb::ContainerInfo::default()
+            };
+            let confined = runtimes.confines().then_some(&bare);
+            order.info.or(confined).map_or(Ok(None), |info| mesos::setup(runtimes, info, order))?
         }
     };
     Ok(container.map(|container| ContainerSetup {
@@ -56,6 +62,11 @@ pub(super) fn setup(settings: &Settings, order: Order<'_>) -> Result<Option<Cont
         sandbox_directory: runtimes.sandbox_directory.clone(),
         ..container
     }))
+}
+
+/// The operator's container for what has none.
+pub(super) fn or_default(settings: &Settings, given: Option<pb::ContainerInfo>) -> Option<pb::ContainerInfo> {
+    given.or_else(|| settings.runtimes.defaults.container.as_deref().cloned())
 }
 
 /// Puts a plain process's spec into a container: its volumes are mounted instead of linked, its variables tell what is

@@ -89,15 +89,25 @@ pub(super) fn with_own(
 ) -> Result<Variables, String> {
     let given = command.and_then(|command| command.environment.as_ref());
     for variable in given.iter().flat_map(|environment| &environment.variables) {
-        if variable.r#type == Some(VariableType::Secret as i32) || variable.secret.is_some() {
-            return Err(format!("this agent does not support secrets yet (variable '{}')", variable.name));
-        }
-        variables.insert(variable.name.clone(), variable.value.clone().unwrap_or_default());
+        let value = match &variable.secret {
+            Some(secret) if variable.r#type() == VariableType::Secret => hidden(secret),
+            _ if variable.r#type() == VariableType::Secret => Err("it has no secret".to_owned()),
+            Some(_) => Err("it has a secret and is not of the type SECRET".to_owned()),
+            None => Ok(variable.value.clone().unwrap_or_default()),
+        };
+        let value = value.map_err(|reason| format!("variable '{}': {reason}", variable.name))?;
+        variables.insert(variable.name.clone(), value);
     }
     match variables.keys().find(|name| name.is_empty() || name.contains('=')) {
         Some(name) => Err(format!("'{name}' cannot be the name of a variable")),
         None => Ok(variables),
     }
+}
+
+/// The value of a secret, as upstream's `environment_secret` gives it to a program.
+fn hidden(secret: &pb::Secret) -> Result<String, String> {
+    let text = String::from_utf8(container::secret_value(secret)?).ok();
+    text.filter(|text| !text.contains('\0')).ok_or_else(|| "its secret is no text".to_owned())
 }
 
 /// Where an image says what its PATH is, and no command does, ours must not hide it.

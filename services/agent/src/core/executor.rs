@@ -179,6 +179,9 @@ impl Core {
         let container_id = self.rng.uuid().to_string();
         let directory = self.run_directory(&key.framework_id, key.executor_id.as_str(), &container_id);
         info.framework_id = Some((&key.framework_id).into());
+        if info.r#type() != executor_info::Type::Default {
+            info.container = container::or_default(&self.settings, info.container);
+        }
         let executor = Executor::new(info, container_id.clone(), directory);
         let agent_id = self.agent_id.as_ref().map(|id| id.to_string()).unwrap_or_default();
         let framework = self.frameworks.get_mut(&key.framework_id).ok_or("its framework is not known")?;
@@ -242,7 +245,10 @@ impl Core {
         let mut event = event_of(event::Type::Message);
         event.message = Some(event::Message { data });
         if self.executor(key).is_none_or(|executor| executor.stream.is_none()) {
+            self.counters.lost_messages += 1;
             warn!(executor_id = %key.executor_id, framework_id = %key.framework_id, "message to an executor that does not listen dropped");
+        } else {
+            self.counters.messages += 1;
         }
         self.tell_executor(key, event);
     }

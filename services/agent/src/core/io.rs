@@ -30,6 +30,11 @@ pub enum Input {
         container_id: String,
         network: NetworkStatus,
     },
+    /// Everything that a container [needs first](ContainerSpec::needs_files) is there; comes before
+    /// [`Input::Launched`].
+    Fetched {
+        container_id: String,
+    },
     Launched {
         container_id: String,
         pid: u32,

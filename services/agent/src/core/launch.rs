@@ -1,36 +1,29 @@
 //! From a launch command to a running container, and to its end.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+mod spec;
+
+use std::{path::PathBuf, time::Duration};
 
 use meshos_proto::{
     meshos::allocator::v1::Launch,
     mesos::v1::{self as pb, TaskState, framework_info::capability::Type as Capability, task_status::Reason},
 };
-use meshos_types::{FrameworkId, Resources};
+use meshos_types::FrameworkId;
 use tracing::{debug, warn};
 
+pub(super) use spec::{bytes, command_line, in_container, program, unknown_resources, volumes};
+
 use super::{
-    Core, Effect, ExecutorKey, Now, Phase, Settings, TaskKey, Timer,
-    container::{self, Order},
-    environment,
+    Core, Effect, ExecutorKey, Now, Phase, TaskKey, Timer, container,
     executor::Batch,
-    needs,
     nested::path_of,
-    operations::volume_of,
-    scalar,
     status::News,
     task::{Framework, Task},
 };
 use crate::{
     checkpoint::Change,
-    containerizer::{ContainerSetup, ContainerSpec, Exit, Limits},
+    containerizer::{ContainerSpec, Exit},
 };
-
-const SHELL: &str = "/bin/sh";
-const BYTES_PER_MB: f64 = 1024.0 * 1024.0;
 
 impl Core {
     pub(super) fn launch(&mut self, launch: Launch, now: Now) {
@@ -97,9 +90,10 @@ impl Core {
     fn begin(&mut self, key: TaskKey, info: pb::TaskInfo, traceparent: &str, now: Now) {
         let container_id = self.rng.uuid().to_string();
         let directory = self.run_directory(&key.framework_id, key.task_id.as_str(), &container_id);
+        let info = pb::TaskInfo { container: container::or_default(&self.settings, info.container), ..info };
         let task = Task::new(info, container_id.clone(), directory, traceparent.to_owned());
         let Some(framework) = self.frameworks.get(&key.framework_id) else { return };
-        let spec = spec(&self.settings, &framework.info, &task);
+        let spec = spec::spec(&self.settings, &framework.info, &task);
         let unknown = unknown_resources(&self.total, &task.info.resources);
         self.take_task(&key, task);
         if let Some(unknown) = unknown {
@@ -113,8 +107,7 @@ impl Core {
         match spec {
             Ok(spec) => {
                 self.containers.insert(container_id, key.clone());
-                self.effects.push(Effect::Launch(Box::new(spec)));
-                self.report(&key, News::executor(TaskState::TaskStarting), now);
+                self.start(&key, spec, now);
             }
             Err(reason) => {
                 if let Some(task) = self.task_mut(&key) {
@@ -126,6 +119,30 @@ impl Core {
                     now,
                 );
             }
+        }
+    }
+
+    /// Has a task's container started. While its files are fetched it is TASK_STAGING, as in Mesos, where only then there
+    /// is an executor that says more.
+    pub(super) fn start(&mut self, key: &TaskKey, spec: ContainerSpec, now: Now) {
+        let needs_files = spec.needs_files();
+        self.effects.push(Effect::Launch(Box::new(spec)));
+        if !needs_files {
+            self.starting(key, now);
+        }
+    }
+
+    pub(super) fn fetched(&mut self, container_id: &str, now: Now) {
+        let Some(key) = self.key_of(container_id) else { return };
+        if self.task(&key).is_some_and(|task| task.phase == Phase::Launching && task.kill.is_none()) {
+            self.starting(&key, now);
+        }
+    }
+
+    /// Tells that a task is being started, once.
+    fn starting(&mut self, key: &TaskKey, now: Now) {
+        if self.task(key).is_some_and(|task| task.state() == TaskState::TaskStaging) {
+            self.report(key, News::executor(TaskState::TaskStarting), now);
         }
     }
 
@@ -174,6 +191,8 @@ impl Core {
 
     /// Tells that a task runs, and sets the time that it may take.
     pub(super) fn running(&mut self, key: &TaskKey, now: Now) {
+        // The agent may have died between the two.
+        self.starting(key, now);
         self.report(key, News::executor(TaskState::TaskRunning), now);
         let Some(task) = self.task(key) else { return };
         if let Some(limit) = task.info.max_completion_time.as_ref().and_then(positive) {
@@ -227,7 +246,8 @@ impl Core {
             }
             // The end overtook the answer to the launch.
             Phase::Launching if task.kill.is_none() => {
-                self.report(&key, News::executor(TaskState::TaskRunning), now)
+                self.starting(&key, now);
+                self.report(&key, News::executor(TaskState::TaskRunning), now);
             }
             Phase::Launching | Phase::Running => {}
         }
@@ -264,136 +284,4 @@ impl Core {
 
 pub(super) fn positive(duration: &pb::DurationInfo) -> Option<Duration> {
     u64::try_from(duration.nanoseconds).ok().map(Duration::from_nanos)
-}
-
-/// What to run for a task, or why this agent cannot run it.
-pub(super) fn spec(
-    settings: &Settings,
-    framework: &pb::FrameworkInfo,
-    task: &Task,
-) -> Result<ContainerSpec, String> {
-    let info = &task.info;
-    let order = Order {
-        info: info.container.as_ref(),
-        command: info.command.as_ref(),
-        resources: &info.resources,
-        parent: None,
-    };
-    let setup = container::setup(settings, order)?;
-    in_container(settings, framework, task, setup)
-}
-
-/// As [`spec`], in this container.
-pub(super) fn in_container(
-    settings: &Settings,
-    framework: &pb::FrameworkInfo,
-    task: &Task,
-    setup: Option<ContainerSetup>,
-) -> Result<ContainerSpec, String> {
-    let info = &task.info;
-    let command = info.command.as_ref().ok_or("the task has no command")?;
-    let (program, argument_zero, arguments) = program(command, setup.as_ref())?;
-    let environment = environment::of_task(settings, framework, task)?;
-    let spec = ContainerSpec {
-        container_id: task.container_id.clone(),
-        program,
-        argument_zero,
-        arguments,
-        environment: environment::for_image(environment, &[info.command.as_ref()], setup.as_ref()),
-        sandbox: task.directory.clone(),
-        user: Some(command.user.clone().unwrap_or_else(|| framework.user.clone())),
-        limits: limits(info),
-        volumes: volumes(&settings.work_dir, &info.resources)?,
-        uris: needs::uris(command),
-        rlimits: needs::rlimits(info.container.as_ref())?,
-        ..ContainerSpec::default()
-    };
-    Ok(container::name_task(container::contain(spec, setup), framework, info))
-}
-
-/// What to run; an image may know it better.
-pub(super) fn program(
-    command: &pb::CommandInfo,
-    setup: Option<&ContainerSetup>,
-) -> Result<(String, String, Vec<String>), String> {
-    let line = command_line(command);
-    // A shell without a line is a mistake in any container.
-    if line.is_err() && container::has_image(setup) && !command.shell.unwrap_or(true) {
-        return Ok(Default::default());
-    }
-    line
-}
-
-/// Reservations and volumes that an operation must have made first; what is missing of them.
-pub(super) fn unknown_resources(total: &Resources, wanted: &[pb::Resource]) -> Option<Resources> {
-    let resources = Resources::from_proto(wanted).ok()?.unallocated();
-    let made = resources.filter(|r| r.is_dynamically_reserved() || r.persistence_id().is_some());
-    let missing = made.filter(|resource| !total.contains_one(resource));
-    (!missing.is_empty()).then_some(missing)
-}
-
-/// Persistent volumes, and where in the sandbox they are to be found.
-pub(super) fn volumes(
-    work_dir: &Path,
-    resources: &[pb::Resource],
-) -> Result<Vec<(PathBuf, PathBuf)>, String> {
-    let resources = Resources::from_proto(resources).map_err(|error| error.to_string())?;
-    let mut volumes: Vec<(PathBuf, PathBuf)> = Vec::new();
-    for resource in &resources {
-        let Some(volume) = volume_of(work_dir, resource) else { continue };
-        let info = resource.disk.as_ref().and_then(|disk| disk.info().volume.as_ref());
-        let container_path = PathBuf::from(info.map(|info| info.container_path.as_str()).unwrap_or_default());
-        let inside = |part: std::path::Component<'_>| matches!(part, std::path::Component::Normal(_));
-        if container_path.as_os_str().is_empty() || !container_path.components().all(inside) {
-            return Err(format!(
-                "the path '{}' of a persistent volume must be relative, without '..': it is made in the sandbox",
-                container_path.display()
-            ));
-        }
-        // A task owns what is in its volumes: a link there could lead the other volume anywhere.
-        let nested =
-            |other: &Path| container_path.starts_with(other) || other.starts_with(container_path.as_path());
-        if let Some((_, other)) = volumes.iter().find(|(_, other)| nested(other)) {
-            return Err(format!(
-                "the paths '{}' and '{}' of two persistent volumes lie one in the other: each needs a place of its own",
-                other.display(),
-                container_path.display()
-            ));
-        }
-        volumes.push((volume.path, container_path));
-    }
-    Ok(volumes)
-}
-
-pub(super) fn command_line(command: &pb::CommandInfo) -> Result<(String, String, Vec<String>), String> {
-    let value = command.value.clone().filter(|value| !value.is_empty());
-    if command.shell.unwrap_or(true) {
-        let text = value.ok_or("the command has no value to give to the shell")?;
-        return Ok((SHELL.to_owned(), "sh".to_owned(), vec!["-c".to_owned(), text]));
-    }
-    let program = value.ok_or("the command has no value to execute")?;
-    // As in Mesos: the first argument is the program's own name.
-    let mut arguments = command.arguments.iter().cloned();
-    let argument_zero = arguments.next().unwrap_or_else(|| program.clone());
-    Ok((program, argument_zero, arguments.collect()))
-}
-
-fn limits(info: &pb::TaskInfo) -> Limits {
-    let limit = |name: &str| info.limits.get(name).map(|limit| limit.value);
-    Limits {
-        cpus: scalar(&info.resources, "cpus"),
-        cpus_limit: limit("cpus"),
-        memory: bytes(scalar(&info.resources, "mem")),
-        memory_limit: limit("mem").map(bytes),
-    }
-}
-
-/// Megabytes, as resources count memory.
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "the cast clamps; resources are not negative"
-)]
-pub(super) fn bytes(megabytes: f64) -> u64 {
-    if megabytes.is_finite() { (megabytes * BYTES_PER_MB) as u64 } else { u64::MAX }
 }

@@ -7,7 +7,7 @@ use meshos_proto::mesos::v1::{self as pb, TaskState, task_status::Reason};
 use tracing::info;
 
 use super::{
-    Core, Effect, Now, Phase, TaskKey,
+    Core, Now, Phase, TaskKey,
     container::{self, Order},
     executor::{Batch, ExecutorKey, ExecutorState},
     kill::DEFAULT_GRACE,
@@ -50,8 +50,7 @@ impl Core {
         for (task_key, task, spec) in prepared {
             self.containers.insert(task.container_id.clone(), task_key.clone());
             self.take_task(&task_key, task);
-            self.effects.push(Effect::Launch(Box::new(spec)));
-            self.report(&task_key, News::executor(TaskState::TaskStarting), now);
+            self.start(&task_key, spec, now);
         }
     }
 

@@ -8,7 +8,7 @@ use meshos_types::{AgentId, ExecutorId, FrameworkId, TaskId};
 use tracing::info;
 
 use super::{
-    Core, Effect, ExecutorKey, Now, Phase, Settings, TaskKey, Timer,
+    Core, Effect, ExecutorKey, Now, Phase, Settings, TaskKey, Timer, container,
     kill::{SIGKILL, SIGTERM},
     launch::positive,
     status::News,
@@ -18,6 +18,9 @@ use crate::{
     checkpoint::{self, Agent, Change, Launch, Record, Replay, ReplayedTask, Update},
     containerizer::Recovered,
 };
+
+/// Ends whose clean-up may not have been carried out when an agent dies: there are no more at a time.
+const NEWEST: usize = 32;
 
 impl Core {
     /// The state that the checkpoint tells, brought up to date with the containers that there are: tasks run
@@ -80,6 +83,7 @@ impl Core {
             core.resume_kill(&key, grace_ms, now);
         }
         core.end_orphans(there);
+        core.clean_the_newest_again();
         let idle = core.frameworks.iter().filter(|(_, framework)| framework.is_idle());
         core.idle = idle.map(|(id, _)| id.clone()).collect();
         info!(adopted, "recovered");
@@ -141,7 +145,13 @@ impl Core {
         let Some(phase) = self.task(key).map(|task| task.phase) else { return };
         match (phase, container) {
             (Phase::Ended, Some(container)) => self.end_container(container),
-            (Phase::Ended, None) => {}
+            (Phase::Ended, None) => {
+                let unfinished =
+                    self.task(key).filter(|task| self.runtime_of(&key.framework_id, task).is_none());
+                if let Some(container_id) = unfinished.map(|task| task.container_id.clone()) {
+                    self.effects.push(Effect::Cleanup { container_id });
+                }
+            }
             (_, Some(Recovered { container_id, exit: Some(exit), .. })) => {
                 self.exited(&container_id, exit, now)
             }
@@ -195,6 +205,17 @@ impl Core {
         let deadline = kill.deadline;
         self.signal(key, if grace_ms == 0 { SIGKILL } else { SIGTERM });
         self.set_timer(deadline, Timer::Kill, key);
+    }
+
+    /// The agent may have died between the acknowledgement of an end and the clean-up. What never ran is known to nobody
+    /// but the history, and may have a cgroup all the same.
+    fn clean_the_newest_again(&mut self) {
+        for framework in self.frameworks.values() {
+            let newest = framework.completed.iter().rev().take(NEWEST);
+            let plain = newest.filter(|ended| container::runtime(ended.task.container.as_ref()).is_none());
+            let again = plain.map(|ended| Effect::Cleanup { container_id: ended.container_id.clone() });
+            self.effects.extend(again);
+        }
     }
 
     fn end_orphans(&mut self, containers: BTreeMap<String, Recovered>) {

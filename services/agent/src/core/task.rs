@@ -7,7 +7,7 @@ use std::{
 };
 
 use meshos_proto::mesos::v1::{self as pb, framework_info::capability::Type as Capability};
-use meshos_types::{ExecutorId, FrameworkId, TaskId, task_state::is_terminal};
+use meshos_types::{ExecutorId, FrameworkId, TaskId, secrets::without_secrets, task_state::is_terminal};
 
 use super::{Limitation, checks::Checks, executor::Executor, updates::Updates};
 use crate::checkpoint::{self, Completed};
@@ -199,7 +199,7 @@ impl Task {
             status_update_uuid: forwarded.and_then(|status| status.uuid.clone()),
             labels: info.labels.clone(),
             discovery: info.discovery.clone(),
-            container: info.container.clone(),
+            container: info.container.clone().map(without_secrets),
             health_check: info.health_check.clone(),
             kill_policy: info.kill_policy,
             user: info.command.as_ref().and_then(|command| command.user.clone()),

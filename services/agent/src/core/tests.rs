@@ -32,6 +32,8 @@ mod operations;
 mod pods;
 mod recovery;
 mod scene;
+mod shown;
+mod staging;
 mod updates;
 
 use scene::*;

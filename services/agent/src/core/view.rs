@@ -9,11 +9,7 @@ use meshos_proto::{
 
 use meshos_types::{Format, Resources};
 
-use super::{
-    Core, ExecutorState, Phase, TaskKey, ViewNested,
-    executor::Executor,
-    task::{Home, Task},
-};
+use super::{Core, ExecutorState, Phase, TaskKey, ViewNested, executor::Executor, task::Task};
 use crate::checkpoint::{self, Completed};
 
 /// Since this agent process started.
@@ -27,6 +23,13 @@ pub struct Counters {
     pub updates: u64,
     pub sent_updates: u64,
     pub launch_errors: u64,
+    /// Containers that could not be forgotten.
+    pub destroy_errors: u64,
+    /// Messages of frameworks that executors got, and those that none did.
+    pub messages: u64,
+    pub lost_messages: u64,
+    /// Updates of executors that were refused.
+    pub invalid_updates: u64,
     pub ended: u64,
 }
 
@@ -113,6 +116,15 @@ pub struct ViewTask {
     pub has_container: bool,
 }
 
+impl ViewTask {
+    /// Whether nobody has begun to run it: its executor has not heard of it, or its files are not there yet.
+    #[must_use]
+    pub fn is_queued(&self) -> bool {
+        let staging = self.task.state == TaskState::TaskStaging as i32;
+        self.phase == Phase::Launching && (!self.has_container || staging)
+    }
+}
+
 impl Core {
     /// Everything that this agent runs, for the leading allocator.
     #[must_use]
@@ -133,6 +145,11 @@ impl Core {
                 .collect(),
             ..Reregister::default()
         }
+    }
+
+    /// A container could not be forgotten.
+    pub fn count_destroy_error(&mut self) {
+        self.counters.destroy_errors += 1;
     }
 
     /// Whether the allocator has accepted the link.
@@ -172,20 +189,6 @@ impl Core {
     #[must_use]
     pub fn task_protos(&self) -> Vec<pb::Task> {
         self.keys().iter().filter_map(|key| self.task_proto(key)).collect()
-    }
-
-    /// All sandboxes that the files API shows.
-    #[must_use]
-    pub fn sandboxes(&self) -> Vec<PathBuf> {
-        let of_framework = |framework: &super::Framework| {
-            let own = framework.tasks.values().filter(|task| task.home == Home::Own);
-            let executors = framework.executors.values().map(|executor| executor.directory.clone());
-            own.map(|task| task.directory.clone())
-                .chain(executors)
-                .chain(framework.past_sandboxes())
-                .collect::<Vec<_>>()
-        };
-        self.frameworks.values().flat_map(of_framework).collect()
     }
 }
 

@@ -103,6 +103,11 @@ impl Cache {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Bytes of what is kept and of what is on its way.
+    pub(super) fn used(&self) -> u64 {
+        self.lock().used
+    }
+
     /// Finds a file, or makes the caller the one who fetches it.
     pub(super) fn find(&self, key: &Key) -> Found {
         let mut index = self.lock();

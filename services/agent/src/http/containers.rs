@@ -21,43 +21,49 @@ pub(super) async fn containers(api: &Api, view: &View, query: &Query) -> Reply {
             "Expecting 'container_id', 'framework_id', or 'framework_id' and 'executor_id'.\n",
         );
     }
-    let wanted = |running: &&Running| {
+    let wanted = |running: &Running| {
         let is = |wanted: Option<&str>, value: &str| wanted.is_none_or(|wanted| wanted == value);
         is(container, &running.container.value)
             && is(framework, &running.framework_id)
             && is(executor, &running.executor_id)
     };
-    let mut entries = Vec::new();
-    for running in running::roots(view).iter().filter(wanted) {
-        let mut entry = Map::new();
-        let mut put = |name: &str, value: Value| drop(entry.insert(name.to_owned(), value));
-        put("container_id", running.container.value.clone().into());
-        describe(running, &mut put);
-        put("statistics", statistics_of(api, running).await);
-        let mut status = Map::new();
-        status.insert("container_id".to_owned(), json!({ "value": running.container.value }));
-        status.extend(running.pid.map(|pid| ("executor_pid".to_owned(), Value::from(pid))));
-        if !running.networks.is_empty() {
-            let networks = running.networks.iter().map(to_json).collect();
-            status.insert("network_infos".to_owned(), networks);
-        }
-        put("status", Value::Object(status));
-        entries.push(Value::Object(entry));
+    let mut found = running::roots(view);
+    found.retain(wanted);
+    let statistics = running::statistics(api, &found).await;
+    let entries: Value =
+        found.iter().zip(&statistics).map(|(running, statistics)| entry(running, statistics)).collect();
+    Reply::json(&entries, query)
+}
+
+fn entry(running: &Running, statistics: &pb::ResourceStatistics) -> Value {
+    let mut entry = Map::new();
+    let mut put = |name: &str, value: Value| drop(entry.insert(name.to_owned(), value));
+    put("container_id", running.container.value.clone().into());
+    describe(running, &mut put);
+    put("statistics", sorted(statistics));
+    let mut status = Map::new();
+    status.insert("container_id".to_owned(), json!({ "value": running.container.value }));
+    status.extend(running.pid.map(|pid| ("executor_pid".to_owned(), Value::from(pid))));
+    if !running.networks.is_empty() {
+        let networks = running.networks.iter().map(to_json).collect();
+        status.insert("network_infos".to_owned(), networks);
     }
-    Reply::json(&Value::from(entries), query)
+    put("status", Value::Object(status));
+    Value::Object(entry)
 }
 
 /// What each running container uses.
 pub(super) async fn statistics(api: &Api, view: &View) -> Value {
-    let mut entries = Vec::new();
-    for running in running::roots(view) {
+    let found = running::roots(view);
+    let statistics = running::statistics(api, &found).await;
+    let entry = |(running, statistics)| {
         let mut entry = Map::new();
         let mut put = |name: &str, value: Value| drop(entry.insert(name.to_owned(), value));
-        describe(&running, &mut put);
-        put("statistics", statistics_of(api, &running).await);
-        entries.push(Value::Object(entry));
-    }
-    Value::from(entries)
+        describe(running, &mut put);
+        put("statistics", sorted(statistics));
+        Value::Object(entry)
+    };
+    found.iter().zip(&statistics).map(entry).collect()
 }
 
 fn describe(running: &Running, put: &mut impl FnMut(&str, Value)) {
@@ -68,9 +74,8 @@ fn describe(running: &Running, put: &mut impl FnMut(&str, Value)) {
 }
 
 /// As `/containers` orders it: by name.
-async fn statistics_of(api: &Api, running: &Running) -> Value {
-    let statistics: pb::ResourceStatistics = running::statistics(api, running).await;
-    match to_json(&statistics) {
+fn sorted(statistics: &pb::ResourceStatistics) -> Value {
+    match to_json(statistics) {
         Value::Object(mut object) => {
             object.sort_keys();
             Value::Object(object)

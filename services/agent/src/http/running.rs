@@ -124,25 +124,34 @@ pub(super) fn source(info: &pb::ExecutorInfo) -> String {
     info.source.clone().unwrap_or_default()
 }
 
-/// What a container uses and may use.
+/// What containers use and may use, in their order.
+pub(super) async fn statistics(api: &Api, containers: &[Running]) -> Vec<pb::ResourceStatistics> {
+    let processes: Vec<_> = containers.iter().flat_map(|container| container.processes.clone()).collect();
+    let mut usages = api.containerizer.usages(&processes).await.into_iter();
+    let now = api.now();
+    let of_container = |container: &Running| {
+        let mut sum = Usage::default();
+        for more in usages.by_ref().take(container.processes.len()).flatten() {
+            sum.user_seconds += more.user_seconds;
+            sum.system_seconds += more.system_seconds;
+            sum.memory += more.memory;
+            sum.processes += more.processes;
+        }
+        shown(container, &sum, now)
+    };
+    containers.iter().map(of_container).collect()
+}
+
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "the cast clamps; resources are not negative"
 )]
-pub(super) async fn statistics(api: &Api, container: &Running) -> pb::ResourceStatistics {
-    let mut usage = Usage::default();
-    for (container_id, pid) in &container.processes {
-        let more = api.containerizer.usage(container_id, *pid).await.unwrap_or_default();
-        usage.user_seconds += more.user_seconds;
-        usage.system_seconds += more.system_seconds;
-        usage.memory += more.memory;
-        usage.processes += more.processes;
-    }
+fn shown(container: &Running, usage: &Usage, now: f64) -> pb::ResourceStatistics {
     let soft = scalar(&container.resources, "mem") * BYTES_PER_MB;
     let limit = container.limits.get("mem").map_or(soft, |limit| limit * BYTES_PER_MB);
     pb::ResourceStatistics {
-        timestamp: api.now(),
+        timestamp: now,
         cpus_soft_limit: Some(scalar(&container.resources, "cpus")),
         cpus_system_time_secs: Some(usage.system_seconds),
         cpus_user_time_secs: Some(usage.user_seconds),

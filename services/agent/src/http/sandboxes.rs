@@ -1,7 +1,7 @@
 //! Which directories the files API shows, and how a path is opened without ever leaving them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io,
     path::{Component, Path, PathBuf},
@@ -15,6 +15,10 @@ use nix::{
 };
 use serde_json::Value;
 
+use crate::core::Shown;
+
+const READ: OFlag = OFlag::O_RDONLY.union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY).union(OFlag::O_CLOEXEC);
+
 /// Why a path cannot be opened.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum OpenError {
@@ -24,11 +28,29 @@ pub(crate) enum OpenError {
     Other(String),
 }
 
+/// Something that is shown.
+#[derive(Clone, Debug)]
+struct Attached {
+    real: PathBuf,
+    /// Opened first. Tasks own what lies below it, so that `below` is opened without leaving it.
+    root: PathBuf,
+    below: PathBuf,
+    /// With which sandbox it goes.
+    sandbox: Arc<Path>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    by_name: BTreeMap<PathBuf, Attached>,
+    /// Names by the sandbox that they go with.
+    names: BTreeMap<Arc<Path>, BTreeSet<PathBuf>>,
+}
+
 /// Attached directories by the paths that they are shown under; clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Sandboxes {
     root: PathBuf,
-    attached: Arc<Mutex<BTreeMap<PathBuf, PathBuf>>>,
+    attached: Arc<Mutex<Table>>,
 }
 
 impl Sandboxes {
@@ -42,21 +64,44 @@ impl Sandboxes {
         &self.root
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, PathBuf>> {
+    fn lock(&self) -> MutexGuard<'_, Table> {
         self.attached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shows a run's sandbox, also as the newest run of its executor.
-    pub(crate) fn attach(&self, sandbox: &Path) {
-        let mut attached = self.lock();
-        for name in self.names(sandbox) {
-            attached.insert(name, sandbox.to_owned());
+    /// Shows a run's sandbox, also as the newest run of its executor, and the volumes in it.
+    pub(crate) fn attach(&self, shown: &Shown) {
+        let sandbox: Arc<Path> = Arc::from(shown.sandbox.as_path());
+        let runs = self.names(&sandbox).into_iter().map(|name| (name, shown.sandbox.clone()));
+        let table = &mut *self.lock();
+        let names = table.names.entry(Arc::clone(&sandbox)).or_default();
+        for (name, real) in runs.chain(shown.volumes.iter().cloned()) {
+            names.insert(name.clone());
+            let below = real.strip_prefix(&shown.sandbox).map(Path::to_owned);
+            let (root, below) = match below {
+                Ok(below) => (shown.sandbox.clone(), below),
+                Err(_) => (real.clone(), PathBuf::new()),
+            };
+            let attached = Attached { real, root, below, sandbox: Arc::clone(&sandbox) };
+            table.by_name.insert(name, attached);
         }
+    }
+
+    /// Shows a single file.
+    pub(crate) fn attach_file(&self, name: &str, file: &Path) {
+        let (real, below) = (file.to_owned(), PathBuf::new());
+        let attached = Attached { root: real.clone(), real, below, sandbox: Arc::from(file) };
+        self.lock().by_name.insert(PathBuf::from(name), attached);
     }
 
     /// Shows a sandbox no longer.
     pub(crate) fn detach(&self, sandbox: &Path) {
-        self.lock().retain(|_, real| real != sandbox);
+        let table = &mut *self.lock();
+        for name in table.names.remove(sandbox).unwrap_or_default() {
+            // The newest run is another one by now.
+            if table.by_name.get(&name).is_some_and(|attached| *attached.sandbox == *sandbox) {
+                table.by_name.remove(&name);
+            }
+        }
     }
 
     /// `…/runs/<container>`, `…/runs/latest`, `/frameworks/<id>/executors/<id>/runs/latest`.
@@ -75,15 +120,24 @@ impl Sandboxes {
     /// For `/files/debug`.
     pub(crate) fn debug(&self) -> Value {
         let text = |path: &Path| path.display().to_string();
-        self.lock().iter().map(|(name, real)| (text(name), Value::from(text(real)))).collect()
+        let table = self.lock();
+        let shown =
+            table.by_name.iter().map(|(name, attached)| (text(name), Value::from(text(&attached.real))));
+        shown.collect()
     }
 
     /// Opens what a path of the API means, for reading; never blocks on a pipe.
     pub(crate) fn open(&self, path: &str) -> Result<File, OpenError> {
         let path = Path::new(path);
         let (root, rest) = self.resolve(path).ok_or(OpenError::NotFound)?;
-        let root_dir = open(&root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-            .map_err(explain)?;
+        let root_dir = match open(&root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        {
+            Ok(dir) => dir,
+            Err(Errno::ENOTDIR) if rest.as_os_str().is_empty() => {
+                return open(&root, READ, Mode::empty()).map(File::from).map_err(explain);
+            }
+            Err(error) => return Err(explain(error)),
+        };
         match open_beneath(&root_dir, &rest) {
             Ok(file) => Ok(file),
             // An absolute link that stays inside is none the worse: open what it leads to.
@@ -102,9 +156,14 @@ impl Sandboxes {
         let attached = self.lock();
         let mut prefix = path;
         loop {
-            if let Some(real) = attached.get(prefix) {
+            if let Some(attached) = attached.by_name.get(prefix) {
                 let rest = path.strip_prefix(prefix).ok()?;
-                return Some((real.clone(), rest.to_owned()));
+                // No joining with nothing: a file must not get a slash at its end.
+                let rest = match rest.as_os_str().is_empty() {
+                    true => attached.below.clone(),
+                    false => attached.below.join(rest),
+                };
+                return Some((attached.root.clone(), rest));
             }
             // `a/..` has no prefix that may be looked up: the directories in between decide.
             prefix = match prefix.components().next_back()? {
@@ -118,9 +177,8 @@ impl Sandboxes {
 /// Opens a path below a directory; the kernel sees to it that it stays below, whatever is renamed meanwhile.
 fn open_beneath(root: &impl std::os::fd::AsFd, rest: &Path) -> nix::Result<File> {
     let rest = if rest.as_os_str().is_empty() { Path::new(".") } else { rest };
-    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    openat2(root, rest, OpenHow::new().flags(flags).resolve(resolve)).map(File::from)
+    openat2(root, rest, OpenHow::new().flags(READ).resolve(resolve)).map(File::from)
 }
 
 fn errno(error: &io::Error) -> Errno {

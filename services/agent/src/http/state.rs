@@ -38,6 +38,9 @@ pub(super) fn state(api: &Api, view: &View) -> Value {
     put("pid", format!("slave(1)@{}", api.identity.endpoint).into());
     put("hostname", api.hostname.clone().into());
     put("capabilities", capabilities.collect());
+    if let Some(domain) = &view.info.domain {
+        put("domain", to_json(domain));
+    }
     put("resources", resources_object(total));
     put("reserved_resources", reserved_resources_object(total));
     put("unreserved_resources", resources_object(&unreserved(total)));
@@ -47,6 +50,10 @@ pub(super) fn state(api: &Api, view: &View) -> Value {
     put("unreserved_resources_allocated", resources_object(&unreserved(&used)));
     put("resource_providers", json!([]));
     put("attributes", attributes_object(&Attributes::from_proto(&view.info.attributes).unwrap_or_default()));
+    if let Some(host) = api.master().filter(|_| view.linked) {
+        put("master_hostname", host.into());
+    }
+    api.logs.iter().for_each(|(name, file)| put(name, file.clone().into()));
     put("flags", api.flags.clone());
     // An engine that does not answer: of the agent's own, and there only while it is so.
     let troubles = api.containerizer.troubles();
@@ -134,11 +141,38 @@ fn executor(task: &pb::Task, (container_id, directory): (&str, &str), live: Opti
     if let Some(labels) = labels(task) {
         put("labels", labels);
     }
-    let task = render_task(task);
-    let none = || json!([]);
-    put("tasks", if live.is_some() { json!([task]) } else { none() });
-    put("queued_tasks", none());
-    put("completed_tasks", if live.is_some() { none() } else { json!([task]) });
+    let (mut tasks, mut queued, mut completed) = (json!([]), json!([]), json!([]));
+    match live {
+        Some(view) if view.is_queued() => queued = json!([queued_task(view)]),
+        Some(_) => tasks = json!([render_task(task)]),
+        None => completed = json!([render_task(task)]),
+    }
+    put("tasks", tasks);
+    put("queued_tasks", queued);
+    put("completed_tasks", completed);
+    Value::Object(object)
+}
+
+/// A task that nobody runs yet: as it was ordered.
+fn queued_task(view: &ViewTask) -> Value {
+    let task = &view.task;
+    let mut object = Map::new();
+    let mut put = |name: &str, value: Value| drop(object.insert(name.to_owned(), value));
+    put("id", task.task_id.value.clone().into());
+    put("name", task.name.clone().into());
+    put("slave_id", task.agent_id.value.clone().into());
+    put("resources", resources_object(&sum(std::iter::once(task))));
+    put("role", role(task).into());
+    if let Some(command) = &view.command {
+        // Its environment may hold secrets.
+        put("command", to_json(&pb::CommandInfo { environment: None, ..command.clone() }));
+    }
+    if let Some(id) = &task.executor_id {
+        put("executor_id", id.value.clone().into());
+    }
+    if let Some(discovery) = &task.discovery {
+        put("discovery", to_json(discovery));
+    }
     Value::Object(object)
 }
 

@@ -26,6 +26,8 @@ use super::{
 /// Layers that come from one registry at the same time, and that are unpacked at the same time.
 const DOWNLOADS: usize = 6;
 const UNPACKS: usize = 4;
+/// Containers that are written down as holders at the same time: each takes a thread while it waits for the disk.
+const HOLDING: usize = 8;
 const SECONDS: [f64; 9] = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0];
 
 /// A name, and whose credentials fetch it: what one may pull, another may not.
@@ -44,6 +46,7 @@ pub(super) struct Inner {
     pub(super) layers: Sharing<LayerKey, Result<Arc<Pin>, Failure>>,
     downloads: Mutex<BTreeMap<String, Arc<Semaphore>>>,
     pub(super) unpacks: Semaphore,
+    pub(super) holding: Semaphore,
     pub(super) counters: Counters,
     rng: Rng,
 }
@@ -99,6 +102,7 @@ impl Inner {
             layers: Sharing::default(),
             downloads: Mutex::default(),
             unpacks: Semaphore::new(UNPACKS),
+            holding: Semaphore::new(HOLDING),
             counters,
             rng: rng.clone(),
         }

@@ -18,6 +18,9 @@ impl Runner {
             Effect::Launch(spec) => self.launch(*spec),
             Effect::Probe { which, probe } => self.probe(which, *probe),
             Effect::Provide { number, spec } => {
+                if let Some(shown) = self.core.shown_of(&spec.container_id) {
+                    self.sandboxes.attach(&shown);
+                }
                 let (containerizer, events) = (Arc::clone(&self.containerizer), self.events.clone());
                 self.env.tasks.spawn("provide", async move {
                     let error = containerizer.prepare(&spec).await.err().map(|error| error.reason());
@@ -40,10 +43,11 @@ impl Runner {
                 let (containerizer, events) = (Arc::clone(&self.containerizer), self.events.clone());
                 self.outlet.cleaning += 1;
                 self.env.tasks.spawn("cleanup", async move {
-                    if let Err(error) = containerizer.cleanup(&container_id).await {
+                    let cleaned = containerizer.cleanup(&container_id).await;
+                    if let Err(error) = &cleaned {
                         warn!(container_id, %error, "clean-up failed");
                     }
-                    let _ = events.send(Event::Cleaned).await;
+                    let _ = events.send(Event::Cleaned { failed: cleaned.is_err() }).await;
                 });
             }
             Effect::Send(update) => {

@@ -31,8 +31,10 @@ pub(crate) enum Event {
         number: u64,
         message: Box<AllocatorMessage>,
     },
-    /// An ended container is forgotten.
-    Cleaned,
+    /// An ended container is forgotten, or cannot be.
+    Cleaned {
+        failed: bool,
+    },
     Executor(ExecutorRequest),
     Container(ContainerRequest),
     /// The reader of an executor's event stream is gone.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use meshos_mesh::trace;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, warn};
 
@@ -15,11 +15,8 @@ use crate::{
 
 impl Runner {
     pub(super) fn launch(&mut self, spec: ContainerSpec) {
-        // What lies below another sandbox is shown with it.
-        match &spec.within {
-            Some(within) => self.sandboxes.attach(&within.sandbox),
-            None if spec.container_id.contains('.') => {}
-            None => self.sandboxes.attach(&spec.sandbox),
+        if let Some(shown) = self.core.shown_of(&spec.container_id) {
+            self.sandboxes.attach(&shown);
         }
         let span = tracing::info_span!("launch_task", container_id = spec.container_id);
         trace::set_parent(&span, spec.environment.get("TRACEPARENT").map_or("", String::as_str));
@@ -28,7 +25,10 @@ impl Runner {
         let starting = Arc::clone(&self.outlet.starting);
         let (containerizer, events) = (Arc::clone(&self.containerizer), self.events.clone());
         let launch = async move {
-            let launched = start(&containerizer, &spec, (&starting, &abandoned)).await;
+            let launched =
+                Start { containerizer: &containerizer, spec: &spec, abandoned: &abandoned, events: &events }
+                    .run(&starting)
+                    .await;
             let container_id = spec.container_id;
             if launched.is_ok() {
                 let network = containerizer.network(&container_id).await;
@@ -54,51 +54,66 @@ impl Runner {
     }
 }
 
-/// Makes, fills and starts a container; its process id.
-async fn start(
-    containerizer: &SharedContainerizer,
-    spec: &ContainerSpec,
-    (starting, abandoned): (&Semaphore, &CancellationToken),
-) -> Result<u32, ContainerizerError> {
-    let killed = || ContainerizerError::container(&spec.container_id, "killed before it started");
-    // Who runs containers has limits of his own, and may hang.
-    if spec.container.is_some() {
-        return start_container(containerizer, spec, abandoned).await;
-    }
-    // The semaphore is never closed.
-    let permit = starting.acquire().await;
-    containerizer.prepare(spec).await?;
-    if spec.uris.is_empty() {
-        return containerizer.launch(spec).await;
-    }
-    // A slow server must not keep others from starting.
-    drop(permit);
-    tokio::select! {
-        biased;
-        () = abandoned.cancelled() => return Err(killed()),
-        fetched = containerizer.fetch(spec) => fetched?,
-    }
-    let _permit = starting.acquire().await;
-    if abandoned.is_cancelled() { Err(killed()) } else { containerizer.launch(spec).await }
+/// The start of a container.
+struct Start<'a> {
+    containerizer: &'a SharedContainerizer,
+    spec: &'a ContainerSpec,
+    abandoned: &'a CancellationToken,
+    events: &'a mpsc::Sender<Event>,
 }
 
-/// As [`start`], for a container that is more than a process: its image comes with what is fetched.
-async fn start_container(
-    containerizer: &SharedContainerizer,
-    spec: &ContainerSpec,
-    abandoned: &CancellationToken,
-) -> Result<u32, ContainerizerError> {
-    let killed = || ContainerizerError::container(&spec.container_id, "killed before it started");
-    tokio::select! {
-        biased;
-        () = abandoned.cancelled() => return Err(killed()),
-        brought = containerizer.bring(spec) => brought?,
+impl Start<'_> {
+    /// Makes, fills and starts a container; its process id.
+    async fn run(&self, starting: &Semaphore) -> Result<u32, ContainerizerError> {
+        let (containerizer, spec) = (self.containerizer, self.spec);
+        // Who runs containers has limits of his own, and may hang.
+        if spec.container.is_some() {
+            self.unless_abandoned(containerizer.bring(spec)).await?;
+            containerizer.prepare(spec).await?;
+            self.unless_abandoned(containerizer.fetch(spec)).await?;
+            self.fetched().await;
+            return self.launch().await;
+        }
+        // The semaphore is never closed.
+        let permit = starting.acquire().await;
+        containerizer.prepare(spec).await?;
+        if spec.uris.is_empty() {
+            return containerizer.launch(spec).await;
+        }
+        // A slow server must not keep others from starting.
+        drop(permit);
+        self.unless_abandoned(containerizer.fetch(spec)).await?;
+        self.fetched().await;
+        let _permit = starting.acquire().await;
+        self.launch().await
     }
-    containerizer.prepare(spec).await?;
-    tokio::select! {
-        biased;
-        () = abandoned.cancelled() => return Err(killed()),
-        fetched = containerizer.fetch(spec) => fetched?,
+
+    fn killed(&self) -> ContainerizerError {
+        ContainerizerError::container(&self.spec.container_id, "killed before it started")
     }
-    if abandoned.is_cancelled() { Err(killed()) } else { containerizer.launch(spec).await }
+
+    async fn unless_abandoned(
+        &self,
+        work: impl Future<Output = Result<(), ContainerizerError>>,
+    ) -> Result<(), ContainerizerError> {
+        tokio::select! {
+            biased;
+            () = self.abandoned.cancelled() => Err(self.killed()),
+            done = work => done,
+        }
+    }
+
+    async fn fetched(&self) {
+        let input = Input::Fetched { container_id: self.spec.container_id.clone() };
+        // Nobody is there any more when the agent ends.
+        let _ = self.events.send(Event::Input(input)).await;
+    }
+
+    async fn launch(&self) -> Result<u32, ContainerizerError> {
+        if self.abandoned.is_cancelled() {
+            Err(self.killed())
+        } else {
+            self.containerizer.launch(self.spec).await
+        }
+    }
 }

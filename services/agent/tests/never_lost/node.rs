@@ -11,7 +11,11 @@ use std::{
 
 use meshos_agent::{
     Config,
-    containerizer::process::{ProcessContainerizer, Settings, SupervisorProgram},
+    containerizer::{
+        SharedContainerizer,
+        process::{ProcessContainerizer, Settings, SupervisorProgram},
+        router::Router,
+    },
 };
 use meshos_mesh::{Env, serve, transport};
 use meshos_proto::{
@@ -31,30 +35,41 @@ use super::fakes::{FakeAllocator, FakeRegistry, LinkEnd, PATIENCE, framework_id}
 pub(crate) fn be_an_agent(
     work_dir: &str,
     (registry, port): (&str, u16),
-    (strict, isolation): (bool, &str),
+    (recovery, isolation): (&str, &str),
 ) -> ExitCode {
     let config = Config {
         port,
-        strict,
+        strict: recovery != "leniently",
         resources: Some("cpus:4;mem:1024;disk:1000".to_owned()),
         isolation: Some(isolation.to_owned()),
         cgroups_root: cgroups_root(nix::unistd::getppid()),
         ..Config::new(vec![registry.to_owned()], work_dir)
     };
-    let supervisor = Path::new(work_dir).join("supervisor");
+    let config = if super::images::is_meant(&config) { super::images::config(config) } else { config };
+    let supervisor = config.work_dir.join("supervisor");
     let settings =
         Settings { program: SupervisorProgram::this_program(&supervisor), ..Settings::new(&config) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let env = Env::real(transport::tcp());
-        let containerizer = Arc::new(ProcessContainerizer::open(&env, &settings));
-        match meshos_agent::start(&env, config, containerizer).await {
-            Ok(_agent) => std::future::pending().await,
-            Err(error) => {
+        let containerizer: SharedContainerizer = match super::images::is_meant(&config) {
+            true => Arc::new(Router::open(&env, &config).unwrap()),
+            false => Arc::new(ProcessContainerizer::open(&env, &settings)),
+        };
+        let done = match recovery {
+            "cleanup" => meshos_agent::clean_up(&config, &containerizer).await,
+            _ => match meshos_agent::start(&env, config, containerizer).await {
+                Ok(_agent) => std::future::pending().await,
+                Err(error) => Err(error),
+            },
+        };
+        done.map_or_else(
+            |error| {
                 eprintln!("{error}");
                 ExitCode::FAILURE
-            }
-        }
+            },
+            |()| ExitCode::SUCCESS,
+        )
     })
 }
 
@@ -192,9 +207,9 @@ impl Node {
         self.dir.path().join("agent")
     }
 
-    fn command(&self, strict: &str) -> Command {
+    fn command(&self, recovery: &str) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.arg("agent").arg(self.work_dir()).arg(&self.registry).arg(strict).arg(self.isolation);
+        command.arg("agent").arg(self.work_dir()).arg(&self.registry).arg(recovery).arg(self.isolation);
         command.arg(self.port.to_string());
         command
     }
@@ -209,7 +224,16 @@ impl Node {
 
     /// Starts an agent that ends by itself: its status, and what it said.
     pub(crate) fn start_in_vain(&mut self) -> (i32, String) {
-        let output = self.command("strict").stderr(Stdio::piped()).output().unwrap();
+        self.until_it_ends("strict")
+    }
+
+    /// Ends what agents before left; the same.
+    pub(crate) fn clean_up(&mut self) -> (i32, String) {
+        self.until_it_ends("cleanup")
+    }
+
+    fn until_it_ends(&self, recovery: &str) -> (i32, String) {
+        let output = self.command(recovery).stderr(Stdio::piped()).output().unwrap();
         (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use meshos_agent::containerizer::{
     ContainerSetup, ContainerSpec, Containerizer,
     conformance::shell,
-    container::{MountSetup, MountSource},
+    container::{Hidden, MountSetup, MountSource},
 };
 
 use crate::{
@@ -38,7 +38,8 @@ fn volumes_are_seen_and_written() {
     node.agent(async |containerizer| {
         let command = "cat /srv/host/data data/data /etc/one-file; echo; cp /srv/host/data own/copy; \
                        echo new > data/written; (echo no > /srv/host/x) 2>&1 | grep -c Read-only; \
-                       df /scratch | tail -1 | awk '{print $1, $2}'; echo from-above > /above/mark";
+                       df /scratch | tail -1 | awk '{print $1, $2}'; cat /run/own/secret hidden; \
+                       stat -c %a /run/own/secret; (echo no > hidden) 2>&1 | grep -c Read-only; echo from-above > /above/mark";
         let mut spec = in_image("volumes", command, &node.sandboxes());
         let pod = node.sandboxes().join("pod");
         fs::create_dir_all(&pod).unwrap();
@@ -50,9 +51,11 @@ fn volumes_are_seen_and_written() {
             mount(MountSource::Sandbox("some/where".into()), "own", false),
             mount(MountSource::Parent { sandbox: pod.clone(), path: "shared".into() }, "/above", false),
             mount(MountSource::Tmpfs { size: Some(1 << 20) }, "/scratch", false),
+            mount(MountSource::Secret(Hidden(b"hush".to_vec())), "/run/own/secret", true),
+            mount(MountSource::Secret(Hidden(b"psst\n".to_vec())), "hidden", true),
         ];
         assert_eq!(node::run(&containerizer, &spec).await, code(0), "{}", output(&spec, "stderr"));
-        assert_eq!(output(&spec, "stdout"), "hostpersistenthost\n1\ntmpfs 1024\n");
+        assert_eq!(output(&spec, "stdout"), "hostpersistenthost\n1\ntmpfs 1024\nhushpsst\n400\n1\n");
         let read = |path: &Path| fs::read_to_string(path).unwrap();
         assert_eq!(read(&persistent.join("written")), "new\n");
         assert_eq!(read(&spec.sandbox.join("some/where/copy")), "host");

@@ -81,6 +81,9 @@ pub(crate) struct Agent {
     pub(crate) registered_at_ms: u64,
     pub(crate) reregistered_at_ms: u64,
     pub(crate) unreachable_at_ms: u64,
+    pub(crate) gone_at_ms: u64,
+    /// Bytes of its record in the registry.
+    pub(crate) record_bytes: u32,
     /// When its machine is to be maintained.
     pub(crate) unavailability: Option<pb::Unavailability>,
     /// Live tasks, also those that are over and not acknowledged.
@@ -100,6 +103,8 @@ impl Agent {
             registered_at_ms: record.registered_at_ms,
             reregistered_at_ms: record.reregistered_at_ms,
             unreachable_at_ms: record.unreachable_at_ms,
+            gone_at_ms: record.gone_at_ms,
+            record_bytes: 0,
             unavailability: record.unavailability,
             link: None,
             heard: false,

@@ -12,6 +12,7 @@ use meshos_proto::{
     mesos::v1::{OperationState, TaskState, task_status::Reason},
 };
 use meshos_types::{AgentId, Resources};
+use prost::Message;
 
 use super::{
     Core, Effect, LinkId,
@@ -43,12 +44,17 @@ impl Core {
             self.agents.insert(id.clone(), Agent::new(id.clone(), &record));
         }
         let Some(agent) = self.agents.get_mut(&id) else { return };
+        let bytes = u32::try_from(record.encoded_len()).unwrap_or(u32::MAX);
+        let replaced = std::mem::replace(&mut agent.record_bytes, bytes);
+        self.registered_bytes += u64::from(bytes);
+        self.registered_bytes -= u64::from(replaced);
         let before = std::mem::replace(&mut agent.state, state);
         let (planned, plans) = (agent.unavailability, record.unavailability);
         agent.unavailability = plans;
         let unreachable_at_ms = record.unreachable_at_ms;
         agent.registered_at_ms = record.registered_at_ms;
         agent.reregistered_at_ms = record.reregistered_at_ms;
+        agent.gone_at_ms = record.gone_at_ms;
         if agent.link.is_none() && !agent.heard {
             agent.about = Arc::new(record.into());
         }
@@ -70,12 +76,15 @@ impl Core {
         self.admit_waiting(&id);
     }
 
-    /// The agent left for good; the registry has forgotten it.
+    /// The agent left for good, or the registry has forgotten one that was away for long.
     pub(super) fn registry_removed(&mut self, id: &AgentId) {
-        if self.agents.contains_key(id) {
-            self.counters.add("master/slave_removals", 1);
-            self.counters.add("master/slave_removals/reason_unregistered", 1);
-            self.counters.add("master/messages_unregister_slave", 1);
+        if let Some(agent) = self.agents.get(id) {
+            self.registered_bytes -= u64::from(agent.record_bytes);
+            if agent.is_admitted() {
+                self.counters.add("master/slave_removals", 1);
+                self.counters.add("master/slave_removals/reason_unregistered", 1);
+                self.counters.add("master/messages_unregister_slave", 1);
+            }
             self.lose_agent(id, TaskState::TaskLost, Reason::AgentRemoved, TaskPlace::Completed);
             self.agents.remove(id);
             self.no_longer_awaited(id);
@@ -126,6 +135,7 @@ impl Core {
             let state = known.state_or_lost(state);
             let message = match to {
                 TaskPlace::Unreachable => format!("Agent {id} is unreachable"),
+                _ if reason == Reason::AgentRemovedByOperator => format!("Agent {id} has been marked gone"),
                 _ => format!("Agent {id} was removed"),
             };
             let mut status = events::status(&task, Some(id), &Verdict { state, reason, message }, self.now);

@@ -70,6 +70,8 @@ impl AgentPicture {
                     AgentState::Unreachable => agent.unreachable_at_ms,
                     _ => 0,
                 },
+                gone: agent.state == AgentState::Gone,
+                gone_at_ms: agent.gone_at_ms,
                 ..AgentView::default()
             },
         }

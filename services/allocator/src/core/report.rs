@@ -19,6 +19,7 @@ use super::{
     Core, Effect, LinkId,
     agent::About,
     agents::report_id,
+    constraints::fault_domain,
     events::{self, Verdict},
     interned::Held,
     ledger::Entry,
@@ -35,6 +36,12 @@ impl Core {
         let Some(id) = report_id(&report) else {
             return self.refuse_link(link, "Agent reports no id: it must register with the registry first");
         };
+        let domain = report.agent.as_ref().and_then(|info| info.domain.as_ref());
+        if self.config.require_agent_domain && fault_domain(domain).is_none() {
+            // It is not told: a new session with the registry, which a refusal leads to, would change nothing.
+            tracing::warn!(agent_id = %id, "agent without a fault domain is not taken: --require_agent_domain is set");
+            return self.effects.push(Effect::CloseLink { link });
+        }
         match self.agents.get(&id) {
             Some(agent) if agent.state == AgentState::Gone => {
                 self.refuse_link(link, "Agent has been marked gone");

@@ -28,10 +28,17 @@ pub(crate) struct Settings {
     quota: Option<QuotaConfig>,
 }
 
-/// Offers wait after a change of leader until this part of the agents, in percent, is back.
-const RETURNED_PERCENT: usize = 80;
-/// Or until this time has passed.
-const RECOVERY_MS: u64 = 600_000;
+/// So many of them, rounded down; no more than all.
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a count of agents, and never below 0"
+)]
+fn part_of(count: usize, factor: f64) -> usize {
+    ((count as f64 * factor).max(0.0) as usize).min(count)
+}
+
 impl Core {
     /// What the registry remembers, at the begin of a term, after the agents.
     pub(super) fn load_roles(&mut self, records: Vec<registry::Role>) {
@@ -44,8 +51,8 @@ impl Core {
         }
         let awaited = self.recovered.len();
         if !self.quotas.is_empty() && awaited > 0 {
-            self.recovery_hold = Some(awaited - awaited * RETURNED_PERCENT / 100);
-            self.timers.set(self.now + RECOVERY_MS, Timer::RecoveryOver);
+            self.recovery_hold = Some(awaited - part_of(awaited, self.config.recovery_factor));
+            self.timers.set(self.now + self.config.recovery_ms, Timer::RecoveryOver);
         }
     }
 

@@ -7,6 +7,7 @@
 //! change of the cluster's total makes all of them be computed again, once before the next use.
 
 mod labels;
+mod luck;
 mod sorter;
 mod tree;
 mod walk;
@@ -21,6 +22,7 @@ use self::{
     tree::Tree,
 };
 use super::{FrameworkKey, RoleKey};
+pub(crate) use luck::Luck;
 pub(crate) use tree::Standing;
 pub(crate) use walk::{RoleCursor, Walk};
 
@@ -44,7 +46,13 @@ pub(crate) struct Shares {
 impl Shares {
     /// `excluded` resources do not count.
     pub(crate) fn new(excluded: BTreeSet<String>) -> Self {
-        Self { pool: Pool { total: Quantities::new(), excluded }, ..Self::default() }
+        Self { pool: Pool { excluded, ..Pool::default() }, ..Self::default() }
+    }
+
+    /// Lets chance decide among roles, by their weights, and among the frameworks of a role.
+    pub(crate) fn by_chance(mut self, roles: Option<Luck>, frameworks: Option<Luck>) -> Self {
+        (self.pool.roles, self.pool.frameworks) = (roles, frameworks);
+        self
     }
 
     /// The capacity of the cluster changes.

@@ -9,7 +9,7 @@ use meshos_proto::mesos::v1::{
 };
 use meshos_types::FrameworkId;
 
-use self::rules::{check_info, check_suppressed};
+use self::rules::{check_info, check_listed, check_suppressed};
 use super::{
     CallError, Core, Effect, StreamId,
     constraints::Constraints,
@@ -75,6 +75,7 @@ impl Core {
             let text = "User 'root' is not allowed to run frameworks without --root_submissions set";
             return Err(text.to_owned());
         }
+        check_listed(&roles_of(info), &self.config.roles)?;
         check_suppressed(&roles_of(info), &subscribe.suppressed_roles)?;
         let constraints = Constraints::compile(subscribe.offer_constraints.as_ref(), &roles_of(info))?;
         let known = id.and_then(|id| self.frameworks.get(id));

@@ -11,6 +11,7 @@ mod metrics;
 mod offers;
 pub(crate) mod operations;
 mod order;
+mod policies;
 mod random;
 mod roles;
 mod tasks;

@@ -109,7 +109,8 @@ impl Answering {
         };
         let framework = call.framework_id.clone().unwrap_or_default().value;
         let queued = QueuedCall { number, stream, call, traceparent };
-        let waiting = self.queues.push(&framework, queued).err()?;
+        let cost = cost(&queued.call);
+        let waiting = self.queues.push(&framework, queued, cost).err()?;
         Some(failure(
             number,
             &Status::resource_exhausted(format!(
@@ -121,7 +122,8 @@ impl Answering {
 
     fn hand_in(&mut self) {
         let (calls, owner) = (self.queues.batch(), self.owner.clone());
-        let asked = async move { owner.ask(|reply| Request::Calls { calls, reply }).await };
+        let cost = calls.iter().map(|queued| cost(&queued.call)).sum();
+        let asked = async move { owner.ask(|reply| Request::Calls { calls, cost, reply }).await };
         self.under_way = Some(asked.boxed());
     }
 
@@ -153,6 +155,13 @@ impl Answering {
             }
         }
     }
+}
+
+/// Offers that a call gives back or takes: each is decided about by itself, and what is left of it is offered anew.
+fn cost(call: &Call) -> usize {
+    let accepted = call.accept.as_ref().map_or(0, |accept| accept.offer_ids.len());
+    let declined = call.decline.as_ref().map_or(0, |decline| decline.offer_ids.len());
+    (accepted + declined).max(1)
 }
 
 async fn removal(taken: CallResult, durable: oneshot::Receiver<()>) -> CallResult {

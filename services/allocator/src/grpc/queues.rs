@@ -4,19 +4,20 @@ use std::collections::{HashMap, VecDeque};
 
 use foldhash::fast::FixedState;
 
-/// Calls of one framework that the owner is given at a time.
+/// What calls of one framework may cost that the owner is given at a time.
 const AT_ONCE: usize = 64;
 /// Calls of one framework that may wait for that.
 const WAITING: usize = 1024;
-/// Calls that the owner is given at a time.
-const BATCH: usize = 512;
+/// What calls may cost that the owner is given at a time: nobody else's is carried out meanwhile.
+const BATCH: usize = 256;
 /// Calls of all frameworks that may wait; more are not read from the connection.
 const ALL: usize = 16 * 1024;
 
 /// In the order of each framework; frameworks take turns.
 #[derive(Debug)]
 pub(super) struct Queues<T> {
-    queues: HashMap<String, VecDeque<T>, FixedState>,
+    /// Each call with its cost.
+    queues: HashMap<String, VecDeque<(usize, T)>, FixedState>,
     /// Frameworks with calls that wait, each once.
     turns: VecDeque<String>,
     waiting: usize,
@@ -29,18 +30,18 @@ impl<T> Default for Queues<T> {
 }
 
 impl<T> Queues<T> {
-    /// Queues a call of a framework.
+    /// Queues a call of a framework; one that is simple costs 1.
     ///
     /// # Errors
     /// The number of calls of the framework that wait already, when there are too many.
-    pub(super) fn push(&mut self, framework: &str, call: T) -> Result<(), usize> {
+    pub(super) fn push(&mut self, framework: &str, call: T, cost: usize) -> Result<(), usize> {
         if let Some(queue) = self.queues.get_mut(framework) {
             if queue.len() >= AT_ONCE + WAITING {
                 return Err(queue.len());
             }
-            queue.push_back(call);
+            queue.push_back((cost, call));
         } else {
-            self.queues.insert(framework.to_owned(), VecDeque::from([call]));
+            self.queues.insert(framework.to_owned(), VecDeque::from([(cost, call)]));
             self.turns.push_back(framework.to_owned());
         }
         self.waiting += 1;
@@ -58,16 +59,22 @@ impl<T> Queues<T> {
 
     /// The next calls for the owner.
     pub(super) fn batch(&mut self) -> Vec<T> {
-        let mut batch = Vec::new();
+        let (mut batch, mut spent) = (Vec::new(), 0);
         // Each framework once.
         for _ in 0..self.turns.len() {
-            if batch.len() >= BATCH {
+            if spent >= BATCH {
                 break;
             }
             let Some(framework) = self.turns.pop_front() else { break };
             let Some(queue) = self.queues.get_mut(&framework) else { continue };
-            let count = queue.len().min(AT_ONCE).min(BATCH - batch.len());
-            batch.extend(queue.drain(..count));
+            // A call that costs more than there is left comes all the same, and is the last.
+            let most = spent + AT_ONCE.min(BATCH - spent);
+            while spent < most
+                && let Some((cost, call)) = queue.pop_front()
+            {
+                spent += cost;
+                batch.push(call);
+            }
             if queue.is_empty() {
                 self.queues.remove(&framework);
             } else {
@@ -89,15 +96,31 @@ mod tests {
     fn a_flood_waits_and_then_is_refused_and_others_are_served() {
         let mut queues = Queues::default();
         for call in 0..AT_ONCE + WAITING {
-            queues.push("f", ("f", call)).unwrap();
+            queues.push("f", ("f", call), 1).unwrap();
         }
-        assert_eq!(queues.push("f", ("f", 0)), Err(AT_ONCE + WAITING));
-        queues.push("g", ("g", 0)).unwrap();
+        assert_eq!(queues.push("f", ("f", 0), 1), Err(AT_ONCE + WAITING));
+        queues.push("g", ("g", 0), 1).unwrap();
         let batch = queues.batch();
         assert_eq!(batch.len(), AT_ONCE + 1, "the flood takes its share and no more");
         assert_eq!(batch.last(), Some(&("g", 0)));
         assert_eq!(batch[..2], [("f", 0), ("f", 1)]);
-        queues.push("f", ("f", 0)).unwrap();
+        queues.push("f", ("f", 0), 1).unwrap();
+    }
+
+    #[test]
+    fn calls_that_cost_much_come_few_at_a_time() {
+        let mut queues = Queues::default();
+        for call in 0..3 {
+            for framework in ["f", "g", "h"] {
+                queues.push(framework, (framework, call), BATCH / 2).unwrap();
+            }
+        }
+        queues.push("i", ("i", 0), 1).unwrap();
+        assert_eq!(queues.batch(), [("f", 0), ("g", 0)]);
+        assert_eq!(queues.batch(), [("h", 0), ("i", 0), ("f", 1)]);
+        queues.push("j", ("j", 0), BATCH * 9).unwrap();
+        assert_eq!(queues.batch(), [("g", 1), ("h", 1)]);
+        assert_eq!(queues.batch(), [("f", 2), ("j", 0)]);
     }
 
     #[test]
@@ -105,7 +128,7 @@ mod tests {
         let mut queues = Queues::default();
         for call in 0..ALL {
             assert!(!queues.is_full());
-            queues.push(&format!("f{}", call % 100), call).unwrap();
+            queues.push(&format!("f{}", call % 100), call, 1).unwrap();
         }
         assert!(queues.is_full());
         assert_eq!(queues.batch().len(), BATCH);
@@ -115,14 +138,14 @@ mod tests {
     proptest! {
         /// Against plain lists: nothing is lost or doubled, each framework keeps its order, nobody waits for ever.
         #[test]
-        fn every_call_comes_out_once_and_in_order(steps in vec((0_usize..5, 0_usize..90), 1..60)) {
+        fn every_call_comes_out_once_and_in_order(steps in vec((0_usize..4, 0_usize..90), 1..60)) {
             let mut queues = Queues::default();
-            let (mut model, mut number) = (vec![VecDeque::new(); 5], 0);
+            let (mut model, mut number) = (vec![VecDeque::new(); 4], 0);
             for (framework, calls) in steps {
                 for _ in 0..calls {
                     number += 1;
                     let room = model[framework].len() < AT_ONCE + WAITING;
-                    prop_assert_eq!(queues.push(&framework.to_string(), (framework, number)).is_ok(), room);
+                    prop_assert_eq!(queues.push(&framework.to_string(), (framework, number), 1).is_ok(), room);
                     if room {
                         model[framework].push_back(number);
                     }
@@ -133,7 +156,7 @@ mod tests {
                 }
                 for (of, before) in model.iter().zip(before) {
                     let served = before - of.len();
-                    prop_assert_eq!(served, before.min(AT_ONCE), "five frameworks fit into a batch");
+                    prop_assert_eq!(served, before.min(AT_ONCE), "four frameworks fit into a batch");
                 }
             }
             while !queues.is_empty() {

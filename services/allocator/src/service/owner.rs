@@ -159,7 +159,7 @@ impl Owner {
                 }
                 self.answers.push((reply, result));
             }
-            Request::Calls { calls, reply } => {
+            Request::Calls { calls, cost: _, reply } => {
                 let answers = calls.into_iter().map(|call| self.call(call)).collect();
                 self.batches.push((reply, answers));
             }

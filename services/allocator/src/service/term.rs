@@ -1,6 +1,6 @@
 //! One term of a leader: learn what must be known, then own the state until the lead is lost.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use meshos_mesh::{Env, follow_instances};
 use meshos_proto::mesos::v1::{self as pb, master_info::capability::Type as MasterCapability};
@@ -11,9 +11,11 @@ use tracing::{error, info};
 use super::{
     owner::{Owner, OwnerHandle},
     registry::Registry,
+    whitelist::Whitelist,
 };
 use crate::{
     Config,
+    config::Sorter,
     core::{Core, CoreConfig, Input},
     metrics::AllocatorMetrics,
 };
@@ -46,18 +48,31 @@ pub(super) async fn run(
     let master_id = core_config.master.id.clone();
     let mut core = Core::new(core_config);
     let (frameworks, known) = (records.len(), agents.len());
+    // Checked at start; one that has become unreadable since offers nothing until it is back.
+    let whitelist = Whitelist::new(&config.args);
+    let hosts = whitelist.read().unwrap_or_else(|fault| {
+        error!(%fault, "no agent is offered");
+        Some(BTreeSet::new())
+    });
+    let weights = match roles.iter().any(|role| role.weight.is_some()) {
+        true => Vec::new(),
+        false => config.args.initial_weights().unwrap_or_default(),
+    };
     let known_inputs = [
         Input::FrameworkRecords(records),
         Input::RegistrySnapshot(agents),
         // After the agents: with quotas, offers wait until most of them are back.
         Input::RoleRecords(roles),
+        Input::Whitelist(hosts.clone()),
     ];
-    for input in known_inputs {
+    let initial = (!weights.is_empty()).then_some(Input::UpdateWeights(weights));
+    for input in known_inputs.into_iter().chain(initial) {
         if let Err(fault) = core.handle(input, now) {
             error!(%fault, "what the registry knows was refused");
         }
     }
     let writer = registry.writer();
+    env.tasks.spawn("whitelist", whitelist.follow(hosts, handle.clone()));
     env.tasks.spawn("registry-watch", registry.follow(watching, handle.clone()));
     let (ended, end) = mpsc::channel::<()>(1);
     let owner = Owner::new(env, core, epoch, writer, metrics.clone());
@@ -93,6 +108,12 @@ fn core_config(env: &Env, config: &Config, now: u64) -> Result<CoreConfig, crate
         root_submissions: args.root_submissions,
         framework_metrics: args.publish_per_framework_metrics,
         comeback_ms: ms(args.agent_reregister_timeout),
+        recovery_factor: args.allocator_agent_recovery_factor,
+        recovery_ms: ms(args.allocator_recovery_timeout),
+        require_agent_domain: args.require_agent_domain,
+        roles: args.listed_roles()?,
+        random_roles: args.role_sorter == Sorter::Random,
+        random_frameworks: args.framework_sorter == Sorter::Random,
     })
 }
 

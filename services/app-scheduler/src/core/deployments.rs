@@ -13,6 +13,9 @@ use crate::deployment::{
 
 /// Instances of one app that one input makes or ends: a large change takes many, and others come in between.
 const AT_ONCE: usize = 1000;
+/// Launches of one app that no agent has said anything of yet, before more are made. Fewer would cost more: then each
+/// agent gets one task at a time.
+const MOST_SENT: usize = 10 * AT_ONCE;
 /// Until the next ones: about as fast as they can be launched or killed, so that no more calls wait than there is room for.
 const PAUSE_MS: u64 = 40;
 
@@ -208,8 +211,12 @@ impl Core {
 
     /// Makes instances, some of them at once.
     fn create_instances(&mut self, app_id: &str, count: usize) {
-        if self.apps.get(app_id).is_some_and(|state| state.paused_until_ms > self.now) {
+        let Some(state) = self.apps.get(app_id).filter(|state| state.paused_until_ms <= self.now) else {
             return;
+        };
+        // Agents have to keep up: else what a user says next comes behind launches that are on their way.
+        if count > 0 && state.members.count(Class::Sent) > MOST_SENT {
+            return self.go_on_if(true, app_id);
         }
         self.go_on_if(count > AT_ONCE, app_id);
         for _ in 0..count.min(AT_ONCE) {
@@ -258,7 +265,7 @@ impl Core {
 
     /// One move of a rolling restart.
     fn roll(&mut self, app_id: &str, target: usize) -> bool {
-        const UNREADY: [Class; 3] = [Class::Waiting, Class::Launched, Class::Unreachable];
+        const UNREADY: [Class; 4] = [Class::Waiting, Class::Sent, Class::Launched, Class::Unreachable];
         let Some(state) = self.apps.get(app_id) else { return true };
         let Some(spec) = state.spec.clone() else { return true };
         if state.paused_until_ms > self.now {
@@ -278,7 +285,7 @@ impl Core {
         let limits = Limits::new(target, strategy.minimum_health_capacity, strategy.maximum_over_capacity);
         let moves = upgrade::next(target, limits, counts);
         let mut old = members.some(Class::Ready, false, moves.kill_ready_old.min(AT_ONCE));
-        for class in [Class::Waiting, Class::Launched, Class::Unreachable, Class::Inactive] {
+        for class in UNREADY.into_iter().chain([Class::Inactive]) {
             old.extend(members.some(class, false, AT_ONCE));
         }
         self.go_on_if(old.len() >= AT_ONCE, app_id);

@@ -7,6 +7,7 @@ use super::{
     AppState, Core,
     health::is_checked,
     members::{Class, Slot},
+    occurrences,
     timers::Timer,
 };
 
@@ -31,7 +32,7 @@ impl Core {
         };
         self.asking.fresh = true;
         let id = instance.id.clone();
-        self.tell_instance(instance.clone());
+        self.tell_instance(&instance);
         // Not stored: a new leader makes what is missing.
         self.out.show_instance(&instance);
         self.instances.insert(id.clone(), instance);
@@ -44,9 +45,9 @@ impl Core {
         let before = (instance.condition(), instance.goal());
         change(instance);
         let after = (instance.condition(), instance.goal());
-        if before != after {
-            let told = instance.clone();
-            self.tell_instance(told);
+        let told = (before != after).then(|| occurrences::changed(instance));
+        if let Some(told) = told {
+            self.occurred(told);
         }
         let Some(instance) = self.instances.get(id) else { return };
         if is_on_its_way(before) && is_on_its_way(after) && after.0 != Condition::Provisioned {
@@ -86,7 +87,7 @@ impl Core {
 
     /// Forgets an instance. Readers see its last condition first.
     pub(super) fn forget_instance(&mut self, id: &str) {
-        let Some(instance) = self.instances.remove(id) else { return };
+        let Some(instance) = self.instances.swap_remove(id) else { return };
         self.kills.remove(id);
         self.forget_health(id);
         self.forget_readiness(id);

@@ -78,28 +78,28 @@ impl Core {
 
     /// Instances with a task that the request means.
     fn selected(&self, request: &KillTasksRequest) -> Result<Vec<String>, Refusal> {
-        let candidates: Vec<String> = if request.task_ids.is_empty() {
-            let app_id = request.app_id.as_deref().unwrap_or_default();
-            let state = self.apps.get(app_id).filter(|state| state.spec.is_some());
-            state.ok_or_else(|| Refusal::NoApp(app_id.to_owned()))?.members.ids()
-        } else {
-            if let Some(app_id) = &request.app_id {
-                self.spec(app_id)?;
-            }
-            let mut ids = Vec::new();
-            for text in &request.task_ids {
-                let name = TaskName::of(&TaskId::new(text.as_str())).ok_or_else(|| {
-                    Refusal::BadRequest(format!(
-                        "Invalid task id '{text}'. [taskId {text} no valid identifier]"
-                    ))
-                })?;
-                let id = name.instance.as_str().to_owned();
-                if self.instances.get(&id).is_some_and(|instance| instance.task_id == *text) {
-                    ids.push(id);
+        let candidates: Vec<String> =
+            if let (true, Some(app_id)) = (request.task_ids.is_empty(), request.app_id.as_deref()) {
+                let state = self.apps.get(app_id).filter(|state| state.spec.is_some());
+                state.ok_or_else(|| Refusal::NoApp(app_id.to_owned()))?.members.ids()
+            } else {
+                if let Some(app_id) = &request.app_id {
+                    self.spec(app_id)?;
                 }
-            }
-            ids
-        };
+                let mut ids = Vec::new();
+                for text in &request.task_ids {
+                    let name = TaskName::of(&TaskId::new(text.as_str())).ok_or_else(|| {
+                        Refusal::BadRequest(format!(
+                            "Invalid task id '{text}'. [taskId {text} no valid identifier]"
+                        ))
+                    })?;
+                    let id = name.instance.as_str().to_owned();
+                    if self.instances.get(&id).is_some_and(|instance| instance.task_id == *text) {
+                        ids.push(id);
+                    }
+                }
+                ids
+            };
         let wanted = |instance: &Instance| {
             let on_host = request.host.as_deref().is_none_or(|host| host == "*" || host == instance.host);
             let of_app = request.app_id.as_deref().is_none_or(|app_id| app_id == instance.app_id);

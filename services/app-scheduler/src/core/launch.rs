@@ -62,7 +62,11 @@ impl Core {
         let traceparent = instance.traceparent.clone();
         let attributes = constraints::fields(&definition, offer);
         let now = self.now;
+        let domain = offer.domain.as_ref().and_then(|domain| domain.fault_domain.as_ref());
+        let (region, zone) =
+            domain.map(|at| (at.region.name.clone(), at.zone.name.clone())).unwrap_or_default();
         self.update_instance(&id, |instance| {
+            (instance.region, instance.zone) = (region, zone);
             instance.set_condition(Condition::Provisioned);
             instance.incarnation = incarnation;
             instance.version_ms = definition.version_ms;

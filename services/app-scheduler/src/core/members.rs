@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use indexmap::IndexMap;
 use meshos_proto::meshos::apps::v1::{Condition, Goal, Instance};
 
 /// What an instance is doing.
@@ -9,6 +10,8 @@ use meshos_proto::meshos::apps::v1::{Condition, Goal, Instance};
 pub(super) enum Class {
     /// For an offer.
     Waiting,
+    /// Placed, and nothing was heard of its task yet.
+    Sent,
     /// Placed and not running.
     Launched,
     /// Running, and healthy and ready where that is checked.
@@ -36,6 +39,7 @@ impl Slot {
         let class = match (instance.goal(), instance.condition()) {
             (Goal::Stopped | Goal::Decommissioned, _) => Class::Dying,
             (_, Condition::Scheduled) => Class::Waiting,
+            (_, Condition::Provisioned) => Class::Sent,
             (_, Condition::Running) if ready => Class::Ready,
             (_, Condition::Unreachable) => Class::Unreachable,
             (_, Condition::UnreachableInactive) => Class::Inactive,
@@ -47,20 +51,27 @@ impl Slot {
 
 #[derive(Debug, Default)]
 pub(super) struct Members {
-    slots: BTreeMap<String, Slot>,
+    slots: IndexMap<String, Slot, foldhash::fast::RandomState>,
     sets: BTreeMap<Slot, BTreeSet<String>>,
 }
 
 impl Members {
     /// Puts the instance where it belongs now.
     pub(super) fn place(&mut self, id: &str, slot: Slot) {
-        self.remove(id);
-        self.slots.insert(id.to_owned(), slot);
-        self.sets.entry(slot).or_default().insert(id.to_owned());
+        let Some(known) = self.slots.get_mut(id) else {
+            self.slots.insert(id.to_owned(), slot);
+            self.sets.entry(slot).or_default().insert(id.to_owned());
+            return;
+        };
+        let old = std::mem::replace(known, slot);
+        if old != slot {
+            let taken = self.sets.get_mut(&old).and_then(|set| set.take(id));
+            self.sets.entry(slot).or_default().insert(taken.unwrap_or_else(|| id.to_owned()));
+        }
     }
 
     pub(super) fn remove(&mut self, id: &str) {
-        if let Some(old) = self.slots.remove(id)
+        if let Some(old) = self.slots.swap_remove(id)
             && let Some(set) = self.sets.get_mut(&old)
         {
             set.remove(id);
@@ -106,7 +117,7 @@ impl Members {
 
     /// Instances that are to run and count as existing.
     pub(super) fn existing(&self) -> usize {
-        [Class::Waiting, Class::Launched, Class::Ready, Class::Unreachable]
+        [Class::Waiting, Class::Sent, Class::Launched, Class::Ready, Class::Unreachable]
             .map(|class| self.count(class))
             .iter()
             .sum()
@@ -114,7 +125,7 @@ impl Members {
 
     /// Ids of those.
     pub(super) fn existing_ids(&self, current: Option<bool>) -> Vec<String> {
-        let classes = [Class::Waiting, Class::Launched, Class::Ready, Class::Unreachable];
+        let classes = [Class::Waiting, Class::Sent, Class::Launched, Class::Ready, Class::Unreachable];
         let configs =
             [true, false].into_iter().filter(|config| current.is_none_or(|wanted| wanted == *config));
         let sets = configs.flat_map(|config| classes.map(|class| (class, config)));

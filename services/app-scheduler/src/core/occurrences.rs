@@ -10,21 +10,48 @@ use meshos_proto::{
 
 use super::Core;
 
+/// What every event of an instance tells. There are many of them, so they hold no more.
+fn outline(instance: &Instance) -> Instance {
+    Instance {
+        format: instance.format,
+        id: instance.id.clone(),
+        app_id: instance.app_id.clone(),
+        version_ms: instance.version_ms,
+        condition: instance.condition,
+        goal: instance.goal,
+        incarnation: instance.incarnation,
+        agent_id: instance.agent_id.clone(),
+        host: instance.host.clone(),
+        ..Default::default()
+    }
+}
+
+/// A new condition or goal.
+pub(super) fn changed(instance: &Instance) -> What {
+    What::Instance(InstanceChanged { instance: Some(outline(instance)) })
+}
+
 impl Core {
     pub(super) fn occurred(&mut self, what: What) {
         self.out.delta.occurrences.push(Occurrence { timestamp_ms: self.now, what: Some(what) });
     }
 
     /// A status that changed something; `instance` is as after it.
-    pub(super) fn tell_status(&mut self, instance: Instance, status: &pb::TaskStatus) {
+    pub(super) fn tell_status(&mut self, instance: &Instance, status: &pb::TaskStatus) {
         let message = status.message.clone().unwrap_or_default();
         let state = instance.mesos_state.clone();
-        self.occurred(What::TaskStatus(TaskStatusChanged { instance: Some(instance), state, message }));
+        let told = Instance {
+            task_id: instance.task_id.clone(),
+            ports: instance.ports.clone(),
+            ip_addresses: instance.ip_addresses.clone(),
+            ..outline(instance)
+        };
+        self.occurred(What::TaskStatus(TaskStatusChanged { instance: Some(told), state, message }));
     }
 
     /// A new condition or goal.
-    pub(super) fn tell_instance(&mut self, instance: Instance) {
-        self.occurred(What::Instance(InstanceChanged { instance: Some(instance) }));
+    pub(super) fn tell_instance(&mut self, instance: &Instance) {
+        self.occurred(changed(instance));
     }
 
     pub(super) fn tell_deployment(&mut self, deployment: &Deployment, phase: DeploymentPhase, reason: &str) {

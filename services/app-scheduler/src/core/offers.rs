@@ -309,7 +309,7 @@ impl Core {
         let Some(spec) = state.spec.as_deref().filter(|spec| !spec.constraints.is_empty()) else {
             return Vec::new();
         };
-        let classes = [Class::Launched, Class::Ready, Class::Unreachable];
+        let classes = [Class::Sent, Class::Launched, Class::Ready, Class::Unreachable];
         let ids = classes.into_iter().flat_map(|class| state.members.of_config(class, true));
         let mut placed: Vec<_> = ids.filter_map(|id| self.instances.get(&id)).collect();
         placed.sort_by_key(|instance| (instance.staged_at_ms, &instance.id));

@@ -58,8 +58,11 @@ impl Core {
 
     /// The app's deployment is over: all that runs counts.
     pub(super) fn end_readiness_of(&mut self, app_id: &str) {
-        let ids = self.apps.get(app_id).map(|state| state.members.ids()).unwrap_or_default();
-        for id in ids {
+        let Some(state) = self.apps.get(app_id) else { return };
+        if !state.spec.iter().chain(state.versions.values()).any(|app| !app.readiness_checks.is_empty()) {
+            return;
+        }
+        for id in state.members.ids() {
             self.forget_readiness(&id);
             if self.instances.get(&id).is_some_and(|instance| instance.ready == Some(false)) {
                 self.place(&id);

@@ -24,7 +24,7 @@ impl Core {
             rng,
             now: now_ms,
             apps: BTreeMap::new(),
-            instances: BTreeMap::new(),
+            instances: super::Instances::default(),
             deployments: BTreeMap::new(),
             finished: super::Finished::default(),
             groups: BTreeMap::new(),

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use meshos_proto::meshos::apps::v1::App;
 use meshos_types::{app_port::service_ports_mut, app_ports};
 
-use super::{Core, apps::Edit};
+use super::{Core, apps::Edit, health::is_checked};
 use crate::{error::Refusal, store};
 
 impl Core {
@@ -62,7 +62,14 @@ impl Core {
         }
         self.count_used(old.as_deref(), Some(&app));
         self.out.put_app(&app);
-        self.place_all(&id);
+        // Another number of instances leaves each of them where it is.
+        let same = old.is_some_and(|old| {
+            old.last_config_change_at_ms == app.last_config_change_at_ms
+                && is_checked(Some(&old)) == is_checked(Some(&app))
+        });
+        if !same {
+            self.place_all(&id);
+        }
         self.dirty.insert(id);
     }
 

@@ -1,7 +1,10 @@
 //! What the states of tasks mean for instances.
 
 use meshos_proto::{
-    meshos::apps::v1::{Condition, Goal, Instance, IpAddress, TaskFailure, UnreachableStrategy},
+    meshos::apps::v1::{
+        CheckResult, Condition, Goal, Instance, IpAddress, TaskFailure, UnreachableStrategy,
+        check_result::Found,
+    },
     mesos::v1::{
         self as pb, TaskState, network_info,
         scheduler::{
@@ -158,6 +161,9 @@ impl Core {
         if !addresses.is_empty() {
             after.ip_addresses = addresses;
         }
+        if let Some(result) = check_result(status) {
+            after.check_result = Some(result);
+        }
         if after == *before {
             return;
         }
@@ -175,7 +181,7 @@ impl Core {
         if matches!(condition, Condition::Staging | Condition::Starting) {
             self.timers.set(self.launch_deadline(&after), timer);
         }
-        self.tell_status(after.clone(), status);
+        self.tell_status(&after, status);
         self.update_instance(id, |instance| *instance = after);
         if came_up {
             self.watch_health(id);
@@ -198,8 +204,8 @@ impl Core {
         instance.set_condition(condition);
         state_name(status).clone_into(&mut instance.mesos_state);
         let seen = instance.clone();
-        self.tell_status(seen.clone(), status);
-        self.tell_instance(seen.clone());
+        self.tell_status(&seen, status);
+        self.tell_instance(&seen);
         self.out.show_instance(&seen);
         self.record_failure(&seen, status, condition);
         if counts_as_failed(condition) && seen.goal() == Goal::Running {
@@ -279,9 +285,9 @@ impl Core {
         let mut seen = instance.clone();
         seen.set_condition(Condition::Unreachable);
         state_name(status).clone_into(&mut seen.mesos_state);
-        self.tell_status(seen.clone(), status);
+        self.tell_status(&seen, status);
         if seen.goal() != Goal::Running {
-            self.tell_instance(seen.clone());
+            self.tell_instance(&seen);
             self.out.show_instance(&seen);
             self.forget_instance(id);
             return;
@@ -350,6 +356,16 @@ fn condition(state: TaskState, reason: Option<Reason>) -> Option<Condition> {
             _ => Condition::Gone,
         },
     })
+}
+
+/// What the task's check found; none: the status says nothing of it.
+fn check_result(status: &pb::TaskStatus) -> Option<CheckResult> {
+    let told = status.check_status.as_ref()?;
+    let http = told.http.and_then(|http| http.status_code).map(Found::HttpStatus);
+    let tcp = || told.tcp.and_then(|tcp| tcp.succeeded).map(Found::TcpSucceeded);
+    let command = || told.command.and_then(|command| command.exit_code).map(Found::ExitCode);
+    let found = http.or_else(tcp).or_else(command)?;
+    Some(CheckResult { found: Some(found) })
 }
 
 /// The app that an instance's id names.

@@ -5,7 +5,7 @@ mod container;
 use std::collections::BTreeMap;
 
 use meshos_proto::{
-    meshos::apps::v1::{App, Fetch, HealthCheck, HealthProtocol},
+    meshos::apps::v1::{App, Fetch, HealthCheck, HealthProtocol, TaskCheck, task_check::Kind},
     mesos::v1::{self as pb, network_info::Protocol},
 };
 use meshos_types::{AppId, AppPort, Format, Timestamp, app_ports};
@@ -54,6 +54,8 @@ pub fn task_info(app: &App, launch: &Launch, context: TaskContext<'_>) -> pb::Ta
             .iter()
             .find(|check| is_agent_run(check))
             .and_then(|check| health_check(check, launch)),
+        check: app.check.as_ref().and_then(|check| check_info(check, launch)),
+        limits: limits(app),
         ..Default::default()
     };
     let container = container::container_info(app, launch, context);
@@ -68,6 +70,58 @@ pub fn task_info(app: &App, launch: &Launch, context: TaskContext<'_>) -> pb::Ta
     task
 }
 
+/// Up to how much the task may use, where that is more than it asks for; infinite: without a limit.
+fn limits(app: &App) -> BTreeMap<String, pb::value::Scalar> {
+    let limits = app.resource_limits.unwrap_or_default();
+    let named = [("cpus", limits.cpus), ("mem", limits.mem)];
+    let scalar = |(name, limit): (&str, Option<f64>)| {
+        limit.map(|value| (name.to_owned(), pb::value::Scalar { value }))
+    };
+    named.into_iter().filter_map(scalar).collect()
+}
+
+/// The check that is only told of, as the agent makes it; none when it has no port.
+fn check_info(check: &TaskCheck, launch: &Launch) -> Option<pb::CheckInfo> {
+    use pb::check_info::{Command, Http, Tcp, Type};
+    let seconds = |seconds: u64| Some(seconds as f64);
+    let mut made = pb::CheckInfo {
+        delay_seconds: seconds(check.delay_s),
+        interval_seconds: seconds(check.interval_s),
+        timeout_seconds: seconds(check.timeout_s),
+        ..Default::default()
+    };
+    match check.kind.as_ref()? {
+        Kind::Http(http) => {
+            made.r#type = Some(Type::Http.into());
+            let path = http.path.clone();
+            made.http = Some(Http { port: port(launch, http.port, http.port_index)?, path });
+        }
+        Kind::Tcp(tcp) => {
+            made.r#type = Some(Type::Tcp.into());
+            made.tcp = Some(Tcp { port: port(launch, tcp.port, tcp.port_index)? });
+        }
+        Kind::Exec(exec) => {
+            made.r#type = Some(Type::Command.into());
+            let shell = exec.shell.is_some();
+            let value = exec.shell.clone().or_else(|| exec.argv.first().cloned());
+            let command = pb::CommandInfo {
+                shell: Some(shell),
+                value,
+                arguments: if shell { Vec::new() } else { exec.argv.clone() },
+                ..Default::default()
+            };
+            made.command = Some(Command { command });
+        }
+    }
+    Some(made)
+}
+
+/// A port by its number, or by its place among the app's ports: inside the container where it has its own.
+fn port(launch: &Launch, number: Option<u32>, index: Option<u32>) -> Option<u32> {
+    let ports = if launch.container_ports.is_empty() { &launch.ports } else { &launch.container_ports };
+    number.or_else(|| ports.get(index? as usize).copied())
+}
+
 /// The check as the agent makes it, from within the task's network; none when it has no port.
 fn health_check(check: &HealthCheck, launch: &Launch) -> Option<pb::HealthCheck> {
     use pb::health_check::{HttpCheckInfo, TcpCheckInfo, Type};
@@ -80,8 +134,7 @@ fn health_check(check: &HealthCheck, launch: &Launch) -> Option<pb::HealthCheck>
         consecutive_failures: Some(check.max_consecutive_failures),
         ..Default::default()
     };
-    let ports = if launch.container_ports.is_empty() { &launch.ports } else { &launch.container_ports };
-    let port = || check.port.or_else(|| ports.get(check.port_index? as usize).copied());
+    let port = || port(launch, check.port, check.port_index);
     let protocol = if check.ipv6 { Protocol::IPv6 } else { Protocol::IPv4 };
     match check.protocol() {
         HealthProtocol::Command => {

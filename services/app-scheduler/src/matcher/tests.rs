@@ -1,5 +1,8 @@
 use meshos_proto::{
-    meshos::apps::v1::{Constraint, HealthCheck, HealthProtocol, PortDefinition},
+    meshos::apps::v1::{
+        CommandTaskCheck, Constraint, HealthCheck, HealthProtocol, HttpTaskCheck, PortDefinition,
+        ResourceLimits, TaskCheck, task_check::Kind,
+    },
     mesos::v1::value,
 };
 
@@ -463,4 +466,26 @@ fn a_task_has_its_command_resources_and_grace_period() {
     let command = task_info(&app, &offers[0].launches[0], CONTEXT).command.unwrap();
     assert_eq!((command.shell, command.value.as_deref()), (Some(false), Some("/bin/echo")));
     assert_eq!(command.arguments, ["/bin/echo", "x"]);
+}
+
+#[test]
+fn limits_and_the_check_reach_the_agent() {
+    let mut app = App { port_definitions: vec![PortDefinition::default()], ..app("/a", 1.0) };
+    app.resource_limits = Some(ResourceLimits { cpus: Some(f64::INFINITY), mem: Some(64.0) });
+    let http = HttpTaskCheck { port_index: Some(0), port: None, path: Some("/x".into()) };
+    app.check = Some(TaskCheck { kind: Some(Kind::Http(http)), interval_s: 6, timeout_s: 2, delay_s: 1 });
+    let mut offers = [Offered::new(offer("o", "h", 4.0, (31_000, 31_010)))];
+    place(&[request(&app, 1)], &mut offers, &terms(1));
+    let launch = &offers[0].launches[0];
+    let task = task_info(&app, launch, CONTEXT);
+    let limit = |name: &str| task.limits[name].value;
+    assert_eq!((limit("cpus"), limit("mem"), task.limits.len()), (f64::INFINITY, 64.0, 2));
+    let check = task.check.unwrap();
+    let asked = check.http.clone().unwrap();
+    assert_eq!((asked.port, asked.path()), (launch.ports[0], "/x"));
+    assert_eq!((check.interval_seconds(), check.timeout_seconds(), check.delay_seconds()), (6.0, 2.0, 1.0));
+    let exec = CommandTaskCheck { shell: None, argv: vec!["/bin/true".into(), "x".into()] };
+    app.check.as_mut().unwrap().kind = Some(Kind::Exec(exec));
+    let command = task_info(&app, launch, CONTEXT).check.unwrap().command.unwrap().command;
+    assert_eq!((command.shell(), command.value(), command.arguments.len()), (false, "/bin/true", 2));
 }

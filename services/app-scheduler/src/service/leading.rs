@@ -37,8 +37,13 @@ const EVENTS: usize = 64;
 /// Results of health checks that wait for the loop.
 const PROBED: usize = 1024;
 
+/// Events that are taken in as one change.
+const INPUTS_AT_ONCE: usize = 256;
 /// Commands that are taken in after a batch of events.
 const COMMANDS_PER_EVENT: usize = 16;
+
+/// Records that may wait to be stored before more events are taken in: what a user asks for waits behind them.
+const MOST_UNSTORED: usize = 512;
 
 /// Why a leader stopped.
 pub(super) enum End {
@@ -54,6 +59,7 @@ pub(super) enum End {
 /// What waits for its records to be stored.
 struct Pending {
     sequence: u64,
+    records: usize,
     delta: Delta,
     after: Vec<After>,
 }
@@ -67,6 +73,8 @@ pub(super) struct Leading {
     /// The last unit that was handed to the writer.
     sequence: u64,
     pending: VecDeque<Pending>,
+    /// Records of what is pending.
+    unstored: usize,
     units: mpsc::UnboundedSender<Unit>,
     written: mpsc::UnboundedReceiver<Result<Committed, StoreError>>,
     events: mpsc::Receiver<FromLink>,
@@ -90,7 +98,7 @@ impl Leading {
     pub(super) fn new(replica: &Replica, scope: &Env, leadership: &Leadership, listing: Listing) -> Self {
         let records = Records::from_items(&listing.items);
         let leader = format!("{} {}", replica.config.instance, replica.address);
-        let view = View::new(&records, leader);
+        let view = View::new(&records, leader).with_settings(replica.config.marathon.shown());
         let (framework_id, id_receiver) = watch::channel(records.framework_id.clone());
         let settings = Settings::new(replica.config.marathon.clone());
         let core = Core::restore(settings, scope.rng.clone(), records, scope.clock.unix_ms());
@@ -109,6 +117,7 @@ impl Leading {
             revision: listing.revision,
             sequence: 0,
             pending: VecDeque::new(),
+            unstored: 0,
             units,
             written,
             events,
@@ -140,7 +149,7 @@ impl Leading {
                     Some(Err(error)) => return End::Failed(error),
                     None => return End::Broken("the writer ended without a report"),
                 },
-                event = self.events.recv() => {
+                event = self.events.recv(), if self.unstored < MOST_UNSTORED => {
                     let Some(event) = event else { return End::Broken("the link to the allocator ended") };
                     self.link_reported(event);
                     self.some_commands(replica);
@@ -213,11 +222,16 @@ impl Leading {
                 self.handle(Input::Disconnected);
             }
             FromLink::Inputs(inputs) => {
-                for input in inputs {
-                    if let Input::Offers(offers) = &input {
+                for input in &inputs {
+                    if let Input::Offers(offers) = input {
                         self.metrics.offers(offers.len());
                     }
-                    self.handle(input);
+                }
+                let mut inputs = inputs.into_iter().peekable();
+                while inputs.peek().is_some() {
+                    let some = inputs.by_ref().take(INPUTS_AT_ONCE);
+                    let output = self.core.handle_all(some, self.env.clock.unix_ms());
+                    self.carry_out(output);
                 }
             }
         }
@@ -239,7 +253,9 @@ impl Leading {
         for probe in output.readiness_probes {
             self.readiness_probe(probe);
         }
-        let writes = !output.ops.is_empty();
+        let records = output.ops.len();
+        let writes = records > 0;
+        self.unstored += records;
         if writes {
             self.sequence += 1;
             // The writer ends only after it has reported why; that report ends this loop.
@@ -247,7 +263,12 @@ impl Leading {
         } else if output.after.is_empty() && output.delta == Delta::default() {
             return;
         }
-        self.pending.push_back(Pending { sequence: self.sequence, delta: output.delta, after: output.after });
+        self.pending.push_back(Pending {
+            sequence: self.sequence,
+            records,
+            delta: output.delta,
+            after: output.after,
+        });
         if !writes && self.pending.len() == 1 {
             // Nothing is being written: it holds at once.
             self.committed(&Committed { sequence: self.sequence, revision: self.revision });
@@ -285,6 +306,7 @@ impl Leading {
         let mut delta = Delta::default();
         let mut after = Vec::new();
         while let Some(pending) = self.pop_stored(committed.sequence) {
+            self.unstored -= pending.records;
             view::merge(&mut delta, pending.delta);
             after.extend(pending.after);
         }

@@ -1,6 +1,6 @@
 //! The rules for health checks and readiness checks.
 
-use meshos_proto::meshos::apps::v1::{App, HealthCheck, HealthProtocol};
+use meshos_proto::meshos::apps::v1::{App, HealthCheck, HealthProtocol, task_check::Kind};
 use meshos_types::{app_port::port_mappings, app_ports};
 
 use super::{Found, MAX_SECONDS, container::is_docker};
@@ -27,6 +27,33 @@ pub(super) fn readiness(app: &App, found: &mut Found) {
         let statuses = &check.ready_statuses;
         let valid = !statuses.is_empty() && statuses.iter().all(|status| (100..=999).contains(status));
         found.check(valid, &at("httpStatusCodesForReady"), "must be statuses from 100 to 999");
+    }
+}
+
+/// The check that is only told of.
+pub(super) fn told(app: &App, found: &mut Found) {
+    let Some(check) = &app.check else { return };
+    found.check(!is_docker(app), "/check", "AppDefinition must not use 'checks' if using docker");
+    let ports = app_ports(app).count();
+    let known = |index: Option<u32>, port: Option<u32>| {
+        port.is_some_and(|port| (1..=65_535).contains(&port))
+            || index.is_some_and(|index| (index as usize) < ports)
+    };
+    let (addressed, path) = match &check.kind {
+        Some(Kind::Http(http)) => (known(http.port_index, http.port), http.path.as_deref()),
+        Some(Kind::Tcp(tcp)) => (known(tcp.port_index, tcp.port), None),
+        _ => (true, None),
+    };
+    let rule =
+        "Health check port indices must address an element of the ports array or container port mappings.";
+    found.check(addressed, "/check", rule);
+    found.check(path.is_none_or(probe_path), "/check/http/path", VISIBLE);
+    for (field, value, most) in [
+        ("intervalSeconds", check.interval_s, MAX_SECONDS),
+        ("timeoutSeconds", check.timeout_s, MAX_PROBE_SECONDS),
+        ("delaySeconds", check.delay_s, MAX_SECONDS),
+    ] {
+        found.check(value <= most, &format!("/check/{field}"), "error.max");
     }
 }
 

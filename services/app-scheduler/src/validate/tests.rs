@@ -1,5 +1,6 @@
 use meshos_proto::meshos::apps::v1::{
-    AppUpdate, HealthCheck, PortDefinition, UnreachableStrategy, UpgradeStrategy,
+    AppUpdate, Container, ContainerImage, ContainerType, HealthCheck, PortDefinition, ResourceLimits,
+    TaskCheck, TcpTaskCheck, UnreachableStrategy, UpgradeStrategy, task_check::Kind,
 };
 
 use super::{checks::MAX_PROBE_SECONDS, *};
@@ -191,4 +192,30 @@ fn regular_expressions_and_their_number_are_limited() {
 fn a_regular_expression_matches_the_whole_text() {
     let one_of = full_match("a|b").unwrap();
     assert!(one_of.is_match("a") && one_of.is_match("b") && !one_of.is_match("ab"));
+}
+
+#[test]
+fn limits_hold_what_is_asked_for() {
+    let limited = |cpus, mem| App { resource_limits: Some(ResourceLimits { cpus, mem }), ..valid() };
+    assert!(refused(&limited(Some(f64::INFINITY), Some(128.0))).is_empty());
+    let rule = "resource limit must be greater than or equal to requested resource (128)";
+    has(&limited(None, Some(127.0)), "/resourceLimits/mem", rule);
+    has(&limited(Some(0.5), None), "/resourceLimits/cpus", "requested resource (1)");
+}
+
+#[test]
+fn a_check_has_a_port_and_no_docker() {
+    let tcp = |port_index, port| Some(Kind::Tcp(TcpTaskCheck { port_index, port }));
+    let checked =
+        |kind| App { check: Some(TaskCheck { kind, interval_s: 60, timeout_s: 20, delay_s: 15 }), ..valid() };
+    assert!(refused(&checked(tcp(Some(0), None))).is_empty());
+    assert!(refused(&checked(tcp(None, Some(80)))).is_empty());
+    has(&checked(tcp(Some(1), None)), "/check", "must address an element of the ports array");
+    let image = Some(ContainerImage { name: "nginx".into(), ..Default::default() });
+    let container = Some(Container { r#type: ContainerType::Docker.into(), image, ..Default::default() });
+    let docker = App { container, ..checked(tcp(Some(0), None)) };
+    has(&docker, "/check", "AppDefinition must not use 'checks' if using docker");
+    let mut slow = checked(tcp(Some(0), None));
+    slow.check.as_mut().unwrap().timeout_s = MAX_PROBE_SECONDS + 1;
+    has(&slow, "/check/timeoutSeconds", "error.max");
 }

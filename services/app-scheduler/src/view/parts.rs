@@ -45,6 +45,7 @@ impl View {
             groups: self.groups.values().cloned().collect(),
             readiness: self.readiness.values().cloned().collect(),
             finished: self.finished.values().cloned().collect(),
+            settings: self.settings.clone(),
             ..Snapshot::default()
         };
         Parts {

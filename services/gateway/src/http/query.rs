@@ -24,9 +24,10 @@ impl Query {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether the value is `true`; anything else is false.
+    /// Whether the value is `true`, in any case; anything else is false.
     pub(crate) fn flag(&self, name: &str) -> bool {
-        self.get(name) == Some("true")
+        // Some clients write `True`.
+        self.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 }
 
@@ -62,9 +63,9 @@ mod tests {
 
     #[test]
     fn pairs_are_decoded_and_may_repeat() {
-        let query = Query::parse("embed=a&embed=b%2Fc&&force=true&empty&x=1+2");
+        let query = Query::parse("embed=a&embed=b%2Fc&&force=true&scale=True&empty&x=1+2");
         assert_eq!(query.all("embed").collect::<Vec<_>>(), ["a", "b/c"]);
-        assert!(query.flag("force"));
+        assert!(query.flag("force") && query.flag("scale"));
         assert!(!query.flag("empty"));
         assert_eq!(query.get("empty"), Some(""));
         assert_eq!(query.get("x"), Some("1 2"));

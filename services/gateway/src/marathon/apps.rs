@@ -30,7 +30,8 @@ impl Marathon {
         match (route, request.verb().as_str()) {
             (Route::Apps, "GET") => {
                 let embeds = Embeds::of_list(&request.query).at(self.env.clock.unix_ms());
-                self.read(request, |apps| list(apps, &request.query, embeds))
+                let listed = self.apps.read(|apps| list(apps, &request.query, embeds));
+                Ok(Reply::json_text(listed.ok_or_else(ApiError::not_synced)??))
             }
             (Route::Apps, "POST") => self.create(request).await,
             (Route::Apps, "PUT" | "PATCH") => self.update_many(request).await,
@@ -170,7 +171,7 @@ impl Marathon {
 }
 
 /// The apps that fit all filters.
-fn list(apps: &Apps, query: &Query, embeds: Embeds) -> Result<Value, ApiError> {
+fn list(apps: &Apps, query: &Query, embeds: Embeds) -> Result<String, ApiError> {
     let selector = query.get("label").map(|text| {
         Selector::parse(text).map_err(|reason| {
             ApiError::illegal(format!("Can not parse label selector {text}. Reason: {reason}"))
@@ -189,8 +190,8 @@ fn list(apps: &Apps, query: &Query, embeds: Embeds) -> Result<Value, ApiError> {
     };
     let page = Page::of(query)?;
     let found = page.of_items(apps.apps.values().filter(wanted));
-    let found = found.map(|app| render::app::info(apps, app, embeds));
-    Ok(json!({"apps": found.collect::<Value>()}))
+    let found: Vec<String> = found.map(|app| render::app::info_text(apps, app, embeds)).collect();
+    Ok(format!("{{\"apps\":[{}]}}", found.join(",")))
 }
 
 /// The apps below a group.
@@ -202,8 +203,12 @@ pub(super) fn below<'a>(apps: &'a Apps, group: &str) -> impl Iterator<Item = &'a
 
 #[cfg(test)]
 mod tests {
+    use meshos_proto::meshos::apps::v1::{
+        Delta, HealthResult, InstanceHealth, WatchResponse, watch_response::Body,
+    };
+
     use super::*;
-    use crate::marathon::render::app::tests::minimal;
+    use crate::marathon::render::{app::tests::minimal, task::tests::running};
 
     fn ids(query: &str) -> Result<Vec<String>, ApiError> {
         let mut apps = Apps::default();
@@ -214,6 +219,7 @@ mod tests {
         apps.apps.insert("/c".to_owned(), labelled);
         let query = Query::parse(query);
         let found = list(&apps, &query, Embeds::of_list(&query))?;
+        let found: Value = serde_json::from_str(&found).unwrap();
         Ok(found["apps"]
             .as_array()
             .unwrap()
@@ -237,6 +243,33 @@ mod tests {
         assert!(
             error.body["message"].as_str().unwrap().starts_with("Can not parse label selector a==. Reason: ")
         );
+    }
+
+    #[test]
+    fn a_list_shows_an_app_as_it_is_shown_alone() {
+        let health = InstanceHealth {
+            instance_id: "a.instance-1".to_owned(),
+            results: vec![HealthResult { alive: true, last_success_ms: 1, ..Default::default() }],
+        };
+        let mut apps = Apps::default();
+        apps.apply(WatchResponse {
+            revision: 1,
+            body: Some(Body::Delta(Delta {
+                apps: vec![minimal("/a")],
+                instances: vec![running("/a", "1"), running("/a", "2")],
+                health: vec![health],
+                ..Default::default()
+            })),
+        });
+        for text in ["", "embed=apps.tasks&embed=apps.taskStats", "embed=app.taskStats"] {
+            let query = Query::parse(text);
+            let embeds = Embeds::of_list(&query);
+            let listed: Value = serde_json::from_str(&list(&apps, &query, embeds).unwrap()).unwrap();
+            let alone = render::app::info(&apps, &apps.apps["/a"], embeds);
+            assert_eq!(listed["apps"], json!([alone]), "{text}");
+            let older = text.contains("=app.");
+            assert_eq!(alone.get("tasksStats").is_some(), text.contains("Stats") && !older);
+        }
     }
 
     #[test]

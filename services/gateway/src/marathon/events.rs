@@ -32,6 +32,8 @@ const IN_FLIGHT: usize = 256 * 1024;
 /// Events, and their bytes, that are kept for readers that come back.
 const KEPT: usize = 8192;
 const KEPT_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes that are held for one of an encoded event: its parts as they are kept, and its text once somebody reads it.
+const HELD: usize = 6;
 /// Proxies close connections that are silent.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
@@ -97,7 +99,7 @@ impl Hub {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         for occurrence in occurrences {
             if let Some(kind) = render::kind(&occurrence) {
-                let bytes = occurrence.encoded_len();
+                let bytes = size_of::<Occurrence>() + HELD * occurrence.encoded_len();
                 let master = Arc::clone(&window.master);
                 let told = Told::Occurrence { occurrence: Box::new(occurrence), master };
                 self.add(&mut window, kind, told, bytes);
@@ -121,13 +123,14 @@ impl Hub {
     fn tell(&self, kind: &'static str, mut body: Value, now_ms: u64) -> u64 {
         render::stamp(&mut body, kind, now_ms);
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes = body.to_string().len();
+        let bytes = HELD * body.to_string().len();
         self.add(&mut window, kind, Told::Json(body), bytes);
         window.last
     }
 
     fn add(&self, window: &mut Window, kind: &'static str, told: Told, bytes: usize) {
         window.last += 1;
+        let bytes = size_of::<Event>() + bytes;
         let event = Arc::new(Event { number: window.last, kind, told, bytes, data: OnceLock::new() });
         window.bytes += event.bytes;
         window.kept.push_back(Arc::clone(&event));
@@ -277,7 +280,7 @@ fn number_of(id: &str, run: u64) -> Option<u64> {
     number.parse().ok().filter(|_| window.parse() == Ok(run))
 }
 
-fn accepts_events(request: &Request) -> bool {
+pub(super) fn accepts_events(request: &Request) -> bool {
     let values = request.headers.get_all(header::ACCEPT).iter();
     let mut ranges = values.flat_map(|value| value.to_str().unwrap_or_default().split(',').map(media_type));
     ranges.any(|range| range == "text/event-stream")
@@ -285,6 +288,8 @@ fn accepts_events(request: &Request) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use meshos_proto::meshos::apps::v1::occurrence::What;
+
     use super::*;
 
     fn numbers(hub: &Hub, after: Option<u64>) -> Vec<u64> {
@@ -323,6 +328,17 @@ mod tests {
             hub.tell("x", json!({"text": text}), 0);
         }
         assert!(numbers(&hub, Some(0)).len() < 4);
+    }
+
+    #[test]
+    fn what_is_held_counts_not_what_was_sent() {
+        let hub = Hub::default();
+        let occurrence = Occurrence { timestamp_ms: 1, what: Some(What::AppTerminated("/a".to_owned())) };
+        hub.occurred(vec![occurrence; 3]);
+        let window = hub.window.lock().unwrap();
+        assert!(window.bytes >= 3 * (size_of::<Event>() + size_of::<Occurrence>()), "{}", window.bytes);
+        let kept: usize = window.kept.iter().map(|event| event.bytes).sum();
+        assert_eq!(window.bytes, kept);
     }
 
     #[test]

@@ -37,6 +37,9 @@ impl Marathon {
             (Route::Group(id), "PUT") => self.put_group(id, request).await,
             (Route::Group(id), "PATCH") => self.patch_group(id, request).await,
             (Route::Group(id), "DELETE") => self.delete_group(id, request).await,
+            (Route::GroupVersion { group, version }, "PUT") => {
+                self.roll_back_group(group, version, request).await
+            }
             (Route::GroupVersions(id), "GET") => self.group_versions(id, &request.query).await,
             (Route::GroupVersion { group, version }, "GET") => {
                 self.group_version(group, version, request).await
@@ -91,6 +94,19 @@ impl Marathon {
         if dry_run {
             return Ok(Reply::json(&json!({"steps": steps(&change.steps)})));
         }
+        Ok(deployment_result(StatusCode::OK, &change))
+    }
+
+    /// Older clients name the version in the path.
+    async fn roll_back_group(&self, id: &str, version: &str, request: &Request) -> Answer {
+        let call = UpdateGroupRequest {
+            id: id.to_owned(),
+            update: Some(read::group(&json!({"version": version}), false)?),
+            force: request.query.flag("force"),
+            limits: limits(&request.query)?,
+            ..Default::default()
+        };
+        let change = self.update_group(call).await?;
         Ok(deployment_result(StatusCode::OK, &change))
     }
 

@@ -1,7 +1,7 @@
 //! What Marathon says of itself.
 
 use http::{Method, StatusCode, header};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use meshos_proto::meshos::apps::v1::AbdicateRequest;
 
@@ -27,32 +27,47 @@ impl Marathon {
             "elected": true,
             "leader": self.leading_address(),
             "frameworkId": apps.framework_id,
-            "marathon_config": self.config(),
-            "zookeeper_config": {},
+            "marathon_config": self.config(apps),
+            "zookeeper_config": {"zk_max_versions": setting(apps, "zk_max_versions")},
             "http_config": {"http_port": self.identity.port, "https_port": 0},
         })
     }
 
     /// Marathon's names for what holds here; settings that mean nothing here are `null`.
-    fn config(&self) -> Value {
-        json!({
-            "access_control_allow_origin": self.cors.shown(), "checkpoint": true, "decline_offer_duration": 120_000,
-            "default_network_name": null, "env_vars_prefix": null, "executor": "//cmd",
-            "failover_timeout": 604_800, "features": [], "framework_name": "marathon", "ha": true,
-            "hostname": self.identity.hostname, "launch_token": null, "launch_token_refresh_interval": null,
+    fn config(&self, apps: &Apps) -> Value {
+        let mut config = json!({
+            "access_control_allow_origin": self.cors.shown(), "checkpoint": true, "decline_offer_duration": null,
+            "default_network_name": null, "env_vars_prefix": null, "executor": null, "failover_timeout": null,
+            "features": [], "framework_name": null, "ha": true, "hostname": self.identity.hostname,
+            "launch_token": null, "launch_token_refresh_interval": null,
             "leader_proxy_connection_timeout_ms": null, "leader_proxy_read_timeout_ms": null,
-            "local_port_min": 10_000, "local_port_max": 20_000, "maintenance_mode": false,
-            "master": self.mesos_url, "max_instances_per_offer": null, "mesos_bridge_name": null,
+            "local_port_min": null, "local_port_max": null, "maintenance_mode": null, "master": self.mesos_url,
+            "max_instances_per_offer": null, "mesos_bridge_name": null,
             "mesos_heartbeat_failure_threshold": null, "mesos_heartbeat_interval": 15_000,
-            "mesos_leader_ui_url": self.mesos_url, "mesos_role": "*", "mesos_user": null,
-            "min_revive_offers_interval": null, "new_group_enforce_role": "off",
-            "offer_matching_timeout": null, "on_elected_prepare_timeout": null,
-            "reconciliation_initial_delay": null, "reconciliation_interval": null,
-            "scale_apps_initial_delay": null, "scale_apps_interval": null, "store_cache": true,
-            "task_launch_confirm_timeout": null, "task_launch_timeout": null,
+            "mesos_leader_ui_url": self.mesos_url, "mesos_role": null, "mesos_user": null,
+            "min_revive_offers_interval": null, "new_group_enforce_role": "off", "offer_matching_timeout": null,
+            "on_elected_prepare_timeout": null, "reconciliation_initial_delay": null,
+            "reconciliation_interval": null, "scale_apps_initial_delay": null, "scale_apps_interval": null,
+            "store_cache": true, "task_launch_confirm_timeout": null, "task_launch_timeout": null,
             "task_lost_expunge_initial_delay": null, "task_lost_expunge_interval": null,
             "task_reservation_timeout": null, "webui_url": null,
-        })
+        });
+        for (name, known) in config.as_object_mut().into_iter().flatten() {
+            if let Some(value) = setting(apps, name) {
+                *known = value;
+            }
+        }
+        config
+    }
+
+    /// `GET /config`: all of the scheduler's flags.
+    pub(super) fn flags(&self, apps: &Apps) -> Value {
+        let flags = apps.settings.keys().filter_map(|name| Some((name.clone(), setting(apps, name)?)));
+        let mut all: Map<String, Value> = flags.collect();
+        if let Value::Object(config) = self.config(apps) {
+            all.extend(config);
+        }
+        Value::Object(all)
     }
 
     /// `GET /v2/leader`: any gateway answers as the leader would; all of them name the same one.
@@ -105,6 +120,11 @@ impl Marathon {
         let text = self.env.metrics.render();
         Ok(Reply::bytes(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text))
     }
+}
+
+/// A flag of the scheduler; none when it is not known.
+fn setting(apps: &Apps, name: &str) -> Option<Value> {
+    serde_json::from_str(apps.settings.get(name)?).ok()
 }
 
 /// `GET /ping`

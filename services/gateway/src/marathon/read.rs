@@ -4,11 +4,13 @@
 //! Unknown fields are ignored. A field that Marathon has and this version does not act on is refused, unless it
 //! says nothing: an app must never run in another way than its definition says.
 
+mod check;
 mod container;
 mod faults;
 mod group;
 mod health;
 mod legacy;
+mod limits;
 mod parts;
 mod readiness;
 mod unsupported;
@@ -93,6 +95,8 @@ fn read_resources(update: &mut AppUpdate, (object, base): At<'_>, faults: &mut F
     update.port_definitions = get("portDefinitions").and_then(|ports| parts::ports(&ports, faults));
     update.health_checks = get("healthChecks").and_then(|checks| health::checks(&checks, faults));
     update.readiness_checks = get("readinessChecks").and_then(|checks| readiness::checks(&checks, faults));
+    update.resource_limits = get("resourceLimits").and_then(|limits| limits::read(&limits, faults));
+    update.check = get("check").and_then(|found| check::read(&found, faults));
     update.require_ports = get("requirePorts").and_then(|required| faults.boolean(&required));
     let roles = get("acceptedResourceRoles").and_then(|roles| {
         let list = faults.string_list(&roles)?;

@@ -1,6 +1,9 @@
 //! What the gateway says of itself where Mesos's master speaks of itself.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use meshos_proto::mesos::v1::{Address, MasterInfo, VersionInfo};
 use serde_json::{Value, json};
@@ -17,12 +20,25 @@ pub(crate) struct About {
     pub(super) cluster: Option<String>,
     /// Most event streams of operators at a time.
     pub(super) event_streams: usize,
+    /// The log that is shown as a file.
+    pub(super) log: Option<PathBuf>,
+    /// Where logs are, by Mesos's names.
+    pub(super) logs: Vec<(&'static str, String)>,
 }
 
 impl About {
     pub(crate) fn new(identity: Identity, config: &Config) -> Self {
         let event_streams = config.max_operator_event_stream_subscribers;
-        Self { identity, cluster: config.cluster.clone(), event_streams }
+        let dir = config.log_file.as_deref().and_then(Path::parent);
+        let logs = [("log_dir", dir), ("external_log_file", config.external_log_file.as_deref())];
+        let logs = logs.into_iter().filter_map(|(name, path)| Some((name, path?.display().to_string())));
+        Self {
+            identity,
+            cluster: config.cluster.clone(),
+            event_streams,
+            log: config.external_log_file.clone().or_else(|| config.log_file.clone()),
+            logs: logs.collect(),
+        }
     }
 
     /// `master@ip:port`
@@ -55,6 +71,7 @@ impl About {
         flags.insert("hostname".to_owned(), self.identity.hostname.clone());
         flags.insert("ip".to_owned(), self.identity.ip.to_string());
         flags.insert("port".to_owned(), self.identity.port.to_string());
+        flags.extend(self.logs.iter().map(|(name, path)| ((*name).to_owned(), path.clone())));
         flags.extend(self.cluster.clone().map(|name| ("cluster".to_owned(), name)));
         flags
     }
@@ -97,7 +114,7 @@ impl About {
     pub(super) fn test() -> Self {
         let identity =
             Identity { hostname: "127.0.0.1".to_owned(), ip: std::net::Ipv4Addr::LOCALHOST, port: 5050 };
-        Self { identity, cluster: None, event_streams: 1000 }
+        Self { identity, cluster: None, event_streams: 1000, log: None, logs: Vec::new() }
     }
 }
 

@@ -10,7 +10,7 @@ use super::render::{
     roles_of,
     writer::{self, Object},
 };
-use crate::views::Cluster;
+use crate::views::{Cluster, cluster::is_away};
 
 pub(super) fn debug(cluster: &Cluster) -> Vec<u8> {
     let mut out = Vec::new();
@@ -40,7 +40,7 @@ fn excluded(cluster: &Cluster, framework: &Framework, roles: &mut Object<'_>) {
     for role in constraints.roles() {
         let away = cluster.agents.iter().filter(|(_, agent)| {
             !agent.recovered
-                && !agent.unreachable
+                && !is_away(agent)
                 && !constraints.admit(role, agent.info.as_ref().unwrap_or(&nobody))
         });
         roles.list(role.as_ref(), away, |(id, _), out| writer::put(out, &&**id));

@@ -46,7 +46,7 @@ impl Mesos {
         };
         let response = match kind {
             Type::Subscribe => return Ok(self.subscribe_operator(encoding)),
-            Type::ListFiles | Type::ReadFile => return Err(Box::new(Reply::text(StatusCode::NOT_FOUND, ""))),
+            Type::ListFiles | Type::ReadFile => Some(self.file_call(&call).await?),
             Type::SetLoggingLevel => return Ok(self.set_logging_level(&call)),
             Type::GetMetrics => Some(respond::metrics(&self.metrics(patience(&call)).await)),
             Type::Unknown => return Err(not_implemented("501 Not Implemented.")),
@@ -114,6 +114,10 @@ impl Mesos {
             Type::RemoveQuota => {
                 let role = call.remove_quota.take().unwrap_or_default().role;
                 self.remove_quota(&role, "Failed to remove quota").await
+            }
+            Type::MarkAgentGone => {
+                let id = call.mark_agent_gone.take().map(|call| call.agent_id.value).unwrap_or_default();
+                self.mark_agent_gone(&id).await
             }
             _ => match change(&mut call, kind) {
                 Some((agent_id, change)) => self.apply(agent_id, change).await,

@@ -50,6 +50,7 @@ pub(super) fn state(cluster: &Cluster, about: &About) -> Vec<u8> {
     if let Some(name) = &about.cluster {
         state.put("cluster", name);
     }
+    about.logs.iter().for_each(|(name, path)| state.put(name, path));
     state.put("flags", &about.flags());
     state.list("slaves", registered(cluster), |agent, out| writer::put(out, &agent::agent(agent)));
     state.put("recovered_slaves", &recovered(cluster));

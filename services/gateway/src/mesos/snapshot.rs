@@ -10,7 +10,10 @@ use meshos_types::Milli;
 use serde_json::{Value, json};
 
 use super::render::roles_of;
-use crate::views::{Cluster, cluster::Amounts};
+use crate::views::{
+    Cluster,
+    cluster::{Amounts, is_away},
+};
 
 /// Values by name, in order of the names.
 pub(super) type Metrics = BTreeMap<String, f64>;
@@ -40,9 +43,9 @@ pub(super) fn of_cluster(cluster: &Cluster) -> Metrics {
     let agents =
         |wanted: fn(&Agent) -> bool| cluster.agents.values().filter(|agent| wanted(agent)).count() as f64;
     put("slaves_connected", agents(|a| a.connected));
-    put("slaves_disconnected", agents(|a| !a.connected && !a.unreachable && !a.recovered));
+    put("slaves_disconnected", agents(|a| !a.connected && !is_away(a) && !a.recovered));
     put("slaves_active", agents(|a| a.active && a.connected));
-    put("slaves_inactive", agents(|a| !a.active && !a.unreachable && !a.recovered));
+    put("slaves_inactive", agents(|a| !a.active && !is_away(a) && !a.recovered));
     put("slaves_unreachable", agents(|a| a.unreachable));
     let frameworks = |connected: Option<bool>, active: Option<bool>| {
         let live = cluster.frameworks.values().filter(|found| !found.completed);

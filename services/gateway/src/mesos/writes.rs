@@ -22,7 +22,7 @@ use super::{Mesos, OWN_WRITE, no_leader, refusal, settings};
 use crate::{
     client::{CallError, Repeat},
     http::Reply,
-    views::{Cluster, Position},
+    views::{Cluster, Position, cluster::is_away},
 };
 
 impl Mesos {
@@ -90,7 +90,7 @@ impl Mesos {
     pub(super) async fn apply(&self, agent_id: AgentId, change: Change) -> Reply {
         let known = |cluster: &Cluster| {
             let agent = cluster.agents.get(agent_id.value.as_str());
-            agent.is_some_and(|agent| !agent.recovered && !agent.unreachable)
+            agent.is_some_and(|agent| !agent.recovered && !is_away(agent))
         };
         match self.cluster.read(known) {
             None => return no_leader(),

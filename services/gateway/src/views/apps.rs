@@ -1,7 +1,7 @@
 //! What the app-scheduler publishes: apps, instances, deployments, the queue.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -10,7 +10,7 @@ use meshos_proto::meshos::apps::v1::{
     Snapshot, TaskFailure, WatchResponse, watch_response::Body,
 };
 
-use crate::marathon::Hub;
+use crate::marathon::{Hub, Leaving, Named};
 
 /// The app-scheduler's state as last heard.
 #[derive(Clone, Debug, Default)]
@@ -20,7 +20,7 @@ pub(crate) struct Apps {
     /// By app id, then instance id.
     instances: BTreeMap<String, BTreeMap<String, Instance>>,
     /// App of each instance.
-    owners: BTreeMap<String, String>,
+    owners: HashMap<String, String>,
     /// By id.
     pub(crate) deployments: BTreeMap<String, Deployment>,
     /// Ids of the deployments that affect an app.
@@ -38,8 +38,12 @@ pub(crate) struct Apps {
     /// Deployments that ended and are still shown, by id.
     pub(crate) finished: BTreeMap<String, FinishedDeployment>,
     pub(crate) framework_id: String,
+    /// The scheduler's flags by name, with their values as JSON.
+    pub(crate) settings: BTreeMap<String, String>,
     /// Where it tells what happened.
     pub(crate) events: Arc<Hub>,
+    /// Where it names those that load balancers are to let go of.
+    pub(crate) leaving: Arc<Leaving>,
 }
 
 impl Apps {
@@ -62,13 +66,16 @@ impl Apps {
     /// Begins anew with another picture; the old one. Readers of events hear that something may be missing.
     pub(crate) fn replace(&mut self, picture: Self) -> Self {
         self.events.interrupted();
-        let picture = Self { events: Arc::clone(&self.events), ..picture };
+        self.leaving.interrupted();
+        let (events, leaving) = (Arc::clone(&self.events), Arc::clone(&self.leaving));
+        let picture = Self { events, leaving, ..picture };
         std::mem::replace(self, picture)
     }
 
     /// Adds a part of a picture.
     fn add(&mut self, part: Snapshot) {
         let framework_id = Some(part.framework_id).filter(|id| !id.is_empty());
+        self.settings.extend(part.settings);
         self.change(Delta {
             apps: part.apps,
             instances: part.instances,
@@ -85,6 +92,8 @@ impl Apps {
     }
 
     fn change(&mut self, delta: Delta) {
+        // Before they are removed.
+        let leaving: Vec<Named> = delta.leaving_instances.iter().map(|id| self.named(id)).collect();
         delta.removed_apps.iter().for_each(|id| self.remove_app(id));
         self.apps.extend(delta.apps.into_iter().map(|app| (app.id.clone(), app)));
         for id in &delta.removed_instances {
@@ -127,7 +136,24 @@ impl Apps {
         if let Some(id) = delta.framework_id {
             self.framework_id = id;
         }
+        if !leaving.is_empty() {
+            self.leaving.name(leaving.into_iter().map(|named| self.named_now(named)).collect());
+        }
         self.events.occurred(delta.occurrences);
+    }
+
+    /// One that is not known has nobody to let go of.
+    fn named(&self, id: &str) -> Named {
+        let known = self.owners.get(id).and_then(|app| self.instances.get(app)?.get(id));
+        let (app, task) =
+            known.map(|instance| (instance.app_id.clone(), instance.task_id.clone())).unwrap_or_default();
+        Named { app, instance: id.to_owned(), task }
+    }
+
+    /// As it is after a change, or was before.
+    fn named_now(&self, before: Named) -> Named {
+        let now = self.named(&before.instance);
+        if now.app.is_empty() { before } else { now }
     }
 
     fn remove_app(&mut self, id: &str) {
@@ -135,8 +161,14 @@ impl Apps {
         self.failures.remove(id);
     }
 
+    /// An instance stays with its app.
     fn put_instance(&mut self, instance: Instance) {
-        self.remove_instance(&instance.id);
+        if let Some(instances) = self.instances.get_mut(&instance.app_id)
+            && let Some(known) = instances.get_mut(&instance.id)
+        {
+            *known = instance;
+            return;
+        }
         self.owners.insert(instance.id.clone(), instance.app_id.clone());
         self.instances.entry(instance.app_id.clone()).or_default().insert(instance.id.clone(), instance);
     }
@@ -227,6 +259,34 @@ mod tests {
             ..Default::default()
         }));
         assert_eq!(apps.instances().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn one_that_leaves_and_is_removed_at_once_is_named_in_full() {
+        let mut apps = Apps::default();
+        let with_task = |task: &str| Instance { task_id: task.to_owned(), ..instance("i", "/a") };
+        apps.apply(delta(Delta {
+            instances: vec![with_task("t"), instance("j", "/a")],
+            ..Default::default()
+        }));
+        let mut reader = apps.leaving.subscribe();
+        apps.apply(delta(Delta {
+            removed_instances: vec!["i".to_owned(), "j".to_owned()],
+            leaving_instances: vec!["i".to_owned(), "x".to_owned()],
+            ..Default::default()
+        }));
+        let of = |app: &str, id: &str, task: &str| Named {
+            app: app.to_owned(),
+            instance: id.to_owned(),
+            task: task.to_owned(),
+        };
+        assert_eq!(*reader.recv().await.unwrap(), [of("/a", "i", "t"), of("", "x", "")]);
+        apps.apply(delta(Delta {
+            instances: vec![with_task("next")],
+            leaving_instances: vec!["i".to_owned()],
+            ..Default::default()
+        }));
+        assert_eq!(*reader.recv().await.unwrap(), [of("/a", "i", "next")]);
     }
 
     #[test]

@@ -277,6 +277,11 @@ impl Cluster {
     }
 }
 
+/// Whether the agent is no part of the cluster: out of contact, or declared gone.
+pub(crate) fn is_away(agent: &Agent) -> bool {
+    agent.unreachable || agent.gone
+}
+
 /// An agent's id; empty when it has none.
 pub(crate) fn agent_id(agent: &Agent) -> &str {
     agent.info.as_ref().and_then(|info| info.id.as_ref()).map_or("", |id| &id.value)

@@ -99,6 +99,18 @@ impl<V> Shared<V> {
         tokio::time::timeout(patience, reached).await.is_ok_and(|reached| reached.is_ok())
     }
 
+    /// Waits until `wanted` holds of the view, or for `patience`. Returns whether it does.
+    pub(crate) async fn wait_until(&self, wanted: impl Fn(&V) -> bool, patience: Duration) -> bool {
+        let mut positions = self.position.subscribe();
+        let reached = async {
+            while !self.read(&wanted).unwrap_or_default() {
+                // The sender lives as long as `self`.
+                let _ = positions.changed().await;
+            }
+        };
+        tokio::time::timeout(patience, reached).await.is_ok()
+    }
+
     /// Waits for the first snapshot.
     pub(crate) async fn synced(&self) {
         let mut positions = self.position.subscribe();
@@ -123,6 +135,10 @@ mod tests {
         assert_eq!(shared.read(|view| *view), Some(7));
         assert!(!shared.wait((0, 3), patience).await);
         assert!(shared.wait((0, 1), patience).await);
+        assert!(!shared.wait_until(|view| *view == 8, patience).await);
+        let writer = async { shared.write((0, 3), |view| *view = 8) };
+        let (reached, ()) = tokio::join!(shared.wait_until(|view| *view == 8, patience), writer);
+        assert!(reached);
     }
 
     #[test]

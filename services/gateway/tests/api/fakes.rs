@@ -310,8 +310,12 @@ impl AppScheduler for FakeApps {
     }
     async fn confirm_left(
         &self,
-        _: Request<tonic::Streaming<apps::ConfirmLeftRequest>>,
+        request: Request<tonic::Streaming<apps::ConfirmLeftRequest>>,
     ) -> Answer<apps::ConfirmLeftResponse> {
+        let mut messages = request.into_inner();
+        while let Some(message) = messages.message().await? {
+            self.0.take(&message)?;
+        }
         Ok(Response::new(apps::ConfirmLeftResponse {}))
     }
     async fn list_unused_offers(

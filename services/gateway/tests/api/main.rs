@@ -4,6 +4,7 @@
 mod calls;
 mod client;
 mod fakes;
+mod leaving;
 mod marathon;
 mod mesos;
 mod operator;

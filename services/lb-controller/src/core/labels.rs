@@ -89,7 +89,7 @@ pub fn read(app: &App, custom_templates: bool) -> AppLabels {
         if let Err(message) = result
             && labels.problems.len() < MOST_PROBLEMS
         {
-            labels.problems.push(Problem::new(&app.id, name.chars().take(100).collect::<String>(), message));
+            labels.problems.push(Problem::new(&app.id, charset::shown(name), message));
         }
     }
     if !deployment.group.is_empty() {
@@ -135,7 +135,7 @@ fn port_label(port: &mut PortLabels, name: &str, value: &str, custom_templates: 
                 _ => return Err(format!("'{}' is no mode: use http or tcp", charset::shown(text))),
             });
         }
-        "BALANCE" => port.balance = Some(charset::checked(text, Kind::Words)?),
+        "BALANCE" => port.balance = Some(balance(text)?),
         "ENABLED" => port.enabled = Some(truth(text)),
         "STICKY" => port.sticky = truth(text),
         "REDIRECT_TO_HTTPS" => port.redirect_to_https = truth(text),
@@ -145,7 +145,7 @@ fn port_label(port: &mut PortLabels, name: &str, value: &str, custom_templates: 
         "BACKEND_NETWORK_ALLOWED_ACL" => port.networks = networks(text)?,
         "BACKEND_HEALTHCHECK_PORT_INDEX" => port.check_port_index = Some(number(text)?),
         "SSL_CERT" => port.ssl_cert = Some(charset::checked(text, Kind::File)?),
-        "BIND_OPTIONS" => port.bind_options = Some(charset::checked(text, Kind::Words)?),
+        "BIND_OPTIONS" => port.bind_options = Some(bind_options(text)?),
         "BIND_ADDR" => port.bind_addr = Some(bind_addr(text)?),
         "HTTP_BACKEND_PROXYPASS_PATH" => port.proxypass = Some(path(text)?),
         "HTTP_BACKEND_REVPROXY_PATH" => port.revproxy = Some(path(text)?),
@@ -254,6 +254,31 @@ fn networks(text: &str) -> Result<Vec<String>, String> {
     }
 }
 
+/// Some of HAProxy's converters read a file and quote what they do not like in it.
+fn balance(text: &str) -> Result<String, String> {
+    let text = charset::checked(text, Kind::Words)?;
+    let words: Vec<&str> = text.split(' ').filter(|word| !word.is_empty()).collect();
+    let converts = match words[..] {
+        ["hash", sample] => sample.contains(','),
+        ["hash", ..] => words.len() > 2,
+        // Newer versions: nothing but converters.
+        ["log-hash", ..] => true,
+        _ => false,
+    };
+    if converts {
+        return Err("converters are not allowed: name a sample alone, e.g. hash hdr(host)".to_owned());
+    }
+    Ok(text)
+}
+
+/// HAProxy takes a list's lines for names of files, and says so: any file of the machine could be read like that.
+fn bind_options(text: &str) -> Result<String, String> {
+    match text.split(' ').find(|word| *word == "crt-list") {
+        Some(_) => Err("crt-list is not allowed: name certificates with crt".to_owned()),
+        None => charset::checked(text, Kind::Words),
+    }
+}
+
 fn bind_addr(text: &str) -> Result<String, String> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     if text == "*" || bare.parse::<std::net::IpAddr>().is_ok() {
@@ -308,6 +333,10 @@ mod tests {
             ("MODE", "udp"),
             ("BALANCE", "roundrobin\n  acl x src 1"),
             ("BALANCE", "round # robin"),
+            ("BALANCE", "hash src,map_ip(/etc/shadow)"),
+            ("BALANCE", "hash  src map_ip(/etc/shadow)"),
+            ("BALANCE", "hash hdr(host) ,map(/etc/shadow)"),
+            ("BALANCE", "log-hash map(/etc/shadow)"),
             ("AUTH", "a:b"),
             ("AUTH", "realm:user:ha sh"),
             ("AUTH", "re\"alm:user:hash"),
@@ -317,6 +346,7 @@ mod tests {
             ("BIND_ADDR", "*:443,*"),
             ("BIND_OPTIONS", "ssl crt x\n bind *:1"),
             ("BIND_OPTIONS", "ssl crt ${HOME}"),
+            ("BIND_OPTIONS", "ssl crt-list /etc/shadow"),
             ("SSL_CERT", "a.pem verify none"),
             ("HTTP_BACKEND_REDIR", "/a%[env(HOME)]"),
             ("HTTP_BACKEND_PROXYPASS_PATH", "/a b"),
@@ -327,6 +357,13 @@ mod tests {
                 (problems.len(), problems[0].label.as_str()),
                 (1, format!("HAPROXY_0_{name}").as_str())
             );
+        }
+    }
+
+    #[test]
+    fn what_balances() {
+        for text in ["roundrobin", "url_param id check_post", "hdr(host) use_domain_only", "hash hdr(host)"] {
+            assert_eq!(read_one("BALANCE", text).0.balance.as_deref(), Some(text));
         }
     }
 

@@ -10,7 +10,7 @@ use super::{
     slots::Slots,
     templates::{Templates, fill},
 };
-pub use head::{Certificates, Head, Listener, RuleTexts, rule_texts};
+pub use head::{Certificates, Head, Identity, Listener, RuleTexts, rule_texts};
 pub use structure::structure;
 
 /// What texts depend on besides the service.

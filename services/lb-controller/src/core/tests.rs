@@ -1,1 +1,2 @@
+mod arbitrary;
 mod golden;

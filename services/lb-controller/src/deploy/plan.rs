@@ -70,6 +70,12 @@ pub(super) fn next(
     Ok(app)
 }
 
+/// How many instances both sides shall have together.
+pub(super) fn target(new: &Value) -> u64 {
+    let label = new["labels"]["HAPROXY_DEPLOYMENT_TARGET_INSTANCES"].as_str();
+    label.and_then(|label| label.parse().ok()).unwrap_or(1)
+}
+
 /// What Marathon and all load balancers say.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
@@ -88,7 +94,6 @@ pub(super) struct Seen {
 
 impl Seen {
     pub(super) fn new(old: &Value, new: &Value, lbs: &[Value], overdue: bool) -> Self {
-        let target = new["labels"]["HAPROXY_DEPLOYMENT_TARGET_INSTANCES"].as_str();
         let (mut idle, mut leaving): (Option<BTreeSet<String>>, BTreeSet<String>) = (None, BTreeSet::new());
         let mut ready = u64::MAX;
         for lb in lbs {
@@ -106,12 +111,14 @@ impl Seen {
         let tasks = |instances: &BTreeSet<String>| -> Vec<String> {
             let tasks = old["tasks"].as_array().into_iter().flatten().filter_map(|task| task["id"].as_str());
             let instance = |task: &str| task.split("._app.").next().unwrap_or_default().to_owned();
-            tasks.filter(|task| instances.contains(&instance(task))).map(str::to_owned).collect()
+            // A load balancer that knows Marathon's API alone names tasks.
+            let named = |task: &&str| instances.contains(*task) || instances.contains(&instance(task));
+            tasks.filter(named).map(str::to_owned).collect()
         };
         Self {
             old: old["instances"].as_u64().unwrap_or(0),
             new: new["instances"].as_u64().unwrap_or(0),
-            target: target.and_then(|target| target.parse().ok()).unwrap_or(1),
+            target: target(new),
             ready: if ready == u64::MAX { 0 } else { ready },
             drained: tasks(&idle.unwrap_or_default()),
             draining: tasks(&leaving),
@@ -139,10 +146,11 @@ pub(super) enum Step {
     Split,
 }
 
-pub(super) fn step(seen: &Seen, args: &DeployArgs) -> Step {
-    let most = if args.new_instances > 0 { args.new_instances.min(seen.target) } else { seen.target };
+/// `split`: stop with so many new instances; 0: move all. `linear`: so many more at a time.
+pub(super) fn step(seen: &Seen, split: u64, linear: Option<u64>) -> Step {
+    let most = if split > 0 { split.min(seen.target) } else { seen.target };
     let least_old = seen.target - most;
-    if args.new_instances > 0 && seen.new >= most && seen.old <= least_old {
+    if split > 0 && seen.new >= most && seen.old <= least_old {
         return Step::Split;
     }
     // Nobody is ended before there are enough others.
@@ -154,7 +162,7 @@ pub(super) fn step(seen: &Seen, args: &DeployArgs) -> Step {
     if least_old == 0 && seen.new >= seen.target && kill.len() as u64 >= seen.old {
         return Step::Finish;
     }
-    let grown = match args.linear_increase {
+    let grown = match linear {
         Some(more) => seen.new + more,
         None => seen.new + seen.new.div_ceil(2).max(1),
     };
@@ -188,6 +196,36 @@ mod tests {
     }
 
     #[test]
+    fn zdds_command_line_is_taken() {
+        let given = args(&[
+            "-m",
+            "http://m:8080",
+            "-l",
+            "http://lb:9090",
+            "-f",
+            "-s",
+            "5",
+            "-w",
+            "300",
+            "-i",
+            "2",
+            "-n",
+            "3",
+            "--pre-kill-hook",
+            "/hook",
+            "--auth-credentials",
+            "u:p",
+            "--linear-increase",
+            "2",
+        ]);
+        assert_eq!(
+            (given.step_delay.as_secs(), given.max_wait.as_secs(), given.initial_instances),
+            (5, 300, 2)
+        );
+        assert_eq!(args(&["-s", "100ms"]).step_delay.as_millis(), 100);
+    }
+
+    #[test]
     fn colours_and_ports_take_turns() {
         let blue = next(app(), None, &args(&[]), "1").unwrap();
         assert_eq!((&blue["id"], &blue["instances"]), (&json!("/web-blue"), &json!(4)));
@@ -216,7 +254,7 @@ mod tests {
             assert!(ready >= target, "{old} {new}");
             let seen =
                 Seen { old, new, target, ready, drained: drained.clone(), draining: drained, overdue: false };
-            match step(&seen, args) {
+            match step(&seen, args.new_instances, args.linear_increase) {
                 Step::Move(next) => {
                     old -= next.kill.len() as u64;
                     new = next.scale.unwrap_or(new);
@@ -250,7 +288,7 @@ mod tests {
             draining: vec!["t".into()],
             overdue,
         };
-        assert_eq!(step(&busy(false), &args(&[])), Step::Wait);
-        assert_eq!(step(&busy(true), &args(&[])), Step::Finish);
+        assert_eq!(step(&busy(false), 0, None), Step::Wait);
+        assert_eq!(step(&busy(true), 0, None), Step::Finish);
     }
 }

@@ -13,7 +13,7 @@ use super::Driver;
 use crate::haproxy::socket;
 
 /// Requests end soon; a connection that stays is looked after less often.
-const FIRST: Duration = Duration::from_millis(5);
+const FIRST: Duration = Duration::from_millis(2);
 const LONGEST: Duration = Duration::from_millis(100);
 /// A task that is still busy is forgotten: the app-scheduler does not wait longer.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -24,9 +24,18 @@ type Place = (String, String);
 /// Where a task of an instance was.
 pub(super) type Places = BTreeMap<String, BTreeSet<Place>>;
 
+/// One that is looked after.
+#[derive(Debug)]
+struct Departure {
+    places: BTreeSet<Place>,
+    since: Instant,
+    /// Nothing was under way at the last look.
+    idle: bool,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Leaving {
-    places: BTreeMap<String, (BTreeSet<Place>, Instant)>,
+    departures: BTreeMap<String, Departure>,
     next: Option<Instant>,
     pause: Duration,
 }
@@ -39,9 +48,27 @@ impl Leaving {
         let now = Instant::now();
         for (id, places) in places {
             // Asked for again, it has no place any more where it still serves.
-            self.places.entry(id).or_insert_with(|| (BTreeSet::new(), now)).0.extend(places);
+            let new = || Departure { places: BTreeSet::new(), since: now, idle: false };
+            self.departures.entry(id).or_insert_with(new).places.extend(places);
         }
         (self.next, self.pause) = (Some(now), FIRST);
+    }
+
+    /// Takes out those that can be told of, because nothing is under way at their places. Until somebody `listens` they
+    /// are kept: who waits is told once there is a stream again.
+    fn look(&mut self, busy: &BTreeSet<Place>, listens: bool, now: Instant) -> Vec<String> {
+        let mut free = Vec::new();
+        self.departures.retain(|id, departure| {
+            // HAProxy counts a request a moment after it has chosen a server for it: one look is not enough.
+            let idle = departure.places.is_disjoint(busy);
+            let done = listens && idle && (departure.idle || departure.places.is_empty());
+            departure.idle = idle;
+            if done {
+                free.push(id.clone());
+            }
+            !done && now.duration_since(departure.since) < LIMIT
+        });
+        free
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
@@ -69,9 +96,9 @@ impl Driver {
     pub(super) async fn look_after_leaving(&mut self) {
         let backends: BTreeSet<String> = self
             .leaving
-            .places
+            .departures
             .values()
-            .flat_map(|(places, _)| places)
+            .flat_map(|departure| &departure.places)
             .map(|(backend, _)| backend.clone())
             .collect();
         // During a reload it is not clear whom the sockets belong to.
@@ -81,22 +108,16 @@ impl Driver {
             return;
         };
         let now = Instant::now();
-        let mut free = Vec::new();
-        self.leaving.places.retain(|id, (places, since)| {
-            let done = places.is_disjoint(&busy);
-            if done {
-                free.push(id.clone());
-            }
-            !done && now.duration_since(*since) < LIMIT
-        });
+        let listens = self.confirm.as_ref().is_some_and(|confirm| !confirm.is_closed());
+        let free = self.leaving.look(&busy, listens, now);
         if !free.is_empty()
             && let Some(confirm) = &self.confirm
         {
             // A stream without room is broken; the app-scheduler waits no longer than its limit.
             let _ = confirm.try_send(ConfirmLeftRequest { instances: free });
         }
+        self.leaving.next = (!self.leaving.departures.is_empty()).then(|| now + self.leaving.pause);
         self.leaving.pause = (self.leaving.pause * 2).clamp(FIRST, LONGEST);
-        self.leaving.next = (!self.leaving.places.is_empty()).then(|| now + self.leaving.pause);
     }
 
     /// Servers of these backends with requests or connections under way, in the worker and in older ones; none when
@@ -126,5 +147,29 @@ impl Driver {
             take(&answer);
         }
         Some(busy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_nothing_under_way_is_told_of_once_somebody_listens() {
+        let place: Place = ("b".into(), "s1".into());
+        let (busy, idle) = (BTreeSet::from([place.clone()]), BTreeSet::new());
+        let mut leaving = Leaving::default();
+        leaving.add([("i".to_owned(), busy.clone()), ("nowhere".to_owned(), BTreeSet::new())].into());
+        let now = Instant::now();
+        assert_eq!(leaving.look(&busy, false, now), [""; 0]);
+        assert_eq!(leaving.look(&busy, true, now), ["nowhere"]);
+        for _ in 0..3 {
+            assert_eq!(leaving.look(&idle, false, now), [""; 0]);
+        }
+        assert_eq!(leaving.look(&idle, true, now), ["i"]);
+        leaving.add([("i".to_owned(), busy.clone())].into());
+        assert_eq!(leaving.look(&idle, true, now), [""; 0], "one look is not enough");
+        leaving.look(&busy, false, now + LIMIT * 2);
+        assert!(leaving.departures.is_empty());
     }
 }

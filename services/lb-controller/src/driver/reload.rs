@@ -1,28 +1,17 @@
 //! What cannot be changed while HAProxy runs: texts are looked at, files written, the master told to read them, and
 //! the new worker brought up to date. One step at a time, and the loop goes on between them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, io, time::Duration};
 
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::{Driver, publish::structure_of};
 use crate::{
-    core::{
-        Candidate,
-        model::Problem,
-        render::{self, RuleTexts},
-        rules::Map,
-    },
+    core::{model::Problem, rules::Map},
     haproxy::{
-        check::{Checker, Text},
-        files::digest,
-        ports, socket,
+        files::{digest, replace},
+        socket,
     },
 };
 
@@ -37,13 +26,6 @@ const LOOK: Duration = Duration::from_millis(10);
 const LIMIT: Duration = Duration::from_secs(60);
 /// A failed reload is not tried again at once: one that cannot bind costs seconds of outage.
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
-
-/// What HAProxy said of candidates.
-#[derive(Debug)]
-pub(super) struct Checked {
-    candidates: Vec<Candidate>,
-    verdicts: io::Result<Vec<Option<String>>>,
-}
 
 #[derive(Debug)]
 pub(super) enum Phase {
@@ -115,65 +97,8 @@ impl Driver {
         }
     }
 
-    /// Has HAProxy look at the candidates, beside the loop.
-    fn check(&mut self, candidates: Vec<Candidate>) {
-        self.phase = Phase::Checking;
-        let checker = self.checker();
-        let context = self.core.settings().context.clone();
-        let results = self.checked.0.clone();
-        self.env.tasks.spawn("lb-check", async move {
-            let texts: Vec<Text> =
-                candidates.iter().map(|candidate| check_text(candidate, &context)).collect();
-            let verdicts = checker.check(&texts).await;
-            // Nobody listens at the end.
-            let _ = results.send(Checked { candidates, verdicts }).await;
-        });
-    }
-
-    pub(super) fn checker(&self) -> Checker {
-        Checker {
-            binary: self.config.args.haproxy_binary.clone(),
-            dir: self.files.check(),
-            head: self.check_head(),
-        }
-    }
-
-    pub(super) async fn take_checked(&mut self, checked: Checked) {
-        self.phase = Phase::Idle;
-        match checked.verdicts {
-            Ok(verdicts) => {
-                for (candidate, verdict) in checked.candidates.into_iter().zip(verdicts) {
-                    self.judge(candidate, verdict);
-                }
-            }
-            Err(error) => {
-                error!(%error, "HAProxy cannot look at the configuration, trying again");
-                self.touch_stale();
-                return;
-            }
-        }
-        self.drop_found_entries();
-        let changes = self.core.settle();
-        self.publish(changes).await;
-        self.load().await;
-        self.name_problems();
-    }
-
-    fn judge(&mut self, candidate: Candidate, verdict: Option<String>) {
-        let Candidate { unit, services, .. } = candidate;
-        match verdict {
-            None => self.core.accept(&unit, services),
-            Some(message) => {
-                let app_id = services.first().map_or(unit.as_str(), |service| service.app_id.as_str());
-                let label = blamed_label(&services, &message);
-                let problem = Problem::new(app_id, label, message);
-                self.core.refuse(&unit, Arc::clone(&services), problem);
-            }
-        }
-    }
-
     /// Writes what differs in structure, and tells the master.
-    async fn load(&mut self) {
+    pub(super) async fn load(&mut self) {
         if self.phase.is_reloading() {
             return;
         }
@@ -236,7 +161,7 @@ impl Driver {
         let before = before.collect::<io::Result<_>>()?;
         self.files.write_units(pairs(&texts))?;
         let head_before = std::fs::read_to_string(self.files.head()).unwrap_or_default();
-        crate::haproxy::files::replace(&self.files.head(), head.as_bytes())?;
+        replace(&self.files.head(), head.as_bytes())?;
         let mut maps = BTreeMap::new();
         for map in Map::ALL {
             self.files.write_map(map, self.core.map(map))?;
@@ -265,7 +190,7 @@ impl Driver {
     async fn dump_state(&self) -> io::Result<()> {
         let state = socket::ask(&self.files.stats_socket(), "show servers state").await?;
         let state = state.trim_end().to_owned() + "\n";
-        crate::haproxy::files::replace(&self.files.state(), state.as_bytes())
+        replace(&self.files.state(), state.as_bytes())
     }
 
     async fn look_at_reload(&mut self) {
@@ -342,9 +267,7 @@ impl Driver {
         if let Phase::Reloading(reloading) = std::mem::replace(&mut self.phase, Phase::Idle) {
             self.write_units(pairs(&reloading.before));
             self.stale.extend(reloading.before.into_keys());
-            if let Err(error) =
-                crate::haproxy::files::replace(&self.files.head(), reloading.head_before.as_bytes())
-            {
+            if let Err(error) = replace(&self.files.head(), reloading.head_before.as_bytes()) {
                 error!(%error, "configuration cannot be written");
             }
             // The maps of the old worker are behind by what it was not told.
@@ -360,87 +283,8 @@ impl Driver {
         self.touch_stale();
         self.name_problems();
     }
-
-    /// Ports of services, as they are bound now.
-    pub(super) fn keep_ports(&mut self) {
-        let services = self.core.services("").filter(|service| service.frontend);
-        let mut ports: BTreeSet<u16> = services.map(|service| service.port).collect();
-        ports.extend(self.own_listeners().into_iter().flatten());
-        self.running.ports = ports;
-    }
-
-    /// New ports that another program holds are left out, and tried again later. Whether there are any.
-    fn block_taken_ports(&mut self) -> bool {
-        let everywhere = self.config.args.lb_bind_address.clone();
-        let new = self
-            .core
-            .services("")
-            .filter(|service| service.frontend && !self.running.ports.contains(&service.port));
-        let taken: Vec<u16> = new
-            .filter(|service| {
-                let address = service.labels.bind_addr.as_deref().unwrap_or(&everywhere);
-                !ports::is_free(address, service.port)
-            })
-            .map(|service| service.port)
-            .collect();
-        for port in &taken {
-            warn!(port, "service port is held by another program");
-            self.core.block(*port, true);
-        }
-        !taken.is_empty()
-    }
-
-    /// Tries again what was not possible: ports that others held.
-    pub(super) async fn retry(&mut self) {
-        let address = self.config.args.lb_bind_address.clone();
-        let free: Vec<u16> =
-            self.core.blocked().iter().copied().filter(|port| ports::is_free(&address, *port)).collect();
-        for port in free {
-            self.core.block(port, false);
-        }
-        let changes = self.core.settle();
-        if !changes.texts.is_empty() {
-            self.publish(changes).await;
-        }
-        self.retry_listeners();
-    }
 }
 
 fn pairs(texts: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
     texts.iter().map(|(unit, text)| (unit.as_str(), text.as_str()))
-}
-
-/// The label that HAProxy's message is about, where that can be seen.
-fn blamed_label(services: &[crate::core::service::Service], message: &str) -> String {
-    let of = |service: &crate::core::service::Service| {
-        let labels = &service.labels;
-        let known = [
-            ("BALANCE", labels.balance.as_ref()),
-            ("BIND_OPTIONS", labels.bind_options.as_ref()),
-            ("SSL_CERT", labels.ssl_cert.as_ref()),
-        ];
-        let named = known.into_iter().find(|(_, value)| {
-            value.is_some_and(|value| value.split(' ').any(|word| !word.is_empty() && message.contains(word)))
-        });
-        let balance = message.contains("balance").then_some("BALANCE");
-        let name = named.map(|(name, _)| name).or(balance.filter(|_| labels.balance.is_some()));
-        let template = labels.templates.keys().next().copied();
-        name.or(template).map(|name| format!("HAPROXY_{}_{name}", service.index))
-    };
-    services.iter().find_map(of).unwrap_or_default()
-}
-
-/// The text as HAProxy looks at it: rules of the HTTP and HTTPS ports come in frontends of their own.
-fn check_text(candidate: &Candidate, context: &render::Context) -> Text {
-    let mut text = candidate.text.clone();
-    for service in candidate.services.iter().filter(|service| {
-        service.mode == crate::core::model::Mode::Http
-            && (service.has_rule_texts() || context.templates.has_rule())
-    }) {
-        let RuleTexts { http, https, app_id } = render::rule_texts(service, context).unwrap_or_default();
-        for (kind, rules) in [("http", http), ("https", https), ("app_id", app_id)] {
-            text.push_str(&format!("\nfrontend check_{kind}_{}\n  mode http\n{rules}", service.backend));
-        }
-    }
-    Text { backends: candidate.services.iter().map(|service| service.backend.clone()).collect(), text }
 }

@@ -108,6 +108,8 @@ impl Driver {
             dir: &dir,
             maxconn: args.lb_maxconn.unwrap_or_else(maxconn),
             hard_stop_s: args.hard_stop_after.as_secs().max(1),
+            max_reloads: args.mworker_max_reloads,
+            identity: self.identity,
             options: &options,
             compression: args.compression,
             http,

@@ -1,19 +1,76 @@
 //! What the controller tells of itself and of HAProxy.
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
 use meshos_proto::meshos::lb::v1::{Problem, Server, ServerState, Service, Status};
 use serde_json::{Value, json};
+use tokio::time::timeout;
+use tracing::{debug, warn};
 
-use super::Driver;
+use super::{Driver, Report, signed};
 use crate::{
     core::{self, slots::Slot},
     haproxy::socket,
 };
 
+/// An old worker that does not answer holds up the loop no longer: what it has is left out.
+const PATIENCE: Duration = Duration::from_millis(300);
+
 impl Driver {
+    pub(super) fn seen(&self) -> Report {
+        Report {
+            revision: self.source.revision,
+            apps: self.source.apps() as u64,
+            instances: self.source.instances() as u64,
+        }
+    }
+
+    /// Tells readers, metrics and the log what the table is like now.
+    pub(super) async fn report(&mut self) {
+        self.serving.ready().await;
+        self.metrics.apps.set(signed(self.source.apps()));
+        self.metrics.instances.set(signed(self.source.instances()));
+        self.feed.publish(self.seen());
+    }
+
+    /// Names problems that are new.
+    pub(super) fn name_problems(&mut self) {
+        let problems: BTreeSet<core::model::Problem> =
+            self.core.problems().into_iter().chain(self.own_problems.values().cloned()).collect();
+        for problem in problems.difference(&self.known_problems) {
+            let core::model::Problem { app_id, label, message } = problem;
+            warn!(app_id, label, message, "cannot be published as asked for");
+        }
+        for problem in self.known_problems.difference(&problems) {
+            debug!(app_id = problem.app_id, label = problem.label, "is published as asked for now");
+        }
+        self.metrics.problems.set(signed(problems.len()));
+        self.known_problems = problems;
+    }
+
+    /// Requests and connections under way by server, in the worker and in older ones.
+    async fn sessions(&self) -> BTreeMap<(String, String), u32> {
+        let answer = socket::ask(&self.files.stats_socket(), "show stat -1 4 -1").await;
+        let mut sessions = socket::sessions(&answer.unwrap_or_default());
+        let old = self.process.processes().await.map(|found| found.old_workers).unwrap_or_default();
+        for pid in old {
+            let command = format!("@!{pid} show stat -1 4 -1; quit");
+            let socket = self.files.master_socket();
+            let asked = timeout(PATIENCE, socket::ask(&socket, &command)).await;
+            let answer = asked.ok().and_then(Result::ok).unwrap_or_default();
+            for (server, count) in socket::sessions(&answer) {
+                *sessions.entry(server).or_default() += count;
+            }
+        }
+        sessions
+    }
+
     /// Of one app, or of all.
     pub(super) async fn status(&self, app_id: &str) -> Status {
-        let answer = socket::ask(&self.files.stats_socket(), "show stat -1 4 -1").await;
-        let sessions = socket::sessions(&answer.unwrap_or_default());
+        let sessions = self.sessions().await;
         let service = |service: &core::service::Service| {
             let slots = self.core.slots(&service.backend);
             let room = self.running.applied.get(&service.backend).map_or(0, Vec::len);

@@ -2,44 +2,56 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use tokio::{process::Command, time::timeout};
 
-/// HAProxy needs a fraction of a second for thousands of apps.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// HAProxy needs a fraction of a second for thousands of apps. Where it takes longer, halves are tried.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Of one text: it reads a file that has no end.
+const ENDLESS: &str = "HAProxy does not come to an end with it";
 /// Longest message that is passed on.
 const LONGEST_MESSAGE: usize = 500;
 
 /// A text to look at.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Text {
     /// Backends that it defines: how errors name it that are found only after reading.
     pub backends: Vec<String>,
+    /// Words of it that may be paths of files that HAProxy reads.
+    pub files: Vec<String>,
     pub text: String,
 }
 
 /// Looks at texts with a program and a head of their own.
 #[derive(Clone, Debug)]
 pub struct Checker {
-    pub binary: String,
-    /// Directory for this alone.
-    pub dir: PathBuf,
-    /// Global settings and defaults.
-    pub head: String,
+    binary: String,
+    dir: PathBuf,
+    head: String,
+    /// Longest look.
+    deadline: Duration,
 }
 
 impl Checker {
+    /// `dir`: for this alone; `head`: global settings and defaults.
+    #[must_use]
+    pub fn new(binary: &str, dir: PathBuf, head: impl Into<String>) -> Self {
+        Self { binary: binary.to_owned(), dir, head: head.into(), deadline: DEADLINE }
+    }
+
     /// What is wrong with each text; nothing: it is good.
     ///
     /// # Errors
     /// When HAProxy cannot be run.
     pub async fn check(&self, texts: &[Text]) -> io::Result<Vec<Option<String>>> {
-        let mut verdicts = vec![None; texts.len()];
-        let mut sets: Vec<Vec<usize>> = vec![(0..texts.len()).collect()];
+        let mut verdicts: Vec<Option<String>> = texts.iter().map(odd_file).collect();
+        let mut sets = vec![(0..texts.len()).filter(|index| verdicts[*index].is_none()).collect::<Vec<_>>()];
         while let Some(mut set) = sets.pop() {
             let Some(errors) = self.run(texts, &set).await? else { continue };
             let blamed = blame(texts, &set, &errors);
@@ -66,7 +78,7 @@ impl Checker {
     async fn run(&self, texts: &[Text], set: &[usize]) -> io::Result<Option<String>> {
         match fs::remove_dir_all(&self.dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => fs::create_dir_all(&self.dir)?,
+            _ => DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?,
         }
         let head = self.dir.join("head");
         fs::write(&head, &self.head)?;
@@ -80,12 +92,22 @@ impl Checker {
             arguments.extend([Path::new("-f"), parts.as_path()]);
         }
         let run = Command::new(&self.binary).args(arguments).kill_on_drop(true).output();
-        let output = timeout(DEADLINE, run).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let output = match timeout(self.deadline, run).await {
+            Ok(output) => output?,
+            Err(_) if set.is_empty() => return Err(io::ErrorKind::TimedOut.into()),
+            Err(_) => return Ok(Some(ENDLESS.to_owned())),
+        };
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         // A configuration without a listener is valid here.
         let good = output.status.success() || (output.status.code() == Some(2) && !said.contains("[ALERT]"));
         Ok((!good).then_some(said))
     }
+}
+
+/// What is neither a file nor a directory may never come to an end, and holds up everybody.
+fn odd_file(text: &Text) -> Option<String> {
+    let odd = |path: &&String| fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
+    text.files.iter().find(odd).map(|path| format!("{path} is no regular file"))
 }
 
 fn name(index: usize) -> String {
@@ -123,14 +145,22 @@ mod tests {
     use super::*;
 
     fn text(backend: &str, lines: &str) -> Text {
-        Text { backends: vec![backend.into()], text: format!("\nbackend {backend}\n{lines}") }
+        Text {
+            backends: vec![backend.into()],
+            text: format!("\nbackend {backend}\n{lines}"),
+            ..Text::default()
+        }
+    }
+
+    fn checker(dir: &Path) -> Checker {
+        let head = "defaults\n  mode http\n  timeout connect 1s\n  timeout client 1s\n  timeout server 1s\n";
+        Checker::new("haproxy", dir.join("check"), head)
     }
 
     #[tokio::test]
     async fn exactly_the_bad_ones_are_found() {
         let dir = tempfile::tempdir().unwrap();
-        let head = "defaults\n  mode http\n  timeout connect 1s\n  timeout client 1s\n  timeout server 1s\n";
-        let checker = Checker { binary: "haproxy".into(), dir: dir.path().join("check"), head: head.into() };
+        let checker = checker(dir.path());
         let mut texts: Vec<Text> =
             (0..40).map(|i| text(&format!("b{i}"), "  balance roundrobin\n")).collect();
         texts[7].text.push_str("  balance bogus\n");
@@ -142,5 +172,21 @@ mod tests {
         assert_eq!(bad, [7, 9, 11], "{verdicts:?}");
         assert!(verdicts[7].as_ref().unwrap().contains("balance"), "{:?}", verdicts[7]);
         assert!(checker.check(&[]).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_holds_haproxy_up_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe.pem");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let pipe = pipe.to_str().unwrap();
+        let checker = Checker { deadline: Duration::from_secs(3), ..checker(dir.path()) };
+        let mut texts: Vec<Text> = (0..3).map(|i| text(&format!("b{i}"), "")).collect();
+        texts[1].text = format!("\nfrontend f\n  bind 127.0.0.1:1 ssl crt {pipe}\n");
+        // Where it can be seen before, nobody has to wait.
+        texts[2].files.push(pipe.to_owned());
+        let verdicts = checker.check(&texts).await.unwrap();
+        let no_file = format!("{pipe} is no regular file");
+        assert_eq!(verdicts, [None, Some(ENDLESS.to_owned()), Some(no_file)]);
     }
 }

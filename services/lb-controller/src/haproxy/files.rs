@@ -15,7 +15,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -39,6 +41,10 @@ impl Files {
         }
         for part in ["apps", "maps", "certs", "check"] {
             fs::create_dir_all(dir.join(part))?;
+        }
+        // Keys of certificates, hashes of passwords.
+        for part in ["apps", "certs", "check"] {
+            fs::set_permissions(dir.join(part), Permissions::from_mode(0o700))?;
         }
         let files = Self { dir };
         for map in Map::ALL {

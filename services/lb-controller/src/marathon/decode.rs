@@ -9,6 +9,8 @@ use meshos_proto::meshos::apps::v1::{
 use meshos_types::Timestamp;
 use serde_json::Value;
 
+use crate::core::charset::{self, Kind};
+
 /// One app with its tasks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Found {
@@ -25,6 +27,9 @@ pub(super) fn found(value: &Value) -> Option<Found> {
     for value in value["tasks"].as_array().into_iter().flatten() {
         let Some(mut instance) = task(value, &found.app.id) else { continue };
         instance.container_ports.clone_from(&inner);
+        if instance.ports.is_empty() {
+            instance.ports = found.app.port_definitions.iter().map(|port| port.port).collect();
+        }
         let results: Vec<HealthResult> = value["healthCheckResults"]
             .as_array()
             .into_iter()
@@ -48,7 +53,9 @@ fn mappings(container: &Container) -> &[PortMapping] {
 }
 
 fn app(value: &Value) -> Option<App> {
-    let id = value["id"].as_str().filter(|id| id.starts_with('/') && !id.contains(char::is_whitespace))?;
+    // It becomes the name of a backend, and a part of URLs.
+    let id = value["id"].as_str().filter(|id| id.starts_with('/'))?;
+    charset::checked(id, Kind::AppId).ok()?;
     let networks = networks(value);
     let on_host = networks.iter().all(|network| network.mode() == NetworkMode::Host);
     let mut app = App {
@@ -162,7 +169,8 @@ fn task(value: &Value, app_id: &str) -> Option<Instance> {
     let condition = match value["state"].as_str() {
         // Upstream's oldest versions do not say.
         None | Some("TASK_RUNNING") => Condition::Running,
-        Some("TASK_UNREACHABLE") => Condition::Unreachable,
+        // The machine may only be cut off.
+        Some("TASK_UNREACHABLE" | "TASK_LOST") => Condition::Unreachable,
         Some("TASK_KILLING") => Condition::Killing,
         Some("TASK_STARTING") => Condition::Starting,
         Some(_) => Condition::Staging,
@@ -207,6 +215,7 @@ mod tests {
                 {"id": "web.1", "host": "h1", "ports": [31000, 31001], "state": "TASK_RUNNING",
                  "healthCheckResults": [{"alive": false}, {"alive": true}]},
                 {"id": "web.2", "host": "h2", "ports": [31000, 31001], "state": "TASK_KILLING"},
+                {"id": "web.3", "host": "h2", "state": "TASK_LOST"},
                 {"host": "without an id"},
             ],
         }))
@@ -218,7 +227,8 @@ mod tests {
         assert_eq!(found.app.health_checks[0].protocol(), HealthProtocol::Http);
         let conditions: Vec<Condition> =
             found.instances.iter().map(|instance| instance.condition()).collect();
-        assert_eq!(conditions, [Condition::Running, Condition::Killing]);
+        assert_eq!(conditions, [Condition::Running, Condition::Killing, Condition::Unreachable]);
+        assert_eq!(found.instances[2].ports, [10_000, 10_001]);
         assert_eq!((found.instances[0].healthy, found.instances[1].healthy), (Some(true), None));
         assert_eq!(found.health.len(), 1);
     }
@@ -246,7 +256,7 @@ mod tests {
             found(&json!({"id": "/old", "ports": [10005]})).unwrap().app.port_definitions[0].port,
             10_005
         );
-        for value in [json!({}), json!({"id": 5}), json!({"id": "/a\nb"}), json!([])] {
+        for value in [json!({}), json!({"id": 5}), json!({"id": "/a\nb"}), json!({"id": "/a#b"}), json!([])] {
             assert_eq!(found(&value), None, "{value}");
         }
     }

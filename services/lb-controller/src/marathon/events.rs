@@ -1,17 +1,21 @@
 //! Marathon's stream of events: what is to be read again.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::Value;
+use tokio::time::Instant;
 
 /// The events that may change what is served.
 pub(super) const PATH: &str = "/v2/events?plan-format=light&event_type=api_post_event&event_type=app_terminated_event\
     &event_type=group_change_success&event_type=deployment_success&event_type=deployment_failed\
     &event_type=status_update_event&event_type=health_status_changed_event&event_type=instance_health_changed_event";
 
+/// Longest silence of a server that says now and then that it is there, and of one that does not.
+const MISSED: Duration = Duration::from_secs(30);
+const SILENCE: Duration = Duration::from_secs(300);
 /// Longest event.
 const LONGEST: usize = 16 * 1024 * 1024;
 
@@ -30,7 +34,13 @@ impl Pending {
 
     /// Takes an event in.
     pub(super) fn note(&mut self, data: &str) {
-        let Ok(event) = serde_json::from_str::<Value>(data) else { return };
+        // Some servers put several into one event.
+        for event in serde_json::Deserializer::from_str(data).into_iter().map_while(Result::ok) {
+            self.note_one(&event);
+        }
+    }
+
+    fn note_one(&mut self, event: &Value) {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         // It becomes a part of a URL.
         let plain =
@@ -60,6 +70,7 @@ impl Pending {
 pub(super) struct Events {
     body: Incoming,
     buffer: Lines,
+    heard: Instant,
 }
 
 /// Bytes into the data of events.
@@ -67,17 +78,25 @@ pub(super) struct Events {
 struct Lines {
     rest: Vec<u8>,
     data: String,
+    /// The server says now and then that it is there.
+    beats: bool,
 }
 
 impl Events {
     pub(super) fn new(body: Incoming) -> Self {
-        Self { body, buffer: Lines::default() }
+        Self { body, buffer: Lines::default(), heard: Instant::now() }
+    }
+
+    /// When the stream is taken for dead.
+    pub(super) fn dead(&self) -> Instant {
+        self.heard + if self.buffer.beats { MISSED } else { SILENCE }
     }
 
     /// The data of the events that came next; none at the end.
     pub(super) async fn next(&mut self) -> Option<Vec<String>> {
         loop {
             let frame = self.body.frame().await?.ok()?;
+            self.heard = Instant::now();
             let Ok(bytes) = frame.into_data() else { continue };
             return self.buffer.take(&bytes);
         }
@@ -95,6 +114,11 @@ impl Lines {
             let line = line.trim_end_matches('\r');
             if let Some(data) = line.strip_prefix("data:") {
                 self.data.push_str(data.trim_start());
+            } else if line.starts_with('{') {
+                // A line break inside of an event's data.
+                self.data.push_str(line);
+            } else if line.starts_with(':') {
+                self.beats = true;
             } else if line.is_empty() && !self.data.is_empty() {
                 events.push(std::mem::take(&mut self.data));
             }
@@ -121,6 +145,9 @@ mod tests {
             assert_eq!(events, ["{\"a\":1}", "two"], "{size}");
         }
         assert_eq!(Lines::default().take(&Bytes::from(vec![b'x'; LONGEST])), None);
+        let mut lines = Lines::default();
+        assert_eq!(lines.take(&Bytes::from_static(b"data: {}\r\n{}\r\n\r\n:\n\n")).unwrap(), ["{}{}"]);
+        assert!(lines.beats);
     }
 
     #[test]
@@ -130,8 +157,10 @@ mod tests {
         pending.note(r#"{"eventType":"instance_health_changed_event","runSpecId":"/b"}"#);
         pending.note(r#"{"eventType":"app_terminated_event","appId":"/a?force=true HTTP/1.1"}"#);
         pending.note("no JSON");
+        let two = r#"{"eventType":"status_update_event","appId":"/c"}"#;
+        pending.note(&format!("{two}{}", two.replace("/c", "/d")));
         pending.note(r#"{"eventType":"event_stream_attached"}"#);
-        assert_eq!((pending.all, pending.apps.len()), (false, 2));
+        assert_eq!((pending.all, pending.apps.len()), (false, 4));
         pending.note(r#"{"eventType":"group_change_success","groupId":"/"}"#);
         assert!(pending.all);
     }

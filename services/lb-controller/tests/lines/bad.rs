@@ -122,3 +122,70 @@ async fn nothing_from_a_label_gets_out_of_its_place() {
     assert_eq!(scene.lb.status().await.failed_reloads, 0);
     scene.end().await;
 }
+
+/// A name, labels, and what the problem says.
+type BadInput<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+
+/// What an app asks for and does not get is named; the others are served as before, and change as before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_kind_of_bad_input_is_named_and_touches_nobody_else() {
+    let scene = Scene::new().await;
+    let good = app("/good", &[("HAPROXY_0_VHOST", "good.test")]);
+    scene.put(&good);
+    let task = scene.task("good").await;
+    scene.run(&good, &task);
+    served(scene.lb.http, "good.test").await;
+    let broken = scene.lb.dir.join("broken.pem");
+    std::fs::write(&broken, "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n").unwrap();
+    let broken = broken.to_str().unwrap();
+    let pipe = scene.lb.dir.join("pipe.pem");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let crt_pipe = format!("ssl crt {}", pipe.display());
+    let cases: [BadInput; 15] = [
+        ("line-break", &[("HAPROXY_0_BALANCE", "roundrobin\n  option httplog")], "must not contain '\\n'"),
+        ("quote", &[("HAPROXY_0_VHOST", "a\".test")], "no host name"),
+        ("directive", &[("HAPROXY_0_BALANCE", "bogus")], "roundrobin"),
+        ("option", &[("HAPROXY_0_BIND_OPTIONS", "no-such-option")], "no-such-option"),
+        ("file", &[("HAPROXY_0_BIND_OPTIONS", "ssl crt-list /etc/passwd")], "crt-list"),
+        ("same-host", &[("HAPROXY_0_VHOST", "good.test")], "served by /good"),
+        ("port-range", &[("HAPROXY_0_PORT", "70000")], "no port"),
+        ("port-zero", &[("HAPROXY_0_PORT", "0")], "no port"),
+        ("certificate", &[("HAPROXY_0_SSL_CERT", broken)], "broken.pem"),
+        ("no-certificate", &[("HAPROXY_0_SSL_CERT", "/nowhere/x.pem")], "/nowhere/x.pem"),
+        ("endless", &[("HAPROXY_0_SSL_CERT", "/dev/zero")], "no regular file"),
+        ("pipe", &[("HAPROXY_0_BIND_OPTIONS", &crt_pipe)], "no regular file"),
+        ("converter", &[("HAPROXY_0_BALANCE", "hash src,map_ip(/etc/passwd)")], "converters"),
+        (
+            "spaces",
+            &[("HAPROXY_0_VHOST", "s.test"), ("HAPROXY_0_HTTP_BACKEND_REDIR", "/a b")],
+            "must not contain ' '",
+        ),
+        ("path", &[("HAPROXY_0_VHOST", "p.test"), ("HAPROXY_0_PATH", "/ok nonsense")], "no path"),
+    ];
+    for (name, labels, _) in cases {
+        scene.put(&app(&format!("/x-{name}"), labels));
+    }
+    let taken = crate::scene::app_at("/x-taken", &[port_of(&good, 0)], &[]);
+    scene.put(&taken);
+    for (name, _, message) in cases.into_iter().chain([("taken", &[][..], "is taken by /good")]) {
+        let problem = scene.lb.problem(&format!("/x-{name} ")).await;
+        assert!(problem.contains(message), "{name}: {problem}");
+        assert!(!problem.contains("root:"), "{problem}");
+    }
+    // A word of the label that can be used is: two prefixes, of which one is none.
+    let two = scene.task("two").await;
+    scene.run(&app("/x-path", &[]), &two);
+    until("the good prefix is served", || async {
+        let answer = scene.lb.host("p.test", "/ok").await;
+        if answer.status == 200 { Ok(()) } else { Err(answer.status) }
+    })
+    .await;
+    assert_eq!(scene.lb.host("good.test", "/").await.task(), "good");
+    assert_eq!(crate::client::get(port_of(&good, 0), "x", "/", &[]).await.unwrap().task(), "good");
+    let marker = app("/marker", &[("HAPROXY_0_VHOST", "marker.test")]);
+    scene.put(&marker);
+    scene.run(&marker, &task);
+    served(scene.lb.http, "marker.test").await;
+    assert_eq!(scene.lb.status().await.failed_reloads, 0);
+    scene.end().await;
+}

@@ -3,9 +3,11 @@
 use std::{
     collections::BTreeMap,
     fmt::Debug,
+    fs::{self, Permissions},
     future::Future,
     io,
     net::TcpListener,
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
     sync::{
         Arc,
@@ -324,6 +326,8 @@ impl Drop for Sidecar {
 }
 
 fn new_lb(env: &Env, store: &SharedStore, dir: &TempDir, arguments: &[&str]) -> Lb {
+    // Whom HAProxy's workers become has to get there.
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
     let (http, https, admin, app_id) = (port(), port(), port(), port());
     let ports = [
         format!("--http-port={http}"),

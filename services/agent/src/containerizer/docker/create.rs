@@ -58,6 +58,7 @@ pub(super) fn body(
     for (key, value) in &setup.parameters {
         apply(&mut draft, key, value)?;
     }
+    name_servers(&mut draft, setup);
     command(&mut draft, &setup.command);
     volumes(&mut draft, spec, setup);
     let labels = draft.body.labels.get_or_insert_default();
@@ -104,6 +105,18 @@ fn network(draft: &mut Draft, setup: &ContainerSetup) {
         let bindings = draft.host.port_bindings.get_or_insert_default();
         bindings.entry(port.clone()).or_default().get_or_insert_default().push(binding);
         draft.body.exposed_ports.get_or_insert_default().push(port);
+    }
+}
+
+/// The operator's, unless the task names some.
+fn name_servers(draft: &mut Draft, setup: &ContainerSetup) {
+    let host = &mut draft.host;
+    let Some(dns) = &setup.dns else { return };
+    if host.dns.is_none() && host.dns_search.is_none() && host.dns_options.is_none() {
+        let some = |words: &[String]| (!words.is_empty()).then(|| words.to_vec());
+        host.dns = some(&dns.nameservers);
+        host.dns_search = some(&dns.search);
+        host.dns_options = some(&dns.options);
     }
 }
 
@@ -158,6 +171,8 @@ fn volumes(draft: &mut Draft, spec: &ContainerSpec, setup: &ContainerSetup) {
             MountSource::Tmpfs { .. } | MountSource::DockerVolume { .. } => {
                 mounts.push(of_engine(mount, &target));
             }
+            // Refused before.
+            MountSource::Secret(_) => {}
         }
     }
     draft.host.mounts = Some(mounts);

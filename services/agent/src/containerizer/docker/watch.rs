@@ -123,6 +123,10 @@ impl Shared {
                     }
                 }
                 _ = sweep.tick() => {
+                    if !self.is_recovered() {
+                        sweep.reset_after(AGAIN);
+                        continue;
+                    }
                     if let Err(error) = self.sweep().await {
                         return error;
                     }
@@ -243,9 +247,6 @@ impl Shared {
 
     /// Removes what was forgotten long enough ago, and what nobody knows.
     async fn sweep(self: &Arc<Self>) -> Result<(), EngineError> {
-        if !self.is_recovered() {
-            return Ok(());
-        }
         // An end that the engine would not tell of when it was heard.
         self.compare().await?;
         let there = self.list().await?;

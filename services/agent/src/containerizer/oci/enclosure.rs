@@ -50,7 +50,10 @@ pub(super) fn of(
         flags: flags(MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC),
         ..EnclosedMount::default()
     });
-    let volumes = setup.mounts.iter().map(|wanted| mount(wanted, state));
+    let volumes = setup.mounts.iter().enumerate().map(|(number, wanted)| match wanted.source {
+        MountSource::Secret(_) => Ok(secret(wanted, &super::files::secret(parts.dir, number))),
+        _ => mount(wanted, state),
+    });
     Ok(Enclosure {
         joins: String::new(),
         namespaces: namespaces(setup, parts, isolation)?.bits().cast_unsigned(),
@@ -137,12 +140,24 @@ fn mount(wanted: &MountSetup, state: &State) -> Result<EnclosedMount, String> {
             EnclosedMount { source: text(path), flags: flags(MsFlags::MS_NODEV), ..plain }
         }
         MountSource::Tmpfs { size } => EnclosedMount { size: size.unwrap_or_default(), ..plain },
+        // It is a file of the container's own directory.
+        MountSource::Secret(_) => return Err("the secret was not written".to_owned()),
         MountSource::DockerVolume { name, .. } => {
             return Err(format!(
                 "the volume '{name}' is one of the Docker Engine: only a container of type DOCKER can have it"
             ));
         }
     })
+}
+
+fn secret(wanted: &MountSetup, file: &Path) -> EnclosedMount {
+    EnclosedMount {
+        source: file.display().to_string(),
+        target: wanted.container_path.display().to_string(),
+        read_only: true,
+        flags: flags(MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC),
+        ..EnclosedMount::default()
+    }
 }
 
 fn flags(flags: MsFlags) -> u64 {

@@ -1,11 +1,15 @@
 //! Files of `/etc` that are each container's own.
 
 use std::{
-    fmt::Write,
-    fs, io,
+    fmt::Write as _,
+    fs,
+    io::{self, Write as _},
     net::IpAddr,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
+
+use crate::containerizer::container::{Hidden, MountSetup, MountSource};
 
 /// The machine's own, where a container has its network.
 const MACHINES_RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -62,6 +66,32 @@ pub(super) fn write(dir: &Path, names: &Names<'_>) -> Result<Vec<(PathBuf, &'sta
     };
     all().map_err(|error| format!("cannot write in {}: {error}", dir.display()))?;
     Ok(files)
+}
+
+/// Where a container's secret is, by its number among the volumes.
+pub(super) fn secret(dir: &Path, number: usize) -> PathBuf {
+    dir.join(format!("secret-{number}"))
+}
+
+/// Writes the secrets among a container's volumes, for its user alone. The directory is closed to all others.
+pub(super) fn write_secrets(
+    dir: &Path,
+    mounts: &[MountSetup],
+    owner: Option<(u32, u32)>,
+) -> Result<(), String> {
+    for (number, mount) in mounts.iter().enumerate() {
+        let MountSource::Secret(Hidden(content)) = &mount.source else { continue };
+        let write = || -> io::Result<()> {
+            let mut options = fs::OpenOptions::new();
+            let mut file = options.write(true).create_new(true).mode(0o400).open(secret(dir, number))?;
+            file.write_all(content)?;
+            owner.map_or(Ok(()), |(uid, gid)| std::os::unix::fs::fchown(&file, Some(uid), Some(gid)))
+        };
+        write().map_err(|error| {
+            format!("cannot provide the volume {}: {error}", mount.container_path.display())
+        })?;
+    }
+    Ok(())
 }
 
 /// Whether a name can be that of a machine.

@@ -16,7 +16,7 @@ use crate::{
     beneath::Beneath,
     containerizer::{
         ContainerSpec, ContainerizerError, TaskUser,
-        container::{ContainerSetup, MountSource, NetworkMode},
+        container::{ContainerSetup, DnsSetup, MountSource, NetworkMode},
         process::blocking,
     },
     images::Image,
@@ -157,10 +157,15 @@ impl OciContainerizer {
             let status = joined.as_ref().map(|joined| joined.status.clone()).unwrap_or_default();
             let firsts = status.networks.iter().filter_map(|network| network.addresses.first().copied());
             let addresses: Vec<_> = firsts.collect();
+            let of_network = joined.as_ref().map(|joined| joined.resolv_conf.clone());
+            let of_operator = || setup.dns.as_ref().map(DnsSetup::resolv_conf).unwrap_or_default();
+            let resolv_conf = of_network.filter(|text| !text.is_empty()).unwrap_or_else(of_operator);
+            let owner = state.user.as_ref().map(|(uid, gid, _)| (*uid, *gid));
+            files::write_secrets(&dir, &setup.mounts, owner)?;
             let names = Names {
                 hostname: hostname.as_deref(),
                 addresses: &addresses,
-                resolv_conf: joined.as_ref().map_or("", |joined| joined.resolv_conf.as_str()),
+                resolv_conf: &resolv_conf,
                 shares_network: setup.network.mode == NetworkMode::Host,
             };
             let files = if image.is_some() { files::write(&dir, &names)? } else { Vec::new() };
@@ -242,7 +247,9 @@ async fn make_sources(
                 MountSource::Persistent(path) => {
                     owner.map_or(Ok(()), |(uid, gid)| std::os::unix::fs::chown(path, Some(uid), Some(gid)))
                 }
-                MountSource::Tmpfs { .. } | MountSource::DockerVolume { .. } => Ok(()),
+                MountSource::Tmpfs { .. } | MountSource::Secret(_) | MountSource::DockerVolume { .. } => {
+                    Ok(())
+                }
             }
             .map_err(|error| {
                 format!("cannot provide the volume {}: {error}", mount.container_path.display())

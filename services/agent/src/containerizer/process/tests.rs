@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use meshos_proto::meshos::agent::v1::{Done, Failed, Listed, SupervisorRequest, SupervisorResponse};
 use prost::Message;
 use tokio::{
@@ -55,7 +57,7 @@ async fn a_launch_without_an_answer_is_killed_and_forgotten_after_the_start() {
         program: SupervisorProgram::this_program(dir.path()),
         cgroups: CgroupSettings { enabled: false, ..CgroupSettings::all("none") },
         switch_user: false,
-        fetcher: fetcher::Settings::below(dir.path()),
+        fetcher: crate::fetcher::Settings::below(dir.path()),
     };
     let tasks = Tasks::new();
     let mut containerizer = ProcessContainerizer::with_tasks(&tasks, &settings);

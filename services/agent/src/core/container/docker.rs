@@ -6,11 +6,16 @@ use meshos_proto::mesos::v1::{
 };
 
 use super::{Order, port_mapping, volumes};
-use crate::containerizer::container::{
-    ContainerSetup, ImageSetup, LinuxSetup, NetworkMode, NetworkSetup, Runtime,
+use crate::containerizer::{
+    container::{ContainerSetup, ImageSetup, LinuxSetup, NetworkMode, NetworkSetup, Runtime},
+    runtimes::Runtimes,
 };
 
-pub(super) fn setup(info: &pb::ContainerInfo, order: Order<'_>) -> Result<ContainerSetup, String> {
+pub(super) fn setup(
+    runtimes: &Runtimes,
+    info: &pb::ContainerInfo,
+    order: Order<'_>,
+) -> Result<ContainerSetup, String> {
     let docker = info.docker.as_ref();
     let docker = docker.ok_or("DockerInfo 'docker' is not set for DOCKER typed ContainerInfo")?;
     if docker.image.trim().is_empty() {
@@ -21,8 +26,15 @@ pub(super) fn setup(info: &pb::ContainerInfo, order: Order<'_>) -> Result<Contai
         return Err("Unable to set hostname with host network mode".to_owned());
     }
     let parameters = docker.parameters.iter().map(|p| (p.key.clone(), p.value.clone())).collect();
+    let known = &runtimes.defaults.dns;
+    let dns = match &network.mode {
+        NetworkMode::Bridge => known.bridge.clone(),
+        NetworkMode::Named(names) => names.first().and_then(|name| known.user.of(name)),
+        NetworkMode::Host | NetworkMode::None => None,
+    };
     Ok(ContainerSetup {
         runtime: Runtime::Docker,
+        dns,
         image: Some(ImageSetup {
             name: docker.image.trim().to_owned(),
             force_pull: docker.force_pull_image.unwrap_or_default(),

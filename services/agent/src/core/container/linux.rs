@@ -29,10 +29,8 @@ pub(super) fn setup(runtimes: &Runtimes, info: &pb::ContainerInfo) -> Result<Lin
         terminal: info.tty_info.is_some(),
         privileged: false,
     };
-    if let (Some(effective), Some(bounding)) = (&setup.effective_capabilities, &setup.bounding_capabilities)
-        && let Some(beyond) = effective.iter().find(|name| !bounding.contains(name))
-    {
-        return Err(format!("the effective capability {beyond} is not among the bounding capabilities"));
+    if let Some(profile) = linux.seccomp.as_ref().and_then(|seccomp| seccomp.profile_name.as_ref()) {
+        return Err(format!("the seccomp profile '{profile}' is not known: this agent has Docker's alone"));
     }
     if setup.share_ipc_namespace && setup.shm_size.is_some() {
         return Err(
@@ -52,6 +50,40 @@ pub(super) fn setup(runtimes: &Runtimes, info: &pb::ContainerInfo) -> Result<Lin
     ];
     let mut wanted = wanted.iter().filter(|(is, ..)| *is);
     wanted.try_for_each(|(_, isolator, what)| runtimes.require_isolators(&[isolator], what))?;
+    with_defaults(runtimes, setup)
+}
+
+/// What the operator gives where nothing is asked for, unless more was asked for than he gives to anybody.
+fn with_defaults(runtimes: &Runtimes, setup: LinuxSetup) -> Result<LinuxSetup, String> {
+    let defaults = &runtimes.defaults;
+    if setup.share_pid_namespace && defaults.own_pids {
+        return Err("Sharing agent pid namespace with a container is not allowed".to_owned());
+    }
+    if setup.share_ipc_namespace && defaults.own_ipc {
+        return Err("Sharing agent IPC namespace with a container is not allowed".to_owned());
+    }
+    let is_on = |isolator: &str| runtimes.require_isolators(&[isolator], "").is_ok();
+    let given = |of: &Option<Vec<String>>| of.clone().filter(|_| is_on("linux/capabilities"));
+    let most = given(&defaults.bounding_capabilities);
+    let asked = [&setup.effective_capabilities, &setup.bounding_capabilities];
+    if let Some(most) = &most
+        && let Some(beyond) = asked.into_iter().flatten().flatten().find(|name| !most.contains(name))
+    {
+        let most = most.join(", ");
+        return Err(format!("the capability {beyond} is not among those that this agent gives: {most}"));
+    }
+    let shm_size = defaults.shm_size.filter(|_| is_on("namespaces/ipc") && !setup.share_ipc_namespace);
+    let setup = LinuxSetup {
+        shm_size: setup.shm_size.or(shm_size),
+        effective_capabilities: setup.effective_capabilities.or(given(&defaults.effective_capabilities)),
+        bounding_capabilities: setup.bounding_capabilities.or(most),
+        ..setup
+    };
+    if let (Some(effective), Some(bounding)) = (&setup.effective_capabilities, &setup.bounding_capabilities)
+        && let Some(beyond) = effective.iter().find(|name| !bounding.contains(name))
+    {
+        return Err(format!("the effective capability {beyond} is not among the bounding capabilities"));
+    }
     Ok(setup)
 }
 

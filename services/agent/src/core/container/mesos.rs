@@ -1,6 +1,6 @@
 //! Containers of type MESOS: images, volumes and networks without the Docker Engine.
 
-use meshos_proto::mesos::v1::{self as pb, image, secret};
+use meshos_proto::mesos::v1::{self as pb, image};
 
 use super::{Order, linux, port_mapping, volumes};
 use crate::containerizer::{
@@ -14,13 +14,18 @@ pub(super) fn setup(
     info: &pb::ContainerInfo,
     order: Order<'_>,
 ) -> Result<Option<ContainerSetup>, String> {
-    if is_plain(info) {
+    if is_plain(info) && !runtimes.confines() {
         return Ok(None);
     }
     let image = info.mesos.as_ref().and_then(|mesos| mesos.image.as_ref());
     let image = image.map(|image| runtimes.require_images().and_then(|()| image_setup(image))).transpose()?;
     let network = network(runtimes, info, order.resources)?;
+    let dns = match &network.mode {
+        NetworkMode::Named(names) => names.first().and_then(|name| runtimes.defaults.dns.cni.of(name)),
+        _ => None,
+    };
     Ok(Some(ContainerSetup {
+        dns,
         runtime: Runtime::Oci,
         image,
         hostname: info.hostname.clone(),
@@ -82,12 +87,10 @@ pub(super) fn image_setup(image: &pb::Image) -> Result<ImageSetup, String> {
     }
     let pull_config = match &docker.config {
         None => None,
-        Some(secret) if secret.r#type == Some(secret::Type::Reference as i32) => {
-            return Err(
-                "the image's config is a reference to a secret: this agent takes only values".to_owned()
-            );
+        Some(secret) => {
+            let value = volumes::secret_value(secret);
+            Some(value.map_err(|reason| format!("the image's config: {reason}"))?)
         }
-        Some(secret) => secret.value.as_ref().map(|value| value.data.to_vec()),
     };
     // `cached` says whether a copy that is here will do.
     let force_pull = !image.cached();

@@ -197,3 +197,91 @@ fn a_container_without_wishes_is_a_process() {
     assert_eq!(run(&settings(&["mesos"], ""), &plain), Ok(None));
     assert_eq!(runtime(Some(&plain)), None);
 }
+
+#[test]
+fn the_operators_defaults_hold_where_nothing_is_asked_for_and_limit_what_is() {
+    use crate::containerizer::container::DnsSetup;
+    let mut all = settings(&["docker", "mesos"], "linux/capabilities,namespaces/ipc,namespaces/pid");
+    let names = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+    let defaults = &mut all.runtimes.defaults;
+    defaults.bounding_capabilities = names(&["CAP_CHOWN", "CAP_KILL"]);
+    defaults.effective_capabilities = names(&["CAP_KILL"]);
+    defaults.shm_size = Some(1 << 20);
+    (defaults.own_pids, defaults.own_ipc) = (true, true);
+    let server = |address: &str| DnsSetup { nameservers: vec![address.to_owned()], ..DnsSetup::default() };
+    defaults.dns.bridge = Some(server("10.0.0.1"));
+    defaults.dns.cni.others = Some(server("10.0.0.2"));
+    let mesos = |linux: pb::LinuxInfo| pb::ContainerInfo {
+        linux_info: Some(linux),
+        network_infos: vec![pb::NetworkInfo { name: Some("n".to_owned()), ..Default::default() }],
+        ..pb::ContainerInfo { r#type: Type::Mesos as i32, ..Default::default() }
+    };
+    let given = run(&all, &mesos(pb::LinuxInfo::default())).unwrap().unwrap();
+    assert_eq!(given.linux.effective_capabilities, names(&["CAP_KILL"]));
+    assert_eq!(given.linux.bounding_capabilities, names(&["CAP_CHOWN", "CAP_KILL"]));
+    assert_eq!((given.linux.shm_size, given.dns), (Some(1 << 20), Some(server("10.0.0.2"))));
+    let asked = |linux: pb::LinuxInfo| run(&all, &mesos(linux)).unwrap_err();
+    let capability =
+        |one: pb::capability_info::Capability| Some(pb::CapabilityInfo { capabilities: vec![one as i32] });
+    let beyond = pb::LinuxInfo {
+        effective_capabilities: capability(pb::capability_info::Capability::SysAdmin),
+        ..Default::default()
+    };
+    assert!(
+        asked(beyond).contains("CAP_SYS_ADMIN is not among those that this agent gives: CAP_CHOWN, CAP_KILL")
+    );
+    assert!(
+        asked(pb::LinuxInfo { share_pid_namespace: Some(true), ..Default::default() })
+            .contains("pid namespace")
+    );
+    let ipc = pb::linux_info::IpcMode::ShareParent as i32;
+    assert!(asked(pb::LinuxInfo { ipc_mode: Some(ipc), ..Default::default() }).contains("IPC namespace"));
+    let profile = pb::SeccompInfo { profile_name: Some("own.json".to_owned()), ..Default::default() };
+    assert!(asked(pb::LinuxInfo { seccomp: Some(profile), ..Default::default() }).contains("'own.json'"));
+    // A plain process is limited as well.
+    let order = Order { info: None, command: None, resources: &[], parent: None };
+    assert_eq!(
+        setup(&all, order).unwrap().unwrap().linux.bounding_capabilities,
+        names(&["CAP_CHOWN", "CAP_KILL"])
+    );
+    let docker =
+        DockerInfo { image: "i".to_owned(), network: Some(Network::Bridge as i32), ..Default::default() };
+    let bridged =
+        pb::ContainerInfo { r#type: Type::Docker as i32, docker: Some(docker), ..Default::default() };
+    assert_eq!(run(&all, &bridged).unwrap().unwrap().dns, Some(server("10.0.0.1")));
+}
+
+#[test]
+fn secrets_are_files_of_containers_of_our_own() {
+    let source = |secret| Source {
+        r#type: Some(source::Type::Secret as i32),
+        secret: Some(secret),
+        ..Default::default()
+    };
+    let value = pb::Secret {
+        r#type: Some(pb::secret::Type::Value as i32),
+        value: Some(pb::secret::Value { data: bytes::Bytes::from_static(b"hush") }),
+        ..Default::default()
+    };
+    let mesos = |secret: &pb::Secret| pb::ContainerInfo {
+        volumes: vec![volume("/run/secret", None, Some(source(secret.clone())))],
+        ..pb::ContainerInfo { r#type: Type::Mesos as i32, ..Default::default() }
+    };
+    let on = settings(&["mesos"], "filesystem/linux,volume/secret");
+    let setup = run(&on, &mesos(&value)).unwrap().unwrap();
+    assert_eq!(
+        setup.mounts[0].source,
+        MountSource::Secret(crate::containerizer::container::Hidden(b"hush".to_vec()))
+    );
+    assert!(!format!("{setup:?}").contains("hush"));
+    let refused = run(&settings(&["mesos"], "filesystem/linux"), &mesos(&value)).unwrap_err();
+    assert!(refused.contains("--isolation=volume/secret"), "{refused}");
+    let reference = pb::Secret {
+        r#type: Some(pb::secret::Type::Reference as i32),
+        reference: Some(pb::secret::Reference { name: "n".to_owned(), key: None }),
+        ..Default::default()
+    };
+    assert!(run(&on, &mesos(&reference)).unwrap_err().contains("is a reference"));
+    let of_docker = docker(|info, _| info.volumes = mesos(&value).volumes);
+    assert!(of_docker.unwrap_err().contains("only a container of type MESOS"));
+}

@@ -13,7 +13,7 @@ use meshos_proto::mesos::v1::{
 
 use super::inside;
 use crate::containerizer::{
-    container::{MountSetup, MountSource},
+    container::{Hidden, MountSetup, MountSource},
     runtimes::Runtimes,
 };
 
@@ -33,6 +33,12 @@ pub(super) fn of_docker(info: &pb::ContainerInfo, docker: &DockerInfo) -> Result
             (None, Some(source)) => source_of(source, &container_path, None)?,
             _ => return Err(only_one(volume)),
         };
+        if let MountSource::Secret(_) = source {
+            return Err(format!(
+                "the volume at '{}' is a secret: only a container of type MESOS can have it",
+                container_path.display()
+            ));
+        }
         mounts.push(MountSetup { source, container_path, read_only: read_only(volume) });
     }
     let driver_of = |mount: &MountSetup| match &mount.source {
@@ -71,6 +77,7 @@ pub(super) fn of_mesos(
             MountSource::Sandbox(_) | MountSource::Parent { .. } => {
                 ("volume/sandbox_path", "a volume of a sandbox path")
             }
+            MountSource::Secret(_) => ("volume/secret", "a volume with a secret"),
             MountSource::DockerVolume { .. } => ("docker/volume", "a volume of a Docker volume driver"),
         };
         runtimes.require_isolators(&["filesystem/linux", isolator], what)?;
@@ -93,6 +100,18 @@ pub(in crate::core) fn links(volumes: &[pb::Volume]) -> Option<Result<Vec<(PathB
         Ok((inside(&path.path)?, inside(&volume.container_path)?))
     };
     paths.filter(|_| is_relative).map(|paths| paths.iter().zip(volumes).map(link).collect())
+}
+
+/// Directories of the sandbox above that volumes show, and where in the task's own they are to be found. Those that
+/// mean nothing are left out.
+pub(in crate::core) fn parent_volumes(volumes: &[pb::Volume]) -> Vec<(PathBuf, PathBuf)> {
+    let parent = |volume: &pb::Volume| {
+        let path = volume.source.as_ref()?.sandbox_path.as_ref()?;
+        let is_parent = path.r#type() == sandbox_path::Type::Parent;
+        let place = inside(volume.container_path.trim_start_matches('/')).ok();
+        inside(&path.path).ok().zip(place).filter(|_| is_parent)
+    };
+    volumes.iter().filter_map(parent).collect()
 }
 
 fn read_only(volume: &pb::Volume) -> bool {
@@ -134,6 +153,15 @@ fn host_path(path: &str, container_path: &Path) -> Result<MountSource, String> {
     inside(path).map(MountSource::Sandbox)
 }
 
+/// Nobody here knows secrets by their names.
+pub(in crate::core) fn secret_value(secret: &pb::Secret) -> Result<Vec<u8>, String> {
+    match (secret.r#type(), &secret.value) {
+        (pb::secret::Type::Value, Some(value)) => Ok(value.data.to_vec()),
+        (pb::secret::Type::Value, None) => Err("the secret has no 'value'".to_owned()),
+        _ => Err("the secret is a reference: this agent takes only values".to_owned()),
+    }
+}
+
 fn source_of(
     source: &pb::volume::Source,
     container_path: &Path,
@@ -172,7 +200,11 @@ fn source_of(
                 options: options.map(|option| (option.key.clone(), option.value.clone())).collect(),
             })
         }
-        kind @ (source::Type::Secret | source::Type::CsiVolume | source::Type::Unknown) => Err(format!(
+        source::Type::Secret => {
+            let secret = source.secret.as_ref().ok_or_else(|| missing("secret"))?;
+            secret_value(secret).map(Hidden).map(MountSource::Secret)
+        }
+        kind @ (source::Type::CsiVolume | source::Type::Unknown) => Err(format!(
             "the volume at '{}' is of the kind {}, which this agent does not support",
             container_path.display(),
             kind.as_str_name()

@@ -109,6 +109,8 @@ pub(super) fn nested_spec(
         parent: launch.container_id.parent.is_some().then_some(above.directory.as_path()),
     };
     let setup = container::setup(settings, order)?;
+    // What looks into a container has that one's rights.
+    let setup = setup.filter(|_| above.inside.is_none() || container::runtime(plain.as_ref()).is_some());
     let command = launch.command.as_ref().ok_or("Expecting 'command' to be present")?;
     let (program, argument_zero, arguments) = program(command, setup.as_ref())?;
     let sandbox = match &launch.container_id.parent {

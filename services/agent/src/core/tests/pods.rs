@@ -13,7 +13,7 @@ fn pod() -> pb::ExecutorInfo {
 }
 
 impl Scene {
-    fn launch_group(&mut self, tasks: Vec<pb::TaskInfo>) {
+    pub(super) fn launch_group(&mut self, tasks: Vec<pb::TaskInfo>) {
         self.obey(Body::Launch(Launch {
             framework: Some(framework(&[])),
             tasks,

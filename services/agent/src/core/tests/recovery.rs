@@ -163,5 +163,20 @@ fn the_history_is_bounded() {
         }));
     }
     assert_eq!(scene.core.view().frameworks.len(), 50);
-    assert_eq!(scene.core.sandboxes().len(), 50);
+    assert_eq!(scene.core.shown().len(), 50);
+}
+
+#[test]
+fn what_ended_is_cleaned_up_again_by_the_next_agent() {
+    for acknowledged in [false, true] {
+        let mut scene = Scene::new();
+        scene.launch_with(&[], vec![task("t")]);
+        let container_id = scene.launched[0].container_id.clone();
+        scene.input(Input::LaunchFailed { container_id: container_id.clone(), reason: "no".to_owned() });
+        if acknowledged {
+            scene.drain();
+        }
+        let scene = scene.restart(vec![]);
+        assert_eq!(scene.cleaned, [container_id], "it may have died before it carried that out");
+    }
 }

@@ -147,9 +147,8 @@ fn tasks(view: &View) -> response::GetTasks {
     let mut shown = response::GetTasks::default();
     for framework in &view.frameworks {
         for task in &framework.tasks {
-            let queued = !task.has_container && task.phase == crate::core::Phase::Launching;
             let list = match () {
-                () if queued => &mut shown.queued_tasks,
+                () if task.is_queued() => &mut shown.queued_tasks,
                 () if is_over(&task.task) => &mut shown.terminated_tasks,
                 () => &mut shown.launched_tasks,
             };
@@ -172,12 +171,12 @@ async fn containers(api: &Api, view: &View, wanted: call::GetContainers) -> Vec<
     if wanted.show_standalone() {
         found.extend(running::standalone(view));
     }
-    let mut shown = Vec::new();
-    for running in found {
-        let resource_statistics = Some(running::statistics(api, &running).await);
-        shown.push(container(running, resource_statistics));
-    }
-    shown
+    let statistics = running::statistics(api, &found).await;
+    found
+        .into_iter()
+        .zip(statistics)
+        .map(|(running, statistics)| container(running, Some(statistics)))
+        .collect()
 }
 
 fn container(

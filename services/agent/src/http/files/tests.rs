@@ -1,8 +1,9 @@
-use std::os::unix::fs::symlink;
+use std::{os::unix::fs::symlink, path::PathBuf};
 
 use warp::http::StatusCode;
 
 use super::*;
+use crate::core::Shown;
 
 const SECRET: &str = "do not show";
 
@@ -22,7 +23,10 @@ fn node() -> Node {
     fs::write(sandbox.join("sub/inner.json"), "{}").unwrap();
     fs::write(root.join("secret"), SECRET).unwrap();
     let sandboxes = Sandboxes::new(&root);
-    sandboxes.attach(&sandbox);
+    let volumes = vec![(sandbox.join("tasks/t/data"), root.join("volumes/v"))];
+    fs::create_dir_all(root.join("volumes/v")).unwrap();
+    fs::write(root.join("volumes/v/rows"), "kept").unwrap();
+    sandboxes.attach(&Shown { sandbox: sandbox.clone(), volumes });
     Node { _dir: dir, sandboxes, sandbox: sandbox.display().to_string() }
 }
 
@@ -143,6 +147,29 @@ async fn mesos_c71_no_path_leads_out_of_the_sandbox() {
     }
 }
 
+/// A volume that a task shares with others of its pod lies in their sandbox: the task decides what is there.
+#[tokio::test]
+async fn a_volume_in_the_sandbox_that_becomes_a_link_leads_nowhere() {
+    let node = node();
+    let root = node.sandboxes.root().to_owned();
+    let sandbox = PathBuf::from(&node.sandbox);
+    let volumes = ["common", "file"].map(|name| (sandbox.join("tasks/t").join(name), sandbox.join(name)));
+    node.sandboxes.attach(&Shown { sandbox, volumes: volumes.to_vec() });
+    fs::create_dir(node.path("common")).unwrap();
+    fs::write(node.path("common/rows"), "shared").unwrap();
+    assert_eq!(node.download(&node.path("tasks/t/common/rows")).await, (StatusCode::OK, "shared".to_owned()));
+    fs::remove_dir_all(node.path("common")).unwrap();
+    symlink(&root, node.path("common")).unwrap();
+    symlink(root.join("secret"), node.path("file")).unwrap();
+    for path in ["tasks/t/common/secret", "tasks/t/file"] {
+        let (status, body) = node.download(&node.path(path)).await;
+        assert!(status == 400 || status == 404, "{path}: {status} {body}");
+        assert!(!body.contains(SECRET), "{path}: {body}");
+    }
+    let (status, body) = node.browse(&node.path("tasks/t/common")).await;
+    assert!(status == 400 || status == 404, "{status} {body}");
+}
+
 #[tokio::test]
 async fn links_that_stay_inside_are_followed() {
     let node = node();
@@ -220,7 +247,48 @@ async fn a_download_carries_its_name_and_kind() {
 #[test]
 fn a_detached_sandbox_is_gone() {
     let node = node();
-    assert_eq!(node.sandboxes.debug().as_object().unwrap().len(), 3);
+    assert_eq!(node.sandboxes.debug().as_object().unwrap().len(), 4);
     node.sandboxes.detach(Path::new(&node.sandbox));
     assert!(node.sandboxes.open(&node.path("stdout")).is_err());
+    assert_eq!(node.sandboxes.debug().as_object().unwrap().len(), 0);
+}
+
+#[test]
+fn the_newest_run_outlives_the_ones_before() {
+    let node = node();
+    let newest = Path::new(&node.sandbox).with_file_name("c-2");
+    node.sandboxes.attach(&Shown { sandbox: newest.clone(), volumes: vec![] });
+    node.sandboxes.detach(Path::new(&node.sandbox));
+    let shown = node.sandboxes.debug();
+    assert_eq!(shown["/frameworks/f-1/executors/t/runs/latest"], newest.display().to_string());
+    assert_eq!(shown.as_object().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_volume_of_a_task_is_shown_below_its_sandbox_and_nothing_beyond_it() {
+    let node = node();
+    assert_eq!(
+        node.read(&node.path("tasks/t/data/rows"), &[("offset", "0")]).await.1,
+        r#"{"data":"kept","offset":0}"#
+    );
+    assert!(node.browse(&node.path("tasks/t/data")).await.1.contains("tasks/t/data/rows"));
+    assert_ne!(
+        node.read(&node.path("tasks/t/data/../../secret"), &[("offset", "0")]).await.0,
+        StatusCode::OK
+    );
+    symlink("../../secret", Path::new(&node.sandbox).join("../../../../../../../../volumes/v/out")).unwrap();
+    assert_ne!(node.read(&node.path("tasks/t/data/out"), &[("offset", "0")]).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_log_is_a_file_of_its_own_name() {
+    let node = node();
+    let log = node.sandboxes.root().join("agent.log");
+    fs::write(&log, "a line\n").unwrap();
+    node.sandboxes.attach_file("/slave/log", &log);
+    assert_eq!(node.read("/slave/log", &[]).await.1, r#"{"data":"","offset":7}"#);
+    assert_eq!(node.download("/slave/log").await.1, "a line\n");
+    assert_eq!(node.browse("/slave/log").await, (StatusCode::OK, "[]".to_owned()));
+    assert_eq!(node.read("/slave/log/more", &[]).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(node.read("/slave", &[]).await.0, StatusCode::NOT_FOUND);
 }

@@ -7,9 +7,9 @@ use meshos_proto::{
 use meshos_types::{render::resources_object, resources::Resources};
 use serde_json::{Map, Value};
 
-use super::{EXECUTOR, executor_name, render_task};
+use super::{EXECUTOR, executor_name, queued_task, render_task};
 use crate::{
-    core::{Phase, ViewFramework, ViewTask},
+    core::{ViewFramework, ViewTask},
     http::running::source,
 };
 
@@ -82,10 +82,10 @@ pub(super) fn render(executor: &Shown<'_>) -> Value {
     if info.r#type() != executor_info::Type::Unknown {
         put("type", info.r#type().as_str_name().into());
     }
-    let is_queued = |task: &&ViewTask| !task.has_container && task.phase == Phase::Launching;
-    let (queued, told): (Vec<&ViewTask>, Vec<_>) = executor.tasks.iter().copied().partition(is_queued);
+    let (queued, told): (Vec<&ViewTask>, Vec<_>) =
+        executor.tasks.iter().copied().partition(|task| task.is_queued());
     put("tasks", told.iter().map(|task| render_task(&task.task)).collect());
-    put("queued_tasks", queued.iter().map(|task| render_task(&task.task)).collect());
+    put("queued_tasks", queued.into_iter().map(queued_task).collect());
     put("completed_tasks", executor.completed.iter().map(|task| render_task(task)).collect());
     Value::Object(object)
 }

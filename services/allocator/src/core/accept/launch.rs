@@ -10,7 +10,7 @@ use meshos_proto::{
         task_status::Reason,
     },
 };
-use meshos_types::{Format, Resources, TaskId};
+use meshos_types::{Format, Resources, TaskId, secrets::without_secrets};
 
 use super::Taken;
 use crate::core::{
@@ -161,7 +161,7 @@ impl Core {
             resources: task.resources.clone(),
             labels: task.labels.clone(),
             discovery: task.discovery.clone(),
-            container: task.container.clone(),
+            container: task.container.clone().map(without_secrets),
             health_check: task.health_check.clone(),
             kill_policy: task.kill_policy,
             user: user.or_else(|| framework.map(|framework| framework.info.user.clone())),

@@ -1,9 +1,11 @@
 //! Which agents and frameworks are looked at.
 
+use std::collections::BTreeSet;
+
 use meshos_types::{AgentId, FrameworkId, RoleName};
 
 use super::FEW;
-use crate::core::{AgentKey, Core, FrameworkKey, RoleKey, explain::Tally};
+use crate::core::{Agent, AgentKey, Core, FrameworkKey, RoleKey, explain::Tally};
 
 impl Core {
     /// The agent has more to offer than before.
@@ -29,6 +31,20 @@ impl Core {
         {
             self.touched_frameworks.push(key);
         }
+    }
+
+    /// From now on only agents of these hosts are offered. Offers that are out stay.
+    pub(in crate::core) fn set_whitelist(&mut self, hosts: Option<BTreeSet<String>>) {
+        self.whitelist = hosts;
+        for key in self.agents.all_keys().collect::<Vec<_>>() {
+            self.touch_agent_at(key);
+        }
+    }
+
+    /// Whether the agent may be offered at all.
+    pub(super) fn is_offered(&self, agent: &Agent) -> bool {
+        let listed = |hosts: &BTreeSet<String>| hosts.contains(&agent.about.info.hostname);
+        agent.is_active() && self.whitelist.as_ref().is_none_or(listed)
     }
 
     pub(super) fn untouch(&mut self, agents: &[AgentKey], frameworks: &[FrameworkKey]) {

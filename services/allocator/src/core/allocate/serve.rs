@@ -14,7 +14,7 @@ impl Core {
     /// Offers what an agent has left.
     pub(super) fn allocate_agent(&mut self, agent: AgentKey, (stage, whom): (Stage, Whom), run: &mut Run) {
         let Some(known) = self.agents.at(agent) else { return };
-        if !known.is_active() {
+        if !self.is_offered(known) {
             return self.leave_available_at(agent);
         }
         let mut free = known.free();

@@ -8,6 +8,7 @@ use meshos_proto::mesos::v1::{
     task_status::{Reason, Source},
 };
 use meshos_types::task_state::is_terminal;
+use prost::Message;
 
 use super::names::{ALWAYS, ALWAYS_TOO, MESSAGES, OPERATIONS};
 use crate::core::Core;
@@ -44,6 +45,7 @@ impl Core {
         metrics.insert("master/elected".to_owned(), 1.0);
         let uptime_ms = self.now.saturating_sub(self.config.elected_at_ms);
         metrics.insert("master/uptime_secs".to_owned(), value(uptime_ms) / 1000.0);
+        metrics.insert("registrar/registry_size_bytes".to_owned(), value(self.registry_bytes()));
         self.task_metrics(&mut metrics);
         self.operation_metrics(&mut metrics);
         self.agent_metrics(&mut metrics);
@@ -51,6 +53,18 @@ impl Core {
         self.resource_metrics(&mut metrics);
         self.role_metrics(&mut metrics);
         metrics
+    }
+
+    /// What the registry holds: agents, frameworks and settings of roles, about.
+    fn registry_bytes(&self) -> u64 {
+        let frameworks: usize = self.frameworks.values().map(|framework| framework.info.encoded_len()).sum();
+        let roles: usize = self
+            .role_settings
+            .keys()
+            .filter_map(|role| self.role_view(role))
+            .map(|role| role.encoded_len())
+            .sum();
+        self.registered_bytes + u64::try_from(frameworks + roles).unwrap_or(u64::MAX)
     }
 
     fn task_metrics(&self, metrics: &mut Metrics) {

@@ -10,6 +10,9 @@ use meshos_types::OfferId;
 
 use super::Offer;
 
+/// Offers in one piece of memory.
+const PIECE: usize = 128;
+
 /// Number of an offer in this leader's term. Its id is the leader's, `-O` and the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct OfferNo(u64);
@@ -38,8 +41,9 @@ impl OfferName for OfferId {
 /// All outstanding offers.
 pub(crate) struct Offers {
     prefix: String,
-    /// In slots that are used again: what comes and goes stays in few places of memory.
-    slots: Vec<Option<Offer>>,
+    /// In slots that are used again: what comes and goes stays in few places of memory. In pieces, so that more of them
+    /// move nothing.
+    slots: Vec<Box<[Option<Offer>]>>,
     free: Vec<u32>,
     by_number: HashMap<OfferNo, u32, FixedState>,
     next: u64,
@@ -68,30 +72,43 @@ impl Offers {
     }
 
     pub(super) fn insert(&mut self, offer: Offer) {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
-        });
+        if self.free.is_empty() {
+            let first = self.slots.len() * PIECE;
+            self.slots.push(std::iter::repeat_with(|| None).take(PIECE).collect());
+            let more = (first..first + PIECE).rev();
+            self.free.extend(more.filter_map(|slot| u32::try_from(slot).ok()));
+        }
+        let Some(slot) = self.free.pop() else { return };
         self.next = self.next.max(offer.number.0 + 1);
         self.by_number.insert(offer.number, slot);
-        self.slots[slot as usize] = Some(offer);
+        *self.slot_mut(slot) = Some(offer);
+    }
+
+    fn slot(&self, slot: u32) -> &Option<Offer> {
+        let slot = slot as usize;
+        &self.slots[slot / PIECE][slot % PIECE]
+    }
+
+    fn slot_mut(&mut self, slot: u32) -> &mut Option<Offer> {
+        let slot = slot as usize;
+        &mut self.slots[slot / PIECE][slot % PIECE]
     }
 
     pub(super) fn remove(&mut self, name: &impl OfferName) -> Option<Offer> {
         let number = name.number(self)?;
         let slot = self.by_number.remove(&number)?;
         self.free.push(slot);
-        self.slots[slot as usize].take()
+        self.slot_mut(slot).take()
     }
 
     pub(crate) fn get(&self, name: &impl OfferName) -> Option<&Offer> {
         let slot = *self.by_number.get(&name.number(self)?)?;
-        self.slots[slot as usize].as_ref()
+        self.slot(slot).as_ref()
     }
 
     pub(super) fn get_mut(&mut self, number: OfferNo) -> Option<&mut Offer> {
         let slot = *self.by_number.get(&number)?;
-        self.slots[slot as usize].as_mut()
+        self.slot_mut(slot).as_mut()
     }
 
     pub(crate) fn len(&self) -> usize {

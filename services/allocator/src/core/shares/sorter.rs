@@ -5,15 +5,16 @@ use std::collections::{BTreeSet, HashMap};
 use foldhash::fast::FixedState;
 use meshos_types::{FrameworkId, Quantities};
 
-use super::labels::Labels;
+use super::{labels::Labels, luck::Luck};
 use crate::core::FrameworkKey;
 
 /// Place of a client in the order: share, past allocations, name.
 ///
-/// A share is never negative, so the bits of the number stand in its order; the label stands for the name.
+/// A share is never negative, so the bits of the number stand in its order; the label stands for the name. Where chance
+/// decides, the first is when its turn is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank<K> {
-    share: u64,
+    place: u64,
     allocations: u64,
     label: u64,
     pub(crate) key: K,
@@ -50,11 +51,15 @@ pub(super) struct Side {
     pub(super) active: bool,
     /// Divided by its weight.
     share: f64,
+    /// Where chance decides: its place, and the allocations with which it was drawn.
+    turn: f64,
+    drawn: Option<u64>,
 }
 
 impl Side {
     pub(super) fn rank<K>(&self, label: u64, key: K) -> Rank<K> {
-        Rank { share: self.share.to_bits(), allocations: self.allocations, label, key }
+        let place = if self.drawn.is_some() { self.turn } else { self.share };
+        Rank { place: place.to_bits(), allocations: self.allocations, label, key }
     }
 
     pub(super) fn share(&self) -> f64 {
@@ -63,6 +68,30 @@ impl Side {
 
     pub(super) fn recompute(&mut self, pool: &Pool, weight: f64) {
         self.share = pool.share(&self.allocated) / weight;
+    }
+
+    /// After a change: its place as well. `clock`: the latest turn that was served among those that it competes with.
+    ///
+    /// Turns come like the events of a Poisson process with the weight as the rate, so that the next one served is any of
+    /// them by chance, as their weights have it, whoever was served before.
+    pub(super) fn update(&mut self, pool: &Pool, weight: f64, luck: Option<&Luck>, clock: &mut f64) {
+        self.recompute(pool, weight);
+        let Some(luck) = luck else { return };
+        match self.drawn {
+            _ if !self.active => return self.drawn = Some(u64::MAX),
+            Some(allocations) if allocations == self.allocations => return,
+            // Served. One that was passed over before has no more to come than anybody else.
+            Some(allocations) if allocations != u64::MAX => *clock = clock.max(self.turn),
+            // Back, with its turn still ahead.
+            Some(_) if self.turn > *clock => return self.drawn = Some(self.allocations),
+            _ => {}
+        }
+        self.draw(luck, weight, *clock);
+    }
+
+    fn draw(&mut self, luck: &Luck, weight: f64, after: f64) {
+        self.turn = after + luck.pause(weight);
+        self.drawn = Some(self.allocations);
     }
 }
 
@@ -78,6 +107,8 @@ struct Client {
 pub(super) struct Sorter {
     clients: HashMap<FrameworkKey, Client, FixedState>,
     order: BTreeSet<Rank<FrameworkKey>>,
+    /// Where chance decides: the latest turn that was served.
+    clock: f64,
 }
 
 impl Sorter {
@@ -97,7 +128,7 @@ impl Sorter {
             remove(&mut self.order, &client.side.rank(client.label, key));
         }
         change(&mut client.side);
-        client.side.recompute(pool, 1.0);
+        client.side.update(pool, 1.0, pool.frameworks.as_ref(), &mut self.clock);
         if client.side.active {
             self.order.insert(client.side.rank(client.label, key));
         } else if client.side.allocated.is_empty() {
@@ -149,6 +180,9 @@ impl Sorter {
 pub(super) struct Pool {
     pub(super) total: Quantities,
     pub(super) excluded: BTreeSet<String>,
+    /// None: the fair share decides among roles, and among the frameworks of a role.
+    pub(super) roles: Option<Luck>,
+    pub(super) frameworks: Option<Luck>,
 }
 
 impl Pool {

@@ -190,3 +190,47 @@ fn a_role_that_nobody_uses_is_forgotten() {
     shares.remove("a/x/z", "a/x/z", 10, 0);
     assert!(!is_known(&shares, "a") && !is_known(&shares, "a/x/z"));
 }
+
+/// Who was served, with everybody hungry.
+fn served(roles: &[(&str, f64)], frameworks: &[(&str, &str)], turns: usize) -> Vec<(String, String)> {
+    let mut fixture = Fixture::new(1_000_000, 1_000_000);
+    let shares = std::mem::take(&mut fixture.shares);
+    fixture.shares = shares.by_chance(Some(Luck::new(7)), Some(Luck::new(8)));
+    for (role, weight) in roles {
+        fixture.shares.set_weight(&RoleName::new(*role), *weight);
+    }
+    for (role, framework) in frameworks {
+        fixture.activate(role, framework, true);
+    }
+    let serve = |_| {
+        fixture.shares.refresh();
+        let mut cursor = RoleCursor::default();
+        fixture.shares.begin(&mut cursor, Walk::All);
+        let role = fixture.shares.next_role(&mut cursor).unwrap();
+        let first = fixture.shares.next_framework(role, None).unwrap();
+        let role = fixture.shares.name(role).unwrap().to_string();
+        let framework = fixture.frameworks.id_at(first.key).unwrap().to_string();
+        fixture.add(&role, &framework, 1, 1);
+        (role, framework)
+    };
+    (0..turns).map(serve).collect()
+}
+
+#[test]
+fn chance_serves_roles_by_their_weights_whoever_was_served_before() {
+    const TURNS: usize = 6000;
+    let roles = [("a", 2.0), ("b", 1.0), ("b/c", 3.0)];
+    let served = served(&roles, &[("a", "f"), ("a", "g"), ("b", "h"), ("b/c", "i")], TURNS);
+    let part = |is: &dyn Fn(&(String, String)) -> bool| {
+        f64::from(u32::try_from(served.iter().filter(|turn| is(turn)).count()).unwrap()) / 6000.0
+    };
+    let near = |part: f64, wanted: f64| assert!((part - wanted).abs() < 0.03, "{part} for {wanted}");
+    near(part(&|(role, _)| role == "a"), 2.0 / 3.0);
+    near(part(&|(_, framework)| framework == "f"), 1.0 / 3.0);
+    near(part(&|(_, framework)| framework == "g"), 1.0 / 3.0);
+    // The frameworks of `b` itself compete with weight 1 with the role below it.
+    near(part(&|(_, framework)| framework == "h"), 1.0 / 3.0 / 4.0);
+    near(part(&|(_, framework)| framework == "i"), 1.0 / 3.0 * 3.0 / 4.0);
+    let again = served.windows(2).filter(|turns| turns[0].0 == "a" && turns[1].0 == "a").count();
+    near(f64::from(u32::try_from(again).unwrap()) / 6000.0, 4.0 / 9.0);
+}

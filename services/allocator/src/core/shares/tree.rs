@@ -43,6 +43,8 @@ pub(super) struct Node {
     needy: BTreeSet<Rank<RoleKey>>,
     /// Nodes directly below.
     children: usize,
+    /// Where chance decides: the latest turn that was served among the children.
+    clock: f64,
     pub(super) frameworks: Sorter,
 }
 
@@ -108,6 +110,7 @@ impl Node {
             closed: BTreeSet::new(),
             needy: BTreeSet::new(),
             children: 0,
+            clock: 0.0,
             frameworks: Sorter::default(),
         }
     }
@@ -332,19 +335,23 @@ impl Tree {
         let Some(node) = self.nodes.at_mut(key) else { return };
         let before = node.own.active.then(|| node.own.rank(node.label, key));
         change(&mut node.own);
-        node.own.recompute(pool, 1.0);
+        node.own.update(pool, 1.0, pool.roles.as_ref(), &mut node.clock);
         let after = node.own.active.then(|| node.own.rank(node.label, key));
         node.replace(before, after, Standing::default());
     }
 
     /// Returns the role above.
     fn change_whole(&mut self, key: RoleKey, pool: &Pool, change: impl FnOnce(&mut Side)) -> Option<RoleKey> {
+        let above = self.nodes.at(key)?.above;
+        let mut clock = above.and_then(|above| self.nodes.at(above)).map_or(0.0, |above| above.clock);
         let node = self.nodes.at_mut(key)?;
         let before = node.rank(key);
         change(&mut node.whole);
-        node.whole.recompute(pool, node.weight);
+        node.whole.update(pool, node.weight, pool.roles.as_ref(), &mut clock);
         let (after, standing, above) = (node.rank(key), node.standing, node.above?);
-        self.nodes.at_mut(above)?.replace(before, after, standing);
+        let parent = self.nodes.at_mut(above)?;
+        parent.clock = clock;
+        parent.replace(before, after, standing);
         Some(above)
     }
 }

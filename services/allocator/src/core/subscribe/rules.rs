@@ -20,6 +20,18 @@ pub(super) fn check_suppressed(roles: &BTreeSet<RoleName>, suppressed: &[String]
     Err(format!("Suppressed roles {{ {outside} }} are not contained in the set of roles"))
 }
 
+/// Whether `--roles` has them all; an empty list has any.
+pub(super) fn check_listed(roles: &BTreeSet<RoleName>, listed: &BTreeSet<RoleName>) -> Result<(), String> {
+    if listed.is_empty() {
+        return Ok(());
+    }
+    let outside: Vec<_> = roles.difference(listed).map(RoleName::as_str).collect();
+    match outside.as_slice() {
+        [] => Ok(()),
+        outside => Err(format!("Roles {{ {} }} are not present in the master's --roles", outside.join(", "))),
+    }
+}
+
 /// What a framework cannot change while it lives (3.1).
 pub(super) fn check_same(before: &pb::FrameworkInfo, after: &pb::FrameworkInfo) -> Result<(), String> {
     if before.principal != after.principal {

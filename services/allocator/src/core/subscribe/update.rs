@@ -5,7 +5,7 @@ use meshos_types::{FrameworkId, RoleName};
 
 use super::{
     Asked,
-    rules::{check_info, check_same, check_suppressed},
+    rules::{check_info, check_listed, check_same, check_suppressed},
 };
 use crate::core::{CallError, Core, constraints::Constraints, framework::roles_of, offers::OfferNo};
 
@@ -40,6 +40,7 @@ impl Core {
         check_info(&info).map_err(invalid("Supplied FrameworkInfo"))?;
         check_same(&framework.info, &info).map_err(invalid("FrameworkInfo update"))?;
         let roles = roles_of(&info);
+        check_listed(&roles, &self.config.roles).map_err(invalid("Supplied FrameworkInfo"))?;
         let constraints = check_suppressed(&roles, &update.suppressed_roles)
             .and_then(|()| Constraints::compile(update.offer_constraints.as_ref(), &roles))
             .map_err(invalid("'UpdateFramework' call"))?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use meshos_proto::{
     meshos::{
-        allocator::v1::{Change, Reregister, StatusUpdate, allocator_message::Body},
+        allocator::v1::{Change, Reregister, StatusUpdate, allocator_message::Body, explain_request},
         registry::v1::{self as registry, AgentState},
     },
     mesos::v1::{
@@ -12,7 +12,7 @@ use meshos_proto::{
         scheduler::{Call, Event, call, event},
     },
 };
-use meshos_types::{AgentId, Format, FrameworkId, Milli, RoleName, parse_resources};
+use meshos_types::{AgentId, Format, FrameworkId, RoleName, parse_resources};
 
 use super::super::*;
 
@@ -22,20 +22,7 @@ pub(crate) fn config() -> CoreConfig {
     CoreConfig {
         master: pb::MasterInfo { id: "m".to_owned(), ..pb::MasterInfo::default() },
         elected_at_ms: START,
-        offer_timeout_ms: None,
-        min_filter_ms: 1_000,
-        max_completed_frameworks: 50,
-        max_completed_tasks: 1000,
-        max_unreachable_tasks: 1000,
-        min_allocatable: vec![
-            [("cpus", Milli(10))].into_iter().collect(),
-            [("mem", Milli::whole(32))].into_iter().collect(),
-        ],
-        filter_gpus: true,
-        excluded_from_shares: BTreeSet::new(),
-        root_submissions: true,
-        framework_metrics: true,
-        comeback_ms: 600_000,
+        ..CoreConfig::default()
     }
 }
 
@@ -218,6 +205,12 @@ impl Harness {
             .filter_map(|event| event.offers)
             .flat_map(|offers| offers.offers)
             .collect()
+    }
+
+    /// Why the framework got no offers in its first role, and how often.
+    pub(crate) fn refusals(&self, framework: &FrameworkId) -> Vec<(String, u64)> {
+        let subject = explain_request::Subject::FrameworkId(framework.to_string());
+        self.core.explain(&subject).unwrap().remove(0).refusals.into_iter().collect()
     }
 
     pub(crate) fn take_statuses(&mut self, stream: &StreamId) -> Vec<pb::TaskStatus> {

@@ -3,7 +3,10 @@
 #![allow(deprecated, reason = "single-role frameworks use the field `role`")]
 
 use meshos_proto::{
-    meshos::{allocator::v1::Reregister, registry::v1::AgentState},
+    meshos::{
+        allocator::v1::{Reregister, explain_request},
+        registry::v1::AgentState,
+    },
     mesos::v1::{
         self as pb,
         domain_info::{
@@ -135,6 +138,21 @@ fn constraints_choose_agents_by_attribute() {
 }
 
 #[test]
+fn agents_that_constraints_keep_away_are_counted() {
+    let mut cluster = Harness::new();
+    let framework = cluster.subscribe(info("a"));
+    let x = wish(vec![vec![attribute("rack", equals("x"))]]);
+    cluster.call(&framework.1, update(&framework, info("a"), Some(x)));
+    agent(&mut cluster, "s1", "x");
+    agent(&mut cluster, "s2", "y");
+    assert_eq!(cluster.take_offers(&framework.1).len(), 1);
+    assert_eq!(cluster.refusals(&framework.0), [("constraint".to_owned(), 1)]);
+    cluster.call(&framework.1, call(&framework.0, call::Type::Suppress));
+    let subject = explain_request::Subject::FrameworkId(framework.0.to_string());
+    assert!(cluster.core.explain(&subject).unwrap()[0].suppressed);
+}
+
+#[test]
 fn bad_constraints_are_refused() {
     let mut cluster = Harness::new();
     let framework = cluster.subscribe(info("a"));
@@ -206,6 +224,7 @@ fn an_agent_in_another_region_is_for_those_who_know_of_regions() {
     agent(&mut cluster, "s1", "x");
     let plain = cluster.subscribe(info("a"));
     assert!(cluster.take_offers(&plain.1).is_empty());
+    assert_eq!(cluster.refusals(&plain.0), [("region".to_owned(), 1)]);
     let mut aware = info("b");
     aware.capabilities.push(Capability { r#type: Some(CapabilityType::RegionAware.into()) });
     let aware = cluster.subscribe(aware);
@@ -226,6 +245,7 @@ fn a_framework_may_set_its_own_least() {
     cluster.agent("s1", "cpus:2;mem:100");
     let greedy = cluster.subscribe(least(&[("cpus", 4.0)]));
     assert!(cluster.take_offers(&greedy.1).is_empty());
+    assert_eq!(cluster.refusals(&greedy.0), [("too_small".to_owned(), 1)]);
     let modest = cluster.subscribe(least(&[("cpus", 2.0), ("mem", 50.0)]));
     assert_eq!(cluster.take_offers(&modest.1).len(), 1);
 }

@@ -38,6 +38,8 @@ pub(crate) enum Request {
     /// Calls of frameworks, in order; answered together.
     Calls {
         calls: Vec<QueuedCall>,
+        /// What they cost together, where a simple input costs 1.
+        cost: usize,
         reply: oneshot::Sender<(Point, Vec<CallAnswer>)>,
     },
     /// A change of what is set for roles.
@@ -80,10 +82,10 @@ pub(crate) enum Request {
 }
 
 impl Request {
-    /// How many inputs it stands for.
+    /// How much it costs, where a simple input costs 1.
     pub(crate) fn weight(&self) -> usize {
         match self {
-            Self::Calls { calls, .. } => calls.len(),
+            Self::Calls { cost, .. } => *cost,
             _ => 1,
         }
     }

@@ -86,3 +86,62 @@ fn only_what_was_launched_is_stored_and_a_new_leader_makes_the_rest() {
     cluster.settle();
     assert_eq!((cluster.running("/a"), cluster.launched.len()), (5, 5));
 }
+
+#[test]
+fn events_that_are_taken_in_together_come_to_the_same_as_one_by_one() {
+    let launched = || {
+        let mut cluster = cluster();
+        cluster.starts = false;
+        cluster.create(many(20)).unwrap();
+        cluster.settle();
+        for (at, id) in cluster.task_ids("/a").into_iter().enumerate() {
+            let ends = if at % 5 == 0 { pb::TaskState::TaskFailed } else { pb::TaskState::TaskRunning };
+            cluster.report(&id, pb::TaskState::TaskStarting);
+            cluster.report(&id, ends);
+        }
+        cluster
+    };
+    let (mut one, mut two) = (launched(), launched());
+    let mut outputs = Vec::new();
+    for status in std::mem::take(&mut one.statuses) {
+        outputs.push(one.core.handle(Input::Status(Box::new(status)), one.now));
+    }
+    let statuses = std::mem::take(&mut two.statuses).into_iter();
+    let together = two.core.handle_all(statuses.map(|status| Input::Status(Box::new(status))), two.now);
+    let sorted =
+        |core: &Core| core.instances.values().map(|i| (i.id.clone(), i.clone())).collect::<BTreeMap<_, _>>();
+    assert_eq!(sorted(&one.core), sorted(&two.core));
+    assert_eq!(one.core.launchable, two.core.launchable);
+    let occurred = |output: &Output| output.delta.occurrences.clone();
+    assert_eq!(outputs.iter().flat_map(occurred).collect::<Vec<_>>(), occurred(&together));
+    let calls = |outputs: &[Output]| outputs.iter().map(|output| output.after.len()).sum::<usize>();
+    assert_eq!(calls(&outputs), calls(&[together]), "every status is acknowledged");
+}
+
+#[test]
+fn another_number_of_instances_leaves_each_where_it_is() {
+    let mut cluster = cluster();
+    cluster.create(many(3)).unwrap();
+    cluster.pass(1000);
+    let filed = |cluster: &Cluster| format!("{:?}", cluster.core.apps["/a"].members);
+    let before = filed(&cluster);
+    cluster.change(Request::Update(UpdateAppsRequest { apps: vec![many(3)], ..Default::default() })).unwrap();
+    assert_eq!(filed(&cluster), before);
+    cluster.put(AppUpdate { cmd: Some("sleep 1".into()), ..many(3) }, false).unwrap();
+    assert_ne!(filed(&cluster), before, "another configuration does not");
+}
+
+#[test]
+fn while_agents_say_nothing_not_everything_is_launched() {
+    let mut cluster = cluster();
+    cluster.starts = false;
+    cluster.create(many(12_000)).unwrap();
+    cluster.pass(2000);
+    assert_eq!(cluster.launched.len(), 11_000);
+    for id in cluster.task_ids("/a").into_iter().filter(|id| !id.is_empty()) {
+        cluster.report(&id, pb::TaskState::TaskStarting);
+    }
+    while cluster.commit() || cluster.deliver() {}
+    cluster.pass(2000);
+    assert_eq!(cluster.launched.len(), 12_000);
+}

@@ -10,7 +10,7 @@ use super::{
 /// The violation's text.
 pub(super) const NOT_SUPPORTED: &str = "is not supported by this version of meshos; leave it out";
 
-const FIELDS: [&str; 4] = ["check", "residency", "executorResources", "resourceLimits"];
+const FIELDS: [&str; 2] = ["residency", "executorResources"];
 
 /// Refuses what would be ignored otherwise.
 pub(super) fn check((object, base): At<'_>, faults: &mut Faults) {
@@ -50,10 +50,8 @@ mod tests {
     #[test]
     fn what_is_not_done_is_refused_at_its_path() {
         for (name, value) in [
-            ("check", json!({"tcp": {"port": 1}})),
             ("residency", json!({"relaunchEscalationTimeoutSeconds": 10})),
             ("executorResources", json!({"cpus": 0.1})),
-            ("resourceLimits", json!({"cpus": "unlimited"})),
         ] {
             let mut body = Map::new();
             body.insert(name.to_owned(), value);

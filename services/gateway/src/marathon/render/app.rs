@@ -2,7 +2,8 @@
 
 use meshos_proto::meshos::apps::v1::{
     App, Constraint, Fetch, HealthCheck, HealthProtocol, InstanceReadiness, KillSelection, NetworkMode,
-    PortDefinition, ReadinessCheck, TaskFailure, UnreachableStrategy,
+    PortDefinition, ReadinessCheck, ResourceLimits, TaskCheck, TaskFailure, UnreachableStrategy,
+    task_check::Kind,
 };
 use meshos_types::network_mode;
 use serde_json::{Map, Value, json};
@@ -45,11 +46,51 @@ pub(in crate::marathon) fn definition(app: &App) -> Map<String, Value> {
     }
     put("requirePorts", json!(app.require_ports));
     put("role", json!(app.role));
+    if let Some(limits) = &app.resource_limits {
+        put("resourceLimits", resource_limits(limits));
+    }
+    if let Some(found) = &app.check {
+        put("check", check(found));
+    }
     if let Some(tty) = app.tty {
         put("tty", json!(tty));
     }
     put_strategies(app, &mut put);
     object
+}
+
+fn resource_limits(limits: &ResourceLimits) -> Value {
+    let named = [("cpus", limits.cpus), ("mem", limits.mem)];
+    let shown = |limit: f64| if limit.is_finite() { number(limit) } else { json!("unlimited") };
+    let some = named.into_iter().filter_map(|(name, limit)| Some((name.to_owned(), shown(limit?))));
+    Value::Object(some.collect())
+}
+
+fn check(check: &TaskCheck) -> Value {
+    let ports = |index: Option<u32>, port: Option<u32>| {
+        let named = [("portIndex", index), ("port", port)];
+        named.into_iter().filter_map(|(name, port)| Some((name.to_owned(), json!(port?)))).collect()
+    };
+    let (name, kind): (_, Map<String, Value>) = match &check.kind {
+        Some(Kind::Tcp(tcp)) => ("tcp", ports(tcp.port_index, tcp.port)),
+        Some(Kind::Exec(exec)) => {
+            let shell = exec.shell.as_ref().map(|shell| json!({"shell": shell}));
+            let command = shell.unwrap_or_else(|| json!({"argv": exec.argv}));
+            ("exec", Map::from_iter([("command".to_owned(), command)]))
+        }
+        Some(Kind::Http(http)) => {
+            let mut shown: Map<String, Value> = ports(http.port_index, http.port);
+            shown.extend(http.path.iter().map(|path| ("path".to_owned(), json!(path))));
+            shown.insert("scheme".to_owned(), json!("HTTP"));
+            ("http", shown)
+        }
+        None => return json!({}),
+    };
+    let mut shown = json!({
+        "delaySeconds": check.delay_s, "intervalSeconds": check.interval_s, "timeoutSeconds": check.timeout_s,
+    });
+    shown[name] = Value::Object(kind);
+    shown
 }
 
 /// How it is replaced and lost, and which version this is.
@@ -105,6 +146,22 @@ fn put_lists(app: &App, put: &mut impl FnMut(&str, Value) -> Option<Value>) {
     }
 }
 
+/// The definition with its embeds, as text: see [`task::Shown`].
+pub(in crate::marathon) fn info_text(apps: &Apps, app: &App, embeds: Embeds) -> String {
+    let mut text = info(apps, app, Embeds { tasks: false, ..embeds }).to_string();
+    if embeds.tasks {
+        let placed = apps.instances_of(&app.id).filter(|found| task::is_placed(found));
+        let tasks: Vec<_> = placed.map(|found| task::Shown::new(found, apps.health_of(&found.id))).collect();
+        // The definition is an object that is not empty.
+        text.pop();
+        text.push_str(",\"tasks\":");
+        // Nothing in it has a form that JSON does not have.
+        text.push_str(&serde_json::to_string(&tasks).unwrap_or_default());
+        text.push('}');
+    }
+    text
+}
+
 /// The definition with its embeds.
 pub(in crate::marathon) fn info(apps: &Apps, app: &App, embeds: Embeds) -> Value {
     let now_ms = embeds.now_ms;
@@ -137,7 +194,9 @@ pub(in crate::marathon) fn info(apps: &Apps, app: &App, embeds: Embeds) -> Value
     if embeds.task_stats {
         let stats = stats::stats(app, apps.instances_of(&app.id), now_ms);
         put("taskStats", stats.clone());
-        put("tasksStats", stats);
+        if !embeds.older_name {
+            put("tasksStats", stats);
+        }
     }
     Value::Object(object)
 }

@@ -11,6 +11,8 @@ pub(in crate::marathon) struct Embeds {
     pub(in crate::marathon) readiness: bool,
     pub(in crate::marathon) last_task_failure: bool,
     pub(in crate::marathon) task_stats: bool,
+    /// Statistics under their older name alone: clients that ask for `app.taskStats` may refuse the other one.
+    pub(in crate::marathon) older_name: bool,
     /// For ages; Unix time in milliseconds.
     pub(in crate::marathon) now_ms: u64,
 }
@@ -53,7 +55,9 @@ impl Embeds {
                 Some("failures") => {
                     (embeds.tasks, embeds.last_task_failure, embeds.deployments) = (true, true, true);
                 }
-                Some("taskStats") => embeds.task_stats = true,
+                Some("taskStats") => {
+                    (embeds.task_stats, embeds.older_name) = (true, word.starts_with("app."));
+                }
                 _ => {}
             }
         }

@@ -69,15 +69,19 @@ pub(in crate::marathon) fn part_of_group(
     } else {
         json!([])
     };
-    Some(json!({
+    let mut shown = json!({
         "id": id,
         "apps": shown,
         "groups": groups,
         "pods": [],
         "dependencies": record.map(|record| json!(record.dependencies)).unwrap_or_else(|| json!([])),
         "version": timestamp(version.unwrap_or_default()),
-        "enforceRole": record.is_some_and(|record| record.enforce_role),
-    }))
+    });
+    // The client of PyPI refuses groups with it: only those that have the setting show it.
+    if record.is_some_and(|record| record.enforce_role) {
+        shown["enforceRole"] = json!(true);
+    }
+    Some(shown)
 }
 
 #[cfg(test)]

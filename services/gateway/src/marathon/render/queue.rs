@@ -117,13 +117,17 @@ fn entry(entry: &Queue, now_ms: u64) -> Value {
             summary[key] = json!(timestamp(time));
         }
     }
-    json!({
+    let mut shown = json!({
         "count": entry.count,
-        "role": entry.role,
         "since": timestamp(entry.since_ms),
         "delay": {"timeLeftSeconds": left_ms.div_ceil(1000), "overdue": left_ms == 0},
         "processedOffersSummary": summary,
-    })
+    });
+    // The client of PyPI refuses entries with it; where there are no roles it says nothing.
+    if entry.role != "*" {
+        shown["role"] = json!(entry.role);
+    }
+    shown
 }
 
 /// All reasons in order; what one step declines does not reach the next.

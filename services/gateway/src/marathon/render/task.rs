@@ -1,8 +1,9 @@
 //! Tasks: instances that were placed.
 
-use meshos_proto::meshos::apps::v1::{Condition, HealthResult, Instance};
+use meshos_proto::meshos::apps::v1::{Condition, HealthResult, Instance, IpAddress, check_result::Found};
 use meshos_types::app_ports;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::timestamp;
 use crate::views::Apps;
@@ -64,82 +65,138 @@ fn is_active(instance: &Instance) -> bool {
     )
 }
 
+/// A task as it is shown. There may be very many, so they are written out without a tree of values in between.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::marathon) struct Shown<'a> {
+    id: &'a str,
+    app_id: &'a str,
+    host: &'a str,
+    slave_id: &'a str,
+    role: &'a str,
+    state: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    staged_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    ports: Vec<u32>,
+    service_ports: Vec<u32>,
+    ip_addresses: Vec<ShownAddress<'a>>,
+    health_check_results: Vec<ShownHealth<'a>>,
+    local_volumes: [(); 0],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    check_result: Option<Value>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    region: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    zone: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ShownAddress<'a> {
+    ip_address: &'a str,
+    protocol: &'a str,
+}
+
+/// What a check found, as far as it is known.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ShownHealth<'a> {
+    alive: bool,
+    consecutive_failures: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_success: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_failure: Option<String>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    last_failure_cause: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_success: Option<String>,
+    instance_id: &'a str,
+}
+
+impl<'a> Shown<'a> {
+    /// Within its app.
+    pub(in crate::marathon) fn new(instance: &'a Instance, health: &'a [HealthResult]) -> Self {
+        let active = is_active(instance);
+        let address = |ip: &'a IpAddress| ShownAddress { ip_address: &ip.address, protocol: &ip.protocol };
+        let check_result = instance.check_result.as_ref().and_then(|result| result.found.as_ref());
+        Self {
+            id: &instance.task_id,
+            app_id: &instance.app_id,
+            host: &instance.host,
+            slave_id: &instance.agent_id,
+            role: &instance.role,
+            state: state(instance),
+            staged_at: time(instance.staged_at_ms).filter(|_| active),
+            started_at: time(instance.started_at_ms).filter(|_| active),
+            version: active.then(|| timestamp(instance.version_ms)),
+            ports: if active { own_ports(instance).collect() } else { Vec::new() },
+            service_ports: Vec::new(),
+            ip_addresses: instance.ip_addresses.iter().map(address).collect(),
+            health_check_results: health.iter().map(|found| shown_health(&instance.id, found)).collect(),
+            local_volumes: [],
+            check_result: check_result.map(shown_check),
+            region: &instance.region,
+            zone: &instance.zone,
+        }
+    }
+
+    /// In `/v2/tasks`, with the app's service ports.
+    pub(in crate::marathon) fn with_service_ports(apps: &'a Apps, instance: &'a Instance) -> Self {
+        let app = apps.apps.get(&instance.app_id);
+        let service_ports = app.into_iter().flat_map(app_ports).map(|port| port.service).collect();
+        Self { service_ports, ..Self::new(instance, apps.health_of(&instance.id)) }
+    }
+}
+
+/// None for 0: it has not come yet.
+fn time(unix_ms: u64) -> Option<String> {
+    (unix_ms > 0).then(|| timestamp(unix_ms))
+}
+
+fn shown_health<'a>(instance_id: &'a str, found: &'a HealthResult) -> ShownHealth<'a> {
+    ShownHealth {
+        alive: found.alive,
+        consecutive_failures: found.consecutive_failures,
+        first_success: time(found.first_success_ms),
+        last_failure: time(found.last_failure_ms),
+        last_failure_cause: &found.last_failure_cause,
+        last_success: time(found.last_success_ms),
+        instance_id,
+    }
+}
+
+fn shown_check(found: &Found) -> Value {
+    match found {
+        Found::HttpStatus(status) => json!({"http": {"statusCode": status}}),
+        Found::TcpSucceeded(succeeded) => json!({"tcp": {"succeeded": succeeded}}),
+        Found::ExitCode(code) => json!({"command": {"exitCode": code}}),
+    }
+}
+
 /// A task within its app.
 pub(in crate::marathon) fn task(instance: &Instance, health: &[HealthResult]) -> Value {
-    let mut object = object(instance, &[]);
-    object.insert("healthCheckResults".to_owned(), results(instance, health));
-    Value::Object(object)
-}
-
-/// What checks found, as far as it is known.
-fn results(instance: &Instance, health: &[HealthResult]) -> Value {
-    let result = |result: &HealthResult| {
-        let mut shown = json!({
-            "alive": result.alive,
-            "consecutiveFailures": result.consecutive_failures,
-            "instanceId": instance.id,
-        });
-        for (key, time) in [
-            ("firstSuccess", result.first_success_ms),
-            ("lastFailure", result.last_failure_ms),
-            ("lastSuccess", result.last_success_ms),
-        ] {
-            if time > 0 {
-                shown[key] = json!(timestamp(time));
-            }
-        }
-        if !result.last_failure_cause.is_empty() {
-            shown["lastFailureCause"] = json!(result.last_failure_cause);
-        }
-        shown
-    };
-    health.iter().map(result).collect()
-}
-
-/// A task in `/v2/tasks`, with the app's service ports.
-pub(in crate::marathon) fn with_service_ports(apps: &Apps, instance: &Instance) -> Value {
-    let app = apps.apps.get(&instance.app_id);
-    let ports: Vec<u32> = app.into_iter().flat_map(app_ports).map(|port| port.service).collect();
-    let mut object = object(instance, &ports);
-    object.insert("healthCheckResults".to_owned(), results(instance, apps.health_of(&instance.id)));
-    Value::Object(object)
+    json!(Shown::new(instance, health))
 }
 
 /// Ports of the host; those that a task has only in its own network are left out.
-pub(in crate::marathon) fn host_ports(instance: &Instance) -> Value {
-    instance.ports.iter().filter(|port| **port != 0).map(|port| json!(port)).collect()
+fn own_ports(instance: &Instance) -> impl Iterator<Item = u32> {
+    instance.ports.iter().copied().filter(|port| *port != 0)
 }
 
-fn object(instance: &Instance, service_ports: &[u32]) -> Map<String, Value> {
-    let mut object = Map::new();
-    let mut put = |key: &str, value: Value| object.insert(key.to_owned(), value);
-    let active = is_active(instance);
-    put("id", json!(instance.task_id));
-    put("appId", json!(instance.app_id));
-    put("host", json!(instance.host));
-    put("slaveId", json!(instance.agent_id));
-    put("role", json!(instance.role));
-    put("state", json!(state(instance)));
-    if active {
-        for (key, time) in [("stagedAt", instance.staged_at_ms), ("startedAt", instance.started_at_ms)] {
-            if time > 0 {
-                put(key, json!(timestamp(time)));
-            }
-        }
-        put("version", json!(timestamp(instance.version_ms)));
-    }
-    put("ports", if active { host_ports(instance) } else { json!([]) });
-    put("servicePorts", json!(service_ports));
-    let addresses = instance.ip_addresses.iter();
-    let address = |ip: &meshos_proto::meshos::apps::v1::IpAddress| json!({"ipAddress": ip.address, "protocol": ip.protocol});
-    put("ipAddresses", addresses.map(address).collect());
-    put("healthCheckResults", json!([]));
-    put("localVolumes", json!([]));
-    object
+/// The same as JSON.
+pub(in crate::marathon) fn host_ports(instance: &Instance) -> Value {
+    own_ports(instance).map(|port| json!(port)).collect()
 }
 
 #[cfg(test)]
 pub(in crate::marathon) mod tests {
+    use meshos_proto::meshos::apps::v1::CheckResult;
+
     use super::*;
 
     /// A running task.
@@ -180,5 +237,20 @@ pub(in crate::marathon) mod tests {
         let staged = Instance { mesos_state: String::new(), ..running("/a", "2") };
         let all = [running("/a", "1"), staged, waiting];
         assert_eq!(Counts::of(all.iter()), Counts { staged: 1, running: 1, healthy: 0, unhealthy: 0 });
+    }
+
+    #[test]
+    fn what_is_known_of_a_task_is_shown() {
+        let instance = Instance {
+            check_result: Some(CheckResult { found: Some(Found::HttpStatus(503)) }),
+            region: "r1".to_owned(),
+            zone: "z1".to_owned(),
+            ..running("/a", "1")
+        };
+        let shown = task(&instance, &[]);
+        assert_eq!(shown["checkResult"], json!({"http": {"statusCode": 503}}));
+        assert_eq!((&shown["region"], &shown["zone"]), (&json!("r1"), &json!("z1")));
+        assert_eq!(shown_check(&Found::TcpSucceeded(true)), json!({"tcp": {"succeeded": true}}));
+        assert_eq!(shown_check(&Found::ExitCode(-1)), json!({"command": {"exitCode": -1}}));
     }
 }

@@ -18,7 +18,10 @@ use meshos_proto::{
 use serde_json::Value;
 
 use super::super::{About, about, render, roles, settings};
-use crate::views::{Cluster, cluster::framework_id};
+use crate::views::{
+    Cluster,
+    cluster::{framework_id, is_away},
+};
 
 pub(super) fn health() -> Response {
     Response { get_health: Some(GetHealth { healthy: true }), ..of(Type::GetHealth) }
@@ -123,7 +126,7 @@ fn get_agents(cluster: &Cluster) -> GetAgents {
     let (recovered, known): (Vec<&Agent>, Vec<_>) =
         cluster.agents.values().map(AsRef::as_ref).partition(|agent| agent.recovered);
     GetAgents {
-        agents: known.into_iter().filter(|agent| !agent.unreachable).map(agent).collect(),
+        agents: known.into_iter().filter(|agent| !is_away(agent)).map(agent).collect(),
         recovered_agents: recovered.into_iter().filter_map(|agent| agent.info.clone()).collect(),
     }
 }

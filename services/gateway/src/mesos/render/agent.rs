@@ -11,11 +11,14 @@ use meshos_types::{Format, Resources, render};
 use serde_json::{Map, Value, json};
 
 use super::{attributes_object, put_counts, resources, resources_object, seconds};
-use crate::views::{Cluster, cluster::agent_id};
+use crate::views::{
+    Cluster,
+    cluster::{agent_id, is_away},
+};
 
 /// Whether the agent counts as part of the cluster.
 pub(super) fn is_registered(agent: &Agent) -> bool {
-    !agent.recovered && !agent.unreachable
+    !agent.recovered && !is_away(agent)
 }
 
 /// In `/state`.

@@ -13,7 +13,7 @@ use meshos_proto::{
 };
 use tokio::sync::broadcast;
 
-use super::{Cluster, agent_id, framework_id};
+use super::{Cluster, agent_id, framework_id, is_away};
 
 /// Batches that a reader may be behind before it is cut off.
 const BEHIND: usize = 1024;
@@ -143,7 +143,7 @@ fn is_known(before: &Cluster, agent: &str) -> bool {
 }
 
 fn is_registered(agent: &Agent) -> bool {
-    !agent.recovered && !agent.unreachable
+    !agent.recovered && !is_away(agent)
 }
 
 /// Whether only figures differ.

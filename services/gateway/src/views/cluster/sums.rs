@@ -3,6 +3,8 @@
 use meshos_proto::{meshos::allocator::v1::Agent, mesos::v1::Resource};
 use meshos_types::Milli;
 
+use super::is_away;
+
 /// Amounts of scalars by name.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Amounts(Vec<(String, Amount)>);
@@ -59,7 +61,7 @@ pub(crate) struct Sums {
 impl Sums {
     /// Adds an agent, or takes it away.
     pub(super) fn step(&mut self, agent: &Agent, more: bool) {
-        if agent.recovered || agent.unreachable {
+        if agent.recovered || is_away(agent) {
             return;
         }
         self.total.step(&agent.total, more);
@@ -68,7 +70,7 @@ impl Sums {
 
     /// The same, of what is used and offered alone.
     pub(super) fn usage(&mut self, agent: &Agent, more: bool) {
-        if agent.recovered || agent.unreachable {
+        if agent.recovered || is_away(agent) {
             return;
         }
         self.used.step(&agent.used, more);

@@ -22,6 +22,13 @@ pub struct RuleTexts {
     pub app_id: String,
 }
 
+/// A user and a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub uid: u32,
+    pub gid: u32,
+}
+
 /// Everything that the head is made of.
 #[derive(Clone, Debug)]
 pub struct Head<'a> {
@@ -30,6 +37,10 @@ pub struct Head<'a> {
     pub dir: &'a str,
     pub maxconn: u32,
     pub hard_stop_s: u64,
+    /// Reloads that an old worker outlives.
+    pub max_reloads: u32,
+    /// Whom the worker becomes; none: it stays who it is.
+    pub identity: Option<Identity>,
     /// Lines of the defaults, e.g. `option redispatch`.
     pub options: &'a [String],
     pub compression: bool,
@@ -40,6 +51,28 @@ pub struct Head<'a> {
     pub certificates: &'a Certificates,
     pub rules: &'a RuleTexts,
 }
+
+/// Words that begin a section.
+const SECTIONS: [&str; 18] = [
+    "global",
+    "defaults",
+    "frontend",
+    "backend",
+    "listen",
+    "userlist",
+    "peers",
+    "mailers",
+    "resolvers",
+    "cache",
+    "program",
+    "http-errors",
+    "ring",
+    "log-forward",
+    "log-profile",
+    "fcgi-app",
+    "crt-store",
+    "traces",
+];
 
 const COMPRESSION: [&str; 2] = [
     "compression algo gzip",
@@ -53,9 +86,20 @@ impl Head<'_> {
     /// What is wrong with a template that the operator replaced.
     pub fn text(&self) -> Result<String, Problem> {
         let mut out = format!(
-            "global\n  stats socket {}/stats.sock mode 600 level admin expose-fd listeners\n\n",
+            "global\n  stats socket {}/stats.sock mode 600 level admin expose-fd listeners\n",
             self.dir
         );
+        if let Some(Identity { uid, gid }) = self.identity {
+            // The operator's own template may say whom the worker becomes.
+            let template = self.context.templates.text("HEAD", no_labels());
+            if !is_global(template, ["user", "uid"]) {
+                out.push_str(&format!("  uid {uid}\n"));
+            }
+            if !is_global(template, ["group", "gid"]) {
+                out.push_str(&format!("  gid {gid}\n"));
+            }
+        }
+        out.push('\n');
         out.push_str(&self.global()?);
         if let Some(port) = self.admin
             && !self.context.templates.is_replaced("HEAD")
@@ -97,6 +141,7 @@ impl Head<'_> {
             ("maxconn", self.maxconn.to_string()),
             ("frontendMaxconn", self.maxconn.min(10_000).to_string()),
             ("hardStopAfter", self.hard_stop_s.to_string()),
+            ("maxReloads", self.max_reloads.to_string()),
             ("dir", self.dir.to_owned()),
             ("options", options),
         ];
@@ -167,6 +212,18 @@ backend meshos_lb_controller
     fn map(&self, map: Map) -> String {
         format!("{}/maps/{}", self.dir, map.file())
     }
+}
+
+/// Whether one of these directives stands in a `global` section.
+fn is_global(template: &str, directives: [&str; 2]) -> bool {
+    // It goes on where the lines before it ended.
+    let mut global = true;
+    template.lines().filter_map(|line| line.split_whitespace().next()).any(|word| {
+        if SECTIONS.contains(&word) {
+            global = word == "global";
+        }
+        global && directives.contains(&word)
+    })
 }
 
 fn no_labels() -> &'static std::collections::BTreeMap<&'static str, String> {
@@ -248,4 +305,18 @@ pub fn rule_texts(service: &Service, context: &Context) -> Result<RuleTexts, Pro
         texts.app_id += &fill("HTTP_FRONTEND_APPID_ACL", labels.vhosts.first().map_or("", String::as_str))?;
     }
     Ok(texts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_of_a_list_are_none_of_the_worker() {
+        let template = "global\n  maxconn 9\nuserlist u\n  group g users a\n  user a password b\n";
+        assert!(!is_global(template, ["user", "uid"]) && !is_global(template, ["group", "gid"]));
+        let template = format!("{template}global\n\tuser\tlb\n");
+        assert!(is_global(&template, ["user", "uid"]) && !is_global(&template, ["group", "gid"]));
+        assert!(is_global("  gid 7\n", ["group", "gid"]));
+    }
 }

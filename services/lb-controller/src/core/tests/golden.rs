@@ -351,7 +351,7 @@ fn to_check(index: usize, core: &Core) -> Text {
         all = all.replace(name, &format!("{name}_{index}"));
     }
     let port = format!("{}", 20_000 + index);
-    Text { backends: Vec::new(), text: all.replace(":10000", &format!(":{port}")) }
+    Text { text: all.replace(":10000", &format!(":{port}")), ..Text::default() }
 }
 
 fn compare(name: &str, text: &str) {
@@ -374,7 +374,7 @@ async fn every_label_gives_a_text_that_haproxy_takes() {
         texts.push(to_check(index, &core));
     }
     let head = "defaults\n  timeout connect 1s\n  timeout client 1s\n  timeout server 1s\n";
-    let checker = Checker { binary: "haproxy".into(), dir: dir.path().join("check"), head: head.into() };
+    let checker = Checker::new("haproxy", dir.path().join("check"), head);
     let verdicts = checker.check(&texts).await.unwrap();
     let bad: Vec<_> = cases.iter().zip(verdicts).filter_map(|(case, bad)| Some((case.name, bad?))).collect();
     assert!(bad.is_empty(), "{bad:?}");
@@ -394,6 +394,8 @@ async fn the_head_is_one_that_haproxy_takes() {
         dir: &root,
         maxconn: 100,
         hard_stop_s: 60,
+        max_reloads: 50,
+        identity: Some(render::Identity { uid: 65534, gid: 65534 }),
         options: &options,
         compression: true,
         http: Some(80),
@@ -405,7 +407,7 @@ async fn the_head_is_one_that_haproxy_takes() {
     };
     let text = head.text().unwrap();
     compare("head", &text.replace(&root, "/run/lb"));
-    let checker = Checker { binary: "haproxy".into(), dir: files.check(), head: text };
+    let checker = Checker::new("haproxy", files.check(), text);
     assert!(checker.check(&[]).await.unwrap().is_empty());
     let output =
         std::process::Command::new("haproxy").args(["-c", "-f"]).arg(files.check().join("head")).output();

@@ -1,6 +1,9 @@
 //! Agents' sessions over the in-memory transport.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod past;
+mod support;
+
 use std::{
     sync::{
         Arc,
@@ -9,106 +12,22 @@ use std::{
     time::Duration,
 };
 
-use meshos_mesh::{Env, connect};
 use meshos_proto::{
     meshos::registry::v1::{
         Agent, AgentState, Framework, ListFrameworksRequest, ListRolesRequest, PutFrameworkRequest,
-        PutRolesRequest, Register, Registered, Role, SessionRequest, SessionResponse, Unregister,
-        WatchRequest, registry_client::RegistryClient, session_request, session_response, watch_response,
+        PutRolesRequest, Role, SessionRequest, Unregister, WatchRequest, session_request, session_response,
     },
-    mesos::v1::{AgentId, AgentInfo, FrameworkId, FrameworkInfo},
+    mesos::v1::{FrameworkId, FrameworkInfo},
 };
-use meshos_registry::{Config, start};
 use meshos_store::{
-    Embedded, Error as StoreError, KeyValue, LeaseId, Listing, Op, Revision, SharedStore, Store, Txn,
-    TxnOutcome, Watcher,
+    Embedded, Error as StoreError, KeyValue, LeaseId, Listing, Op, Revision, Store, Txn, TxnOutcome, Watcher,
 };
 use prost::Message;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Streaming};
+use tonic::Code;
 
-const SOON: Duration = Duration::from_secs(20);
-
-type Client = RegistryClient<meshos_mesh::MeshChannel>;
-
-struct Cluster {
-    env: Env,
-    store: SharedStore,
-    client: Client,
-}
-
-async fn cluster(ping_interval: Duration) -> Cluster {
-    cluster_on(Arc::new(Embedded::in_memory()), Duration::from_secs(5), ping_interval).await
-}
-
-async fn cluster_on(store: SharedStore, lease_ttl: Duration, ping_interval: Duration) -> Cluster {
-    let env = Env::in_memory();
-    let config = Config {
-        instance: "r0".into(),
-        listen: "registry".into(),
-        advertise: None,
-        lease_ttl,
-        ping_interval,
-        max_missed_pings: 2,
-    };
-    let handle = start(&env, Arc::clone(&store), config).await.unwrap();
-    let client = RegistryClient::new(connect(&env, &handle.address));
-    Cluster { env, store, client }
-}
-
-struct Session {
-    requests: mpsc::Sender<SessionRequest>,
-    responses: Streaming<SessionResponse>,
-}
-
-impl Session {
-    async fn open(client: &mut Client, id: Option<&str>) -> Self {
-        let (requests, receiver) = mpsc::channel(4);
-        let info = AgentInfo {
-            hostname: "host".into(),
-            id: id.map(|id| AgentId { value: id.into() }),
-            ..AgentInfo::default()
-        };
-        let register = Register { agent: Some(info), endpoint: "host:5051".into(), ..Register::default() };
-        let body = Some(session_request::Body::Register(register));
-        requests.send(SessionRequest { body }).await.unwrap();
-        let responses = client.session(ReceiverStream::new(receiver)).await.unwrap().into_inner();
-        Self { requests, responses }
-    }
-
-    async fn next(&mut self) -> session_response::Body {
-        timeout(SOON, self.responses.message()).await.unwrap().unwrap().unwrap().body.unwrap()
-    }
-
-    async fn registered(&mut self) -> Registered {
-        match self.next().await {
-            session_response::Body::Registered(registered) => registered,
-            other => panic!("not registered: {other:?}"),
-        }
-    }
-}
-
-/// Waits until the registry's watch shows the agent in this state.
-async fn sees(client: &mut Client, id: &str, state: AgentState) -> Agent {
-    let mut changes = client.watch(WatchRequest {}).await.unwrap().into_inner();
-    let wanted = |agents: Vec<Agent>| {
-        let is = |agent: &Agent| {
-            agent.state() == state && agent.info.as_ref().unwrap().id.as_ref().unwrap().value == id
-        };
-        agents.into_iter().find(is)
-    };
-    loop {
-        let response = timeout(SOON, changes.message()).await.unwrap().unwrap().unwrap();
-        let agents = match response.body.unwrap() {
-            watch_response::Body::Snapshot(snapshot) => snapshot.agents,
-            watch_response::Body::Delta(delta) => delta.changed,
-        };
-        if let Some(agent) = wanted(agents) {
-            return agent;
-        }
-    }
-}
+use support::{SOON, Session, cluster, cluster_on, sees};
 
 #[tokio::test]
 async fn an_agent_is_admitted_breaks_off_and_returns_under_its_id() {
