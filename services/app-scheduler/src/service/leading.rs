@@ -131,7 +131,10 @@ impl Leading {
             probed: mpsc::channel(PROBED),
             checks: Arc::new(Semaphore::new(replica.config.marathon.max_concurrent_health_checks.max(1))),
             network: replica.config.network.clone(),
-            farewells: Farewells::new(replica.config.marathon.lb_drain_timeout_ms),
+            farewells: Farewells::new(
+                replica.config.marathon.lb_drain_timeout_ms,
+                replica.env.clock.unix_ms(),
+            ),
         }
     }
 
