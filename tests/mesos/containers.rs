@@ -48,8 +48,11 @@ pub(crate) fn session(agent: &Http, id: &Value, command: &str, container: Value)
 /// What a container wrote to this stream, until `text` is in it or it ends.
 pub(crate) fn read_until(stream: &mut EventStream, kind: &str, text: &str) -> String {
     let mut said = String::new();
+    // Heartbeats come for ever.
+    let ends = tokio::time::Instant::now() + PATIENCE;
     while !said.contains(text) || text.is_empty() {
-        let Some(event) = stream.event(PATIENCE).unwrap() else { break };
+        let left = ends - tokio::time::Instant::now();
+        let Some(event) = stream.event(left).unwrap() else { break };
         if event["type"] == "DATA" && event["data"]["type"] == kind {
             let data = event["data"]["data"].as_str().unwrap();
             let bytes = base64::engine::general_purpose::STANDARD.decode(data).unwrap();
@@ -82,8 +85,10 @@ fn a_session_runs_beside_its_task_and_tells_how_it_ended() {
     let (meshos, _framework, parent) = with_task(dir.path());
     let agent = &meshos.agents[0];
     let id = json!({"value": "looking", "parent": {"value": parent}});
-    let mut stream =
-        session(agent, &id, "cat file; read line; echo got $line; echo oops >&2; exit 7", Value::Null);
+    // A shell that runs has not written its file yet.
+    let command =
+        "until [ -s file ]; do sleep 0.01; done; cat file; read line; echo got $line; echo oops >&2; exit 7";
+    let mut stream = session(agent, &id, command, Value::Null);
     assert_eq!(read_until(&mut stream, "STDOUT", "inside\n"), "inside\n", "it begins in the task's sandbox");
     assert_eq!(send_input(agent, &id, &[stdin("hello\n")]).status, 200);
     assert_eq!(read_until(&mut stream, "STDOUT", ""), "got hello\n");
