@@ -57,5 +57,5 @@ fn no_request_fails_while_everything_changes_behind_the_load_balancer() {
     let table =
         run("balancing", &["--balanced", "3", "--servers", "2", "--changes", "3", "--requests", "5000"]);
     assert_eq!(table.lines().filter(|line| line.contains("to its first request")).count(), 1, "{table}");
-    assert!(table.lines().any(|line| line.contains("requests; failed; reloads")), "{table}");
+    assert!(table.lines().any(|line| line.contains("requests; failed; lost in flight")), "{table}");
 }
