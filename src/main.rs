@@ -46,7 +46,7 @@ fn run(cli: Cli, meaningless: &[String]) -> anyhow::Result<()> {
             tracing::info!(settings = meaningless.join(", "), "settings without a meaning here");
         }
         let result = match cli.command {
-            Command::Local(arguments) => local::run(arguments, log_file).await,
+            Command::Local(arguments) => Box::pin(local::run(arguments, log_file)).await,
             other => Box::pin(single::run(other, log_file)).await,
         };
         telemetry.shutdown();

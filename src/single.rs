@@ -97,14 +97,20 @@ async fn deploy(arguments: &DeployArgs) -> anyhow::Result<()> {
 }
 
 /// The load balancer where there is no store, as a task of the cluster that it serves. It ends with its HAProxy.
+#[allow(clippy::print_stdout, reason = "the configuration is what --dry answers")]
 async fn marathon_lb(arguments: MarathonLbArgs) -> anyhow::Result<()> {
     let stop = StopSignal::new()?;
     let env = Env::real(transport::tcp());
     // A task has its sandbox, which is gone with it.
     let sandbox = std::env::var_os("MESOS_SANDBOX").map(PathBuf::from);
+    let dry = arguments.dry;
     let settings = arguments.settings(sandbox.as_deref());
     let dir = sandbox.unwrap_or_else(|| "/run".into()).join("meshos-lb");
     let config = meshos_lb_controller::Config::new("127.0.0.1:0", settings, dir);
+    if dry {
+        println!("{}", meshos_lb_controller::driver::dry(&config).await?);
+        return Ok(());
+    }
     let handle = meshos_lb_controller::start(&env, None, config).await?;
     info!(address = handle.address, "serving");
     stop.wait().await;

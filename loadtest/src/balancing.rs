@@ -3,14 +3,14 @@
 mod requests;
 mod scene;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, io::Write, time::Duration};
 
 use anyhow::ensure;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::{arguments::Arguments, show, statistics};
-use requests::{Connection, Kind, Lap, Load, Outcome};
+use requests::{Connection, Kind, Lap, Load, Outcome, Request};
 use scene::Scene;
 
 /// A change that is not served by then never will be.
@@ -34,8 +34,23 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What a change waits for several times: etcd has on disk what it says that it has.
+fn disk(scene: &Scene, changes: usize) -> anyhow::Result<()> {
+    let mut file = tempfile::tempfile_in(scene.store_dir())?;
+    let mut synced = Vec::new();
+    for _ in 0..changes.max(10) {
+        let began = Instant::now();
+        file.write_all(&[0; 4096])?;
+        file.sync_data()?;
+        synced.push(began.elapsed());
+    }
+    show(&statistics::row("the store's disk: 4 KiB written and synced", &mut synced));
+    Ok(())
+}
+
 /// From a change to the first request that a new instance answers, one app after the other.
 async fn changes(scene: &mut Scene, arguments: &Arguments) -> anyhow::Result<()> {
+    disk(scene, arguments.changes)?;
     let reloads = scene.reloads().await?;
     let before = scene.usage();
     let (mut scaled, mut moved) = (Vec::new(), Vec::new());
@@ -64,9 +79,10 @@ async fn changes(scene: &mut Scene, arguments: &Arguments) -> anyhow::Result<()>
     for app in [0, scene.apps - 1] {
         let mut asked = Vec::new();
         let mut connection = Connection::open(scene.http).await?;
+        let request = Request::new(&scene.host(app), "/", true);
         for _ in 0..ASKED {
             let began = Instant::now();
-            connection.ask(&scene.host(app), "/", true).await?;
+            connection.ask(&request).await?;
             asked.push(began.elapsed());
         }
         show(&statistics::row(&name(&format!("requests to the virtual host of app {app}")), &mut asked));
@@ -84,11 +100,11 @@ async fn changes(scene: &mut Scene, arguments: &Arguments) -> anyhow::Result<()>
 }
 
 /// Asks until as many have answered as there are.
-async fn all_of(port: u16, host: &str, count: usize) -> anyhow::Result<BTreeSet<String>> {
+async fn all_of(port: u16, host: &str, count: usize) -> anyhow::Result<BTreeSet<u64>> {
     let (mut known, began) = (BTreeSet::new(), Instant::now());
-    let mut connection = Connection::open(port).await?;
+    let (mut connection, request) = (Connection::open(port).await?, Request::new(host, "/", true));
     while known.len() < count {
-        let answer = connection.ask(host, "/", true).await?;
+        let answer = connection.ask(&request).await?;
         known.insert(answer.task);
         if !answer.stays {
             connection = Connection::open(port).await?;
@@ -102,12 +118,12 @@ async fn all_of(port: u16, host: &str, count: usize) -> anyhow::Result<BTreeSet<
 async fn until_other(
     port: u16,
     host: &str,
-    known: &BTreeSet<String>,
+    known: &BTreeSet<u64>,
     began: Instant,
 ) -> anyhow::Result<Duration> {
-    let mut connection = Connection::open(port).await?;
+    let (mut connection, request) = (Connection::open(port).await?, Request::new(host, "/", true));
     loop {
-        let answer = connection.ask(host, "/", true).await?;
+        let answer = connection.ask(&request).await?;
         if !known.contains(&answer.task) {
             return Ok(began.elapsed());
         }

@@ -68,6 +68,11 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
+    /// Where logs and data of the services are.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Starts everything, and waits until an allocator leads and the gateway serves.
     pub(crate) async fn start(binary: &Path, keep: Option<&Path>) -> anyhow::Result<Self> {
         let (dir, temporary) = match keep {

@@ -61,6 +61,13 @@ impl Scene {
         ));
         let after = cluster.usage().with(fleets.usage());
         show(&format!("| … CPU and memory | {} |", after.since(&before)));
+        let each = |name: &str| after.grown_since(&before, name) / arguments.agents.max(1) as u64;
+        show(&format!(
+            "| S6 … memory per agent, with an offer of it each | allocator {} B, registry {} B, gateway {} B |",
+            each("allocator"),
+            each("registry"),
+            each("gateway")
+        ));
         cluster.until_metric("master/slaves_active", arguments.agents as u64).await?;
         Ok(Self { cluster, fleets, frameworks, arguments: arguments.clone(), expected: 0 })
     }

@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use meshos_testing::{Local, LocalCluster, ports::ports};
+use meshos_testing::{
+    Local, LocalCluster,
+    ports::{free_ports, ports},
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -40,8 +43,8 @@ impl Cluster {
         // Tasks bind the ports that they are given: no other test's cluster may give out the same.
         static CLUSTERS: AtomicU16 = AtomicU16::new(0);
         let number = CLUSTERS.fetch_add(1, Ordering::Relaxed);
-        let first = 22_000 + (std::process::id() % 40) as u16 * 200 + number % 8 * 25;
-        let resources = format!("cpus:8;mem:8192;disk:10000;ports:[{first}-{}]", first + 24);
+        let own: Vec<_> = free_ports(25).unwrap().iter().map(|port| format!("{port}-{port}")).collect();
+        let resources = format!("cpus:8;mem:8192;disk:10000;ports:[{}]", own.join(","));
         let mut arguments = vec!["--resources", &resources];
         arguments.extend(options.lb.then_some("--lb"));
         let mut cluster =
@@ -50,6 +53,7 @@ impl Cluster {
         set("MESOS_HOSTNAME", "127.0.0.1".to_owned());
         set("MESOS_CONTAINERIZERS", "docker,mesos".to_owned());
         set("MESOS_DOCKER_REMOVE_DELAY", "1secs".to_owned());
+        set("MARATHON_ENABLE_FEATURES", "external_volumes".to_owned());
         if let Some(credentials) = &options.credentials {
             set("MESOS_DOCKER_CONFIG", credentials.clone());
         }

@@ -7,7 +7,7 @@ use crate::{
     cluster::{Cluster, Options},
     engine::{self, containers_of, docker, has_image},
     registry::Registry,
-    same::{nginx, nginx_is_updated_without_a_failed_request, python, python_serves},
+    same::{memory_is_a_volume, nginx, nginx_is_updated_without_a_failed_request, python, python_serves},
 };
 
 #[test]
@@ -23,6 +23,7 @@ fn an_image_of_a_private_registry_serves_on_a_port_of_the_host() {
     assert!(has_image(&image), "it was pulled");
     let id = task["id"].as_str().unwrap();
     assert_eq!(containers_of(id).len(), 1);
+    memory_is_a_volume(&cluster, "DOCKER", &image);
 
     // A forced pull without the registry fails, although a copy is here.
     drop(registry);

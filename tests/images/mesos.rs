@@ -6,7 +6,7 @@ use crate::{
     cluster::{Cluster, Options},
     engine,
     registry::Registry,
-    same::{nginx, nginx_is_updated_without_a_failed_request, python, python_serves},
+    same::{memory_is_a_volume, nginx, nginx_is_updated_without_a_failed_request, python, python_serves},
 };
 
 /// Namespaces and mounts are root's.
@@ -39,6 +39,7 @@ fn an_image_of_a_private_registry_serves_on_a_port_of_the_host() {
     let address = task["ipAddresses"][0]["ipAddress"].as_str().unwrap_or_default();
     assert!(address.starts_with("10."), "it has an address in the bridge's network: {task}");
     cluster.delete("/basic-3");
+    memory_is_a_volume(&cluster, "MESOS", &image);
 }
 
 #[test]

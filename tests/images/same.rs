@@ -72,6 +72,27 @@ pub(crate) fn python_serves(cluster: &Cluster, app: &Value) -> Value {
     task
 }
 
+/// Runs an app with a volume in memory, which it finds as large as was asked for.
+pub(crate) fn memory_is_a_volume(cluster: &Cluster, kind: &str, image: &str) {
+    let find = "set -e; test $(stat -f -c %T /scratch) = tmpfs; test $(df --output=size /scratch | tail -1) -eq 2048; \
+                head -c 1000000 /dev/zero > /scratch/fits; if head -c 3000000 /dev/zero > /scratch/more; then exit 1; fi; \
+                touch /tmp/found; exec sleep 1000";
+    let options = json!({"dvdi/driver": "tmpfs", "dvdi/size": "2m"});
+    let volume = json!({"containerPath": "/scratch", "mode": "RW",
+        "external": {"provider": "dvdi", "name": "scratch", "options": options}});
+    let app = json!({
+        "id": "/memory", "cmd": find, "cpus": 0.1, "mem": 64,
+        "container": {"type": kind, "docker": {"image": image}, "volumes": [volume]},
+        "healthChecks": [{
+            "protocol": "COMMAND", "command": {"value": "test -e /tmp/found"},
+            "gracePeriodSeconds": 60, "intervalSeconds": 1, "timeoutSeconds": 5,
+        }],
+    });
+    cluster.marathon("POST", "/v2/apps", &app);
+    cluster.settled("/memory", 1);
+    cluster.delete("/memory");
+}
+
 /// Runs three, and replaces their image while clients ask without a pause.
 pub(crate) fn nginx_is_updated_without_a_failed_request(cluster: &Cluster, app: &Value, next: &str) {
     cluster.marathon("POST", "/v2/apps", app);

@@ -47,7 +47,7 @@ fn ask(
     let (mut length, mut stays) = (0, keep && !status.starts_with("HTTP/1.0"));
     loop {
         let mut line = String::new();
-        connection.read_line(&mut line)?;
+        connection.read_line(&mut line).map_err(io::Error::other)?;
         let line = line.trim_end().to_ascii_lowercase();
         match line.split_once(": ") {
             Some(("content-length", value)) => length = value.parse().unwrap_or(0),
@@ -60,11 +60,17 @@ fn ask(
         }
     }
     let mut body = vec![0; length];
-    connection.read_exact(&mut body)?;
+    connection.read_exact(&mut body).map_err(io::Error::other)?;
     if !status.contains(" 200 ") {
         return Err(io::Error::other(status));
     }
     Ok((String::from_utf8_lossy(&body).into_owned(), stays))
+}
+
+/// Whether the connection was closed before anything was answered.
+fn is_closed(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
 }
 
 pub(crate) struct Load {
@@ -87,10 +93,16 @@ impl Load {
                     // As clients do: what has been idle is about to be closed by the other side.
                     let kept = open.take().filter(|(_, used)| used.elapsed() < IDLE).map(|(kept, _)| kept);
                     let (first, sent) = (kept.is_none(), Instant::now());
-                    let answer = kept.map_or_else(|| connect(port), Ok).and_then(|mut connection| {
+                    let asking = |mut connection| {
                         let (_, stays) = ask(&mut connection, host, "/", keep)?;
                         Ok(stays.then_some(connection))
-                    });
+                    };
+                    let answer = match kept.map(asking) {
+                        // A slow client meets one that has been closed meanwhile: RFC 9112, section 9.3.1.
+                        Some(Err(error)) if is_closed(&error) => connect(port).and_then(asking),
+                        Some(answer) => answer,
+                        None => connect(port).and_then(asking),
+                    };
                     match answer {
                         Ok(connection) => open = connection.map(|connection| (connection, Instant::now())),
                         Err(error) => failures.push(format!(

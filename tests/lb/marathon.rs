@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::{Cluster, everything_changes_and_no_request_fails, load, open_dir, resources, web};
 
 /// `meshos sse`, and its HAProxy.
-struct Controller(Child);
+pub(crate) struct Controller(Child);
 
 impl Drop for Controller {
     fn drop(&mut self) {
@@ -22,12 +22,14 @@ impl Drop for Controller {
     }
 }
 
-fn start() -> (Cluster, Controller) {
+/// `environment`: the cluster's, beside the usual one.
+pub(crate) fn start(environment: &[(&str, &str)]) -> (Cluster, Controller) {
     let dir = open_dir();
     let [http, https, admin, app_id] = ports();
     let mut cluster = LocalCluster::new(env!("CARGO_BIN_EXE_meshos"), &dir.path().join("data"))
         .with(&["--resources", &resources()]);
     cluster.environment.push(("MESOS_HOSTNAME".to_owned(), "127.0.0.1".to_owned()));
+    cluster.environment.extend(environment.iter().map(|(name, value)| ((*name).into(), (*value).into())));
     let local = cluster.start();
     let controller = Command::new(env!("CARGO_BIN_EXE_meshos"))
         // The first address is nobody's.
@@ -46,11 +48,12 @@ fn start() -> (Cluster, Controller) {
 
 #[test]
 fn apps_come_change_and_go_by_marathons_events() {
-    let (cluster, controller) = start();
+    let (cluster, controller) = start(&[]);
     cluster.marathon("POST", "/v2/apps", &web("/web", 2, "one"));
     let asked = || load::get(cluster.http, "web.test", "/").map_err(|error| error.to_string());
     until_blocking("the app is served", asked);
     cluster.settled("/web", 2);
+    is_shown_dry(&cluster);
 
     cluster.marathon(
         "PUT",
@@ -75,9 +78,33 @@ fn apps_come_change_and_go_by_marathons_events() {
     assert!(load::get(cluster.http, "b.test", "/").is_err(), "its HAProxy ends with it");
 }
 
+/// Nothing is started or written for it.
+fn is_shown_dry(cluster: &Cluster) {
+    let dir = cluster.dir.path().join("dry");
+    let output = Command::new(env!("CARGO_BIN_EXE_meshos"))
+        .args([
+            "sse",
+            "--dry",
+            "--group",
+            "external",
+            "-m",
+            &format!("http://{}", cluster.local.marathon.address),
+        ])
+        .arg("--haproxy-dir")
+        .arg(&dir)
+        .output()
+        .unwrap();
+    let (shown, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}");
+    let servers =
+        shown.lines().filter(|line| line.contains("server s") && !line.ends_with("disabled")).count();
+    assert!(shown.contains("backend web_") && shown.contains("# web.test/") && servers == 2, "{shown}");
+    assert!(!dir.exists());
+}
+
 #[test]
 fn rolling_restarts_and_scaling_fail_no_request_of_one_that_knows_the_api_alone() {
-    let (cluster, _controller) = start();
+    let (cluster, _controller) = start(&[]);
     everything_changes_and_no_request_fails(&cluster);
 }
 

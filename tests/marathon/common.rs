@@ -1,9 +1,6 @@
 //! What these tests share.
 
-use std::{
-    ops::Deref,
-    sync::atomic::{AtomicU16, Ordering},
-};
+use std::ops::Deref;
 
 use meshos_testing::{Http, Local, LocalCluster, Response, wait::until_blocking};
 use serde_json::{Value, json};
@@ -45,11 +42,11 @@ pub(crate) fn cluster_of(arguments: &[&str]) -> Cluster {
     cluster_with(arguments, &[])
 }
 
-/// Ports that no other test's tasks listen on.
+/// Ports that nobody else listens on.
 pub(crate) fn cluster_with_own_ports() -> Cluster {
-    static NEXT: AtomicU16 = AtomicU16::new(20_000);
-    let from = NEXT.fetch_add(50, Ordering::Relaxed);
-    cluster_of(&["--resources", &format!("cpus:4;mem:4096;disk:1000;ports:[{from}-{}]", from + 49)])
+    let ports = meshos_testing::ports::free_ports(20).unwrap();
+    let ports: Vec<String> = ports.iter().map(|port| format!("{port}-{port}")).collect();
+    cluster_of(&["--resources", &format!("cpus:4;mem:4096;disk:1000;ports:[{}]", ports.join(","))])
 }
 
 /// With settings in the environment.

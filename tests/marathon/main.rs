@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod changes;
+mod checks;
 mod clients;
 mod common;
 mod containers;
@@ -23,5 +24,6 @@ mod queue;
 mod readiness;
 mod secrets;
 mod servers;
+mod settings;
 mod stream;
 mod tasks;

@@ -71,6 +71,7 @@ fn full(id: &str) -> Value {
             "fetch": [], "dependencies": [], "killSelection": "OLDEST_FIRST", "unreachableStrategy": "disabled",
             "portDefinitions": [{"name": "http", "labels": {"VIP_0": "x:1"}}], "taskKillGracePeriodSeconds": 1,
             "resourceLimits": {"cpus": "unlimited", "mem": 64}, "check": {"tcp": {"portIndex": 0}},
+            "executorResources": {"cpus": 0.1}, "residency": {"relaunchEscalationTimeoutSeconds": 10},
         }),
     )
 }
@@ -175,7 +176,11 @@ fn reads(api: &Checked) {
         queue["queue"].as_array().unwrap().iter().find(|entry| entry["app"]["id"] == "/waits").unwrap();
     assert_eq!(waits["lastUnusedOffers"][0]["reason"], json!(["InsufficientCpus"]));
     assert!(waits["lastUnusedOffers"][0]["offer"]["resources"][0]["scalar"].is_number());
-    for path in ["/v2/info", "/v2/leader", "/v2/plugins", "/v2/openapi.json", "/config", "/metrics"] {
+    let level = json!({"level": "DEBUG", "logger": "ROOT", "durationSeconds": 1});
+    assert_eq!(api.ask("POST", "/logging", "/logging", Some(&level)).status, 200);
+    for path in
+        ["/logging", "/v2/info", "/v2/leader", "/v2/plugins", "/v2/openapi.json", "/config", "/metrics"]
+    {
         api.get(path, path);
     }
 }

@@ -9,10 +9,13 @@ use std::{
     time::Duration,
 };
 
-use meshos_testing::{Local, LocalCluster};
+use meshos_testing::{Local, LocalCluster, ports::ports};
 use serde_json::{Value, json};
 
-use crate::support::{Framework, cluster, eventually, info, task};
+use crate::{
+    images::{FILL, in_memory},
+    support::{Framework, cluster, cluster_of, eventually, info, task},
+};
 
 fn skipped() -> bool {
     std::env::var_os("MESHOS_TEST_SKIP_DOCKER").is_some()
@@ -71,11 +74,18 @@ fn in_docker(offer: &Value, id: &str, command: &str, more: Value) -> Value {
     task
 }
 
-fn bridge(host_port: u32) -> Value {
+fn bridge(host_port: u16) -> Value {
     json!({"network": "BRIDGE", "port_mappings": [{"host_port": host_port, "container_port": 8080}]})
 }
 
-fn with_port(mut task: Value, port: u32) -> Value {
+/// A cluster whose agent has two ports to give, which nobody else takes.
+fn with_two_ports(dir: &Path) -> (LocalCluster, [u16; 2]) {
+    let [first, second] = ports();
+    let all = format!("cpus:1;mem:1024;disk:1024;ports:[{first}-{first},{second}-{second}]");
+    (cluster_of(dir, &all), [first, second])
+}
+
+fn with_port(mut task: Value, port: u16) -> Value {
     let ports =
         json!({"name": "ports", "type": "RANGES", "ranges": {"range": [{"begin": port, "end": port}]}});
     task["resources"].as_array_mut().unwrap().push(ports);
@@ -93,24 +103,28 @@ fn mesos_c78_a_port_must_be_the_tasks_own_and_then_leads_into_the_container() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let meshos = start(&cluster(dir.path(), "cpus:1"));
+    let (cluster, [port, other]) = with_two_ports(dir.path());
+    let meshos = start(&cluster);
     let mut framework = Framework::subscribe(&meshos.mesos, &info(json!({})));
     let containers = Containers::of(&framework);
     let offer = framework.offer();
-    framework.launch(&offer, &[with_port(in_docker(&offer, "outside", SERVER, bridge(31098)), 31090)]);
+    framework.launch(&offer, &[with_port(in_docker(&offer, "outside", SERVER, bridge(port)), other)]);
     let failed = framework.until("outside", "TASK_FAILED");
     assert_eq!(
         (failed["message"].as_str(), failed["reason"].as_str()),
-        (Some("Port [31098] not included in resources"), Some("REASON_CONTAINER_LAUNCH_FAILED"))
+        (
+            Some(format!("Port [{port}] not included in resources").as_str()),
+            Some("REASON_CONTAINER_LAUNCH_FAILED")
+        )
     );
     let offer = framework.offer();
-    framework.launch(&offer, &[with_port(in_docker(&offer, "inside", SERVER, bridge(31001)), 31001)]);
+    framework.launch(&offer, &[with_port(in_docker(&offer, "inside", SERVER, bridge(port)), port)]);
     let running = framework.until("inside", "TASK_RUNNING");
     let network = &running["container_status"]["network_infos"][0];
     assert_eq!(network["name"], "bridge", "{running}");
     let address = network["ip_addresses"][0]["ip_address"].as_str().unwrap().to_owned();
     eventually("the server", || {
-        let mut connection = TcpStream::connect("127.0.0.1:31001").map_err(|error| error.to_string())?;
+        let mut connection = TcpStream::connect(("127.0.0.1", port)).map_err(|error| error.to_string())?;
         connection.write_all(b"GET / HTTP/1.0\r\n\r\n").map_err(|error| error.to_string())?;
         let mut answer = String::new();
         connection.read_to_string(&mut answer).map_err(|error| error.to_string())?;
@@ -258,13 +272,14 @@ fn networks_volumes_and_drivers_are_those_of_the_engine() {
     }
     let named = Named::create();
     let dir = tempfile::tempdir().unwrap();
-    let meshos = start(&cluster(dir.path(), "cpus:1"));
+    let (cluster, [port, _]) = with_two_ports(dir.path());
+    let meshos = start(&cluster);
     let mut framework = Framework::subscribe(&meshos.mesos, &info(json!({})));
     let containers = Containers::of(&framework);
     let offer = framework.offer();
     let alone =
         in_docker(&offer, "alone", "ls /sys/class/net | grep -c eth; exit 0", json!({"network": "NONE"}));
-    let ports = json!([{"host_port": 31002, "container_port": 8053, "protocol": "udp"}]);
+    let ports = json!([{"host_port": port, "container_port": 8053, "protocol": "udp"}]);
     let mut user = in_docker(&offer, "user", ECHO, json!({"network": "USER", "port_mappings": ports}));
     user["container"]["network_infos"] = json!([{"name": named.0}]);
     let driven = json!([{"mode": "RW", "container_path": "/data", "source": {"type": "DOCKER_VOLUME",
@@ -272,7 +287,7 @@ fn networks_volumes_and_drivers_are_those_of_the_engine() {
             "driver_options": {"parameter": [{"key": "type", "value": "tmpfs"}, {"key": "device", "value": "tmpfs"}]}}}}]);
     let mut volume = in_docker(&offer, "volume", "stat -f -c %T /data; echo kept > /data/file", json!({}));
     volume["container"]["volumes"] = driven.clone();
-    framework.launch(&offer, &[alone, with_port(user, 31002), volume]);
+    framework.launch(&offer, &[alone, with_port(user, port), volume]);
     let mut seen = std::collections::BTreeMap::new();
     while seen.len() < 3 {
         let status = framework.acked();
@@ -294,7 +309,7 @@ fn networks_volumes_and_drivers_are_those_of_the_engine() {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
     eventually("the server", || {
-        socket.send_to(b"hello", "127.0.0.1:31002").map_err(|error| error.to_string())?;
+        socket.send_to(b"hello", ("127.0.0.1", port)).map_err(|error| error.to_string())?;
         let mut answer = [0; 99];
         let length = socket.recv(&mut answer).map_err(|error| error.to_string())?;
         if &answer[..length] == b"udp hello" { Ok(()) } else { Err(format!("{:?}", &answer[..length])) }
@@ -321,6 +336,40 @@ fn networks_volumes_and_drivers_are_those_of_the_engine() {
     assert!(messages["unknown"].0.as_str().unwrap().contains("no-such-driver"), "{messages:?}");
     assert_eq!(messages["unknown"].1, "REASON_CONTAINER_LAUNCH_FAILED");
     assert_eq!(said("arguments"), "a  b c\n");
+    containers.are_gone();
+    assert!(meshos.terminate().success());
+}
+
+#[test]
+fn a_volume_in_memory_is_the_same_with_docker() {
+    if skipped() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let meshos = start(&cluster(dir.path(), "cpus:1"));
+    let mut framework = Framework::subscribe(&meshos.mesos, &info(json!({})));
+    let containers = Containers::of(&framework);
+    for id in ["first", "second"] {
+        let offer = framework.offer();
+        let mut task = in_docker(&offer, id, &format!("ls -A /scratch; {FILL}"), json!({}));
+        task["container"]["volumes"] = in_memory("2m");
+        framework.launch(&offer, &[task]);
+        framework.until(id, "TASK_FINISHED");
+        let said = std::fs::read_to_string(sandbox(dir.path(), id).join("stdout")).unwrap();
+        assert_eq!(said, "tmpfs\n2048\n700\nfits\nfull\n1\n");
+    }
+    // A plain process sees the machine's files: there is no place for it.
+    for (id, kind, size, said) in
+        [("hostile", "DOCKER", "50%", "'50%'"), ("plain", "MESOS", "2m", "--isolation=filesystem/linux")]
+    {
+        let offer = framework.offer();
+        let mut task = in_docker(&offer, id, "true", json!({}));
+        task["container"]["type"] = json!(kind);
+        task["container"]["volumes"] = in_memory(size);
+        framework.launch(&offer, &[task]);
+        let failed = framework.until(id, "TASK_FAILED");
+        assert!(failed["message"].as_str().unwrap().contains(said), "{failed}");
+    }
     containers.are_gone();
     assert!(meshos.terminate().success());
 }

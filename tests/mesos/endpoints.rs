@@ -71,6 +71,70 @@ fn every_endpoint_answers_with_and_without_its_prefix_and_is_explained() {
 }
 
 #[test]
+fn resources_in_full_tell_whom_they_are_allocated_to_and_a_task_only_the_user_that_it_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let meshos = cluster(dir.path(), "cpus:2").start();
+    let mut framework = Framework::subscribe(&meshos.mesos, &info(json!({})));
+    let offer = framework.offer();
+    let mut named = task(&offer, "named", "sleep 1000");
+    named["command"]["user"] = json!("root");
+    framework.launch(&offer, &[task(&offer, "plain", "sleep 1000"), named]);
+    for _ in 0..4 {
+        framework.acked();
+    }
+    let roles = |resources: &Value| -> Vec<(String, Value)> {
+        let all = resources.as_array().unwrap().iter();
+        all.map(|found| {
+            (found["name"].as_str().unwrap().to_owned(), found["allocation_info"]["role"].clone())
+        })
+        .collect()
+    };
+    let eng =
+        |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), json!("eng"))).collect::<Vec<_>>();
+    let (used, left) = (eng(&["cpus", "mem"]), eng(&["cpus", "disk", "mem", "ports"]));
+    let operator = |kind: &str| meshos.mesos.json("POST", "/api/v1", &json!({"type": kind})).unwrap().json();
+    eventually("all that is left is offered", || {
+        let slaves = meshos.mesos.get("/slaves").unwrap().json();
+        let slave = &slaves["slaves"][0];
+        let shown = (roles(&slave["used_resources_full"]), roles(&slave["offered_resources_full"]));
+        let agents = operator("GET_AGENTS");
+        let agent = &agents["get_agents"]["agents"][0];
+        let frameworks = operator("GET_FRAMEWORKS");
+        let of_framework = &frameworks["get_frameworks"]["frameworks"][0];
+        let all = [agent, of_framework]
+            .map(|found| (roles(&found["allocated_resources"]), roles(&found["offered_resources"])));
+        let wanted = (used.clone(), left.clone());
+        if shown == wanted && all.iter().all(|found| *found == wanted) {
+            Ok(())
+        } else {
+            Err(format!("{shown:?} {all:?}"))
+        }
+    });
+    let tasks = meshos.mesos.get("/tasks?order=asc").unwrap().json();
+    let user = |id: &str| {
+        let mut all = tasks["tasks"].as_array().unwrap().iter();
+        all.find(|task| task["id"] == id).unwrap().get("user").cloned()
+    };
+    assert_eq!((user("plain"), user("named")), (None, Some(json!("root"))));
+    assert!(meshos.terminate().success());
+}
+
+#[test]
+fn there_is_no_profiler_and_no_actor_of_a_library() {
+    let dir = tempfile::tempdir().unwrap();
+    let meshos = cluster(dir.path(), "cpus:1").start();
+    for path in ["/profiler/start", "/profiler/stop"] {
+        let answer = meshos.mesos.get(path).unwrap();
+        assert_eq!(answer.status, 400, "{path}");
+        assert!(answer.text().starts_with("Perftools is disabled."), "{}", answer.text());
+    }
+    let processes = meshos.mesos.get("/__processes__").unwrap();
+    assert_eq!((processes.status, processes.json()), (200, json!([])));
+    assert_eq!(meshos.mesos.get("/memory-profiler/state").unwrap().status, 404);
+    assert!(meshos.terminate().success());
+}
+
+#[test]
 fn metrics_have_the_names_that_dashboards_know() {
     let dir = tempfile::tempdir().unwrap();
     let meshos = cluster(dir.path(), "cpus:1").start();

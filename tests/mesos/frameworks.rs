@@ -1,12 +1,9 @@
 //! Frameworks that go away, come back and are removed: lines 57 to 61.
 
-use std::time::Duration;
-
+use meshos_testing::wait::PATIENCE;
 use serde_json::{Value, json};
 
 use crate::support::{Framework, cluster, eventually, info, open, task};
-
-const SOON: Duration = Duration::from_secs(20);
 
 fn with_id(mut about: Value, id: &str) -> Value {
     about["id"] = json!({"value": id});
@@ -27,7 +24,7 @@ fn mesos_c57_a_framework_that_goes_away_is_waited_for_as_long_as_it_asked() {
         let all = meshos.mesos.get("/frameworks").unwrap().json();
         let completed = all["completed_frameworks"].as_array().unwrap().iter();
         let mut list = all["frameworks"].as_array().unwrap().iter().chain(completed);
-        list.find(|framework| framework["id"] == id).unwrap().clone()
+        list.find(|framework| framework["id"] == id).cloned().unwrap_or_default()
     };
     drop(framework);
     eventually("it is disconnected", || {
@@ -70,7 +67,7 @@ fn mesos_c58_c59_c61_a_second_stream_takes_over_and_a_removed_framework_stays_re
     let second = Framework::subscribe(&meshos.mesos, &with_id(info(json!({})), &first.id));
     assert_eq!(second.id, first.id);
     assert_eq!(first.next("ERROR")["error"]["message"], "Framework failed over");
-    assert_eq!(first.events.event(SOON).unwrap(), None, "the old stream ends");
+    assert_eq!(first.events.event(PATIENCE).unwrap(), None, "the old stream ends");
     let late = first.call("REVIVE", json!({}));
     assert_eq!(late.status, 400);
     assert!(late.text().contains(&first.stream_id), "{}", late.text());
@@ -84,9 +81,9 @@ fn mesos_c58_c59_c61_a_second_stream_takes_over_and_a_removed_framework_stays_re
     assert_eq!((removed.status, removed.text().as_str()), (200, ""));
     let mut again = open(&meshos.mesos, &with_id(info(json!({})), &second.id));
     assert_eq!(again.status, 200);
-    let error = again.event(SOON).unwrap().unwrap();
+    let error = again.event(PATIENCE).unwrap().unwrap();
     assert_eq!(error, json!({"type": "ERROR", "error": {"message": "Framework has been removed"}}));
-    assert_eq!(again.event(SOON).unwrap(), None);
+    assert_eq!(again.event(PATIENCE).unwrap(), None);
     assert!(meshos.terminate().success());
 }
 

@@ -33,7 +33,7 @@ fn start(dir: &Path, cluster: &LocalCluster, more: &[(&str, &str)]) -> Local {
             Command::new("docker").args(["save", "-o"]).arg(&archive).arg(IMAGE).status().unwrap().success()
         );
     }
-    let isolation = "cgroups,filesystem/linux,docker/runtime,volume/secret,linux/capabilities,namespaces/ipc";
+    let isolation = "cgroups,filesystem/linux,docker/runtime,volume/secret,linux/capabilities,linux/seccomp,namespaces/ipc";
     cluster.start_with(|command| {
         command
             .env("MESOS_ISOLATION", isolation)
@@ -103,6 +103,181 @@ fn secrets_reach_the_container_and_the_operator_says_what_it_may() {
     framework.until("plain", "TASK_FINISHED");
     let said = std::fs::read_to_string(sandbox(dir.path(), "plain").join("stdout")).unwrap();
     assert_eq!(said, "CapBnd:\t00000000000020c3\n");
+    assert!(meshos.terminate().success());
+}
+
+/// Everything that readers of the agent and of the master may ask for.
+fn told(meshos: &Local) -> Vec<(String, String)> {
+    let mut told = Vec::new();
+    for (who, api) in [("master", &meshos.mesos), ("agent", &meshos.agents[0])] {
+        for path in ["/state", "/tasks", "/frameworks", "/containers", "/flags"] {
+            told.push((format!("{who} {path}"), api.get(path).unwrap().text()));
+        }
+        for kind in ["GET_STATE", "GET_TASKS", "GET_EXECUTORS", "GET_FRAMEWORKS", "GET_CONTAINERS"] {
+            let answer = api.json("POST", "/api/v1", &json!({"type": kind})).unwrap();
+            told.push((format!("{who} {kind}"), answer.text()));
+        }
+    }
+    told
+}
+
+#[test]
+fn nobody_who_looks_learns_the_secrets_of_an_executor() {
+    if skipped() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let logs = dir.path().join("logs");
+    let local = cluster(dir.path(), "cpus:1").with(&["--log_dir", logs.to_str().unwrap()]);
+    let meshos = start(dir.path(), &local, &[]);
+    let mut framework = Framework::subscribe(&meshos.mesos, &info(json!({})));
+    let offer = framework.offer();
+    let variable = |name: &str, text: &str| json!({"name": name, "type": "SECRET", "secret": secret(text)});
+    let auth = r#"{"auths": {"registry.invalid": {"auth": "aHVzaC1hdXRoOng="}}}"#;
+    let mut task = task(&offer, "t", "");
+    task.as_object_mut().unwrap().remove("command");
+    task["executor"] = json!({"executor_id": {"value": "e"}, "name": "an executor",
+        "command": {"value": "echo ready; exec sleep 1000", "environment": {"variables": [variable("KEY", "hush-env")]}},
+        "container": {"type": "MESOS",
+            "mesos": {"image": {"type": "DOCKER", "docker": {"name": IMAGE, "config": secret(auth)}, "cached": true}},
+            "volumes": [{"mode": "RO", "container_path": "/run/key",
+                "source": {"type": "SECRET", "secret": secret("hush-file")}}]}});
+    let check = json!({"value": "true", "environment": {"variables": [variable("CHECK", "hush-check")]}});
+    task["health_check"] = json!({"type": "COMMAND", "command": check});
+    framework.launch(&offer, &[task]);
+    // Its sandbox says that it runs; the task is queued for it, as it never asks.
+    eventually("the executor runs", || {
+        let agents = dir.path().join("data/agent-0/slaves");
+        let runs =
+            std::process::Command::new("find").arg(agents).args(["-name", "stdout", "-size", "+0"]).output();
+        if runs.unwrap().stdout.is_empty() { Err(()) } else { Ok(()) }
+    });
+    let secrets = ["hush-env", "hush-file", "hush-check", auth].map(|text| {
+        let encoded = secret(text)["value"]["data"].as_str().unwrap().to_owned();
+        (text, encoded)
+    });
+    let assert_hidden = |told: Vec<(String, String)>| {
+        for (what, text) in told {
+            for (plain, encoded) in &secrets {
+                let is_there = text.contains(plain) || text.contains(encoded.as_str());
+                assert!(!is_there && !text.contains("aHVzaC1hdXRoOng"), "{what} tells {plain}: {text}");
+            }
+        }
+    };
+    eventually("the executor is known to both", || {
+        let shown = told(&meshos);
+        let known =
+            |what: &str| shown.iter().any(|(name, text)| name == what && text.contains("an executor"));
+        let both = known("master GET_EXECUTORS") && known("agent GET_EXECUTORS") && known("agent /state");
+        if both { Ok(()) } else { Err(shown) }
+    });
+    assert_hidden(told(&meshos));
+    framework.tell("SHUTDOWN", json!({"executor_id": {"value": "e"}, "agent_id": offer["agent_id"]}));
+    framework.next("FAILURE");
+    assert_hidden(told(&meshos));
+    assert!(meshos.terminate().success());
+    let files = std::fs::read_dir(&logs).unwrap().flatten();
+    assert_hidden(
+        files.map(|file| ("log".to_owned(), std::fs::read_to_string(file.path()).unwrap())).collect(),
+    );
+}
+
+/// Docker's own profile says what is allowed; this one what is not.
+const PROFILE: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+    {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13},
+    {"names": ["uname"], "action": "SCMP_ACT_ERRNO"}]}"#;
+
+#[test]
+fn a_seccomp_profile_of_the_operators_holds_for_a_container_and_whoever_looks_in() {
+    if skipped() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let profiles = dir.path().join("profiles/strict");
+    std::fs::create_dir_all(&profiles).unwrap();
+    std::fs::write(profiles.join("own.json"), PROFILE).unwrap();
+    std::fs::write(profiles.join("broken.json"), "{").unwrap();
+    let given = [("MESOS_SECCOMP_CONFIG_DIR", dir.path().join("profiles").display().to_string())];
+    let given: Vec<_> = given.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let meshos = start(dir.path(), &cluster(dir.path(), "cpus:1"), &given);
+    let mut framework = Framework::subscribe(&meshos.mesos, &info(json!({})));
+    let profile = |name: &str| json!({"linux_info": {"seccomp": {"profile_name": name}}});
+    let offer = framework.offer();
+    let line = "mkdir /x || echo refused; uname -a || echo refused; mount -t tmpfs x /mnt 2>/dev/null || echo refused; \
+                touch ready; exec sleep 1000";
+    framework.launch(&offer, &[in_image(&offer, "own", line, profile("strict/own.json"))]);
+    let running = framework.until("own", "TASK_RUNNING");
+    let place = sandbox(dir.path(), "own");
+    eventually("it tried", || if place.join("ready").exists() { Ok(()) } else { Err(()) });
+    // What the kernel refuses without a capability is refused still.
+    assert_eq!(std::fs::read_to_string(place.join("stdout")).unwrap(), "refused\nrefused\nrefused\n");
+    let said = std::fs::read_to_string(place.join("stderr")).unwrap();
+    assert!(
+        said.contains("mkdir: cannot create directory '/x': Permission denied")
+            || said.contains("mkdir: cannot create directory \u{2018}/x\u{2019}: Permission denied"),
+        "{said}"
+    );
+    let id = json!({"value": "looking", "parent": {"value": running["container_status"]["container_id"]["value"]}});
+    let mut stream = session(&meshos.agents[0], &id, "mkdir /y || echo refused", Value::Null);
+    assert_eq!(read_until(&mut stream, "STDOUT", ""), "refused\n");
+    framework.kill("own");
+    framework.until("own", "TASK_KILLED");
+    let refused = [
+        ("missing", "missing.json", "No such file"),
+        ("broken", "strict/broken.json", "cannot be used"),
+        ("outside", "../own.json", "no name of"),
+    ];
+    for (id, name, reason) in refused {
+        let offer = framework.offer();
+        framework.launch(&offer, &[in_image(&offer, id, "true", profile(name))]);
+        let failed = framework.until(id, "TASK_FAILED");
+        assert!(failed["message"].as_str().unwrap().contains(reason), "{failed}");
+    }
+    assert!(meshos.terminate().success());
+}
+
+/// A volume of the driver `tmpfs`, as Marathon's external volumes become one.
+pub(crate) fn in_memory(size: &str) -> Value {
+    json!([{"mode": "RW", "container_path": "/scratch", "source": {"type": "DOCKER_VOLUME",
+        "docker_volume": {"driver": "tmpfs", "name": "scratch", "driver_options": {"parameter": [
+            {"key": "size", "value": size}, {"key": "mode", "value": "0700"}]}}}}])
+}
+
+/// Says what it is, how large, whose; and whether more fits in than may.
+pub(crate) const FILL: &str = "stat -f -c %T /scratch; df --output=size /scratch | tail -1 | tr -d ' '; \
+    stat -c %a /scratch; head -c 1000000 /dev/zero > /scratch/fits && echo fits; \
+    head -c 2000000 /dev/zero > /scratch/more 2>/dev/null || echo full; grep -c ' /scratch tmpfs.*nosuid,nodev' /proc/mounts";
+
+#[test]
+fn a_volume_in_memory_is_limited_and_gone_afterwards() {
+    if skipped() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let meshos = start(dir.path(), &cluster(dir.path(), "cpus:1"), &[]);
+    let mut framework = Framework::subscribe(&meshos.mesos, &info(json!({})));
+    let mounts = || std::fs::read_to_string("/proc/mounts").unwrap();
+    for id in ["first", "second"] {
+        let offer = framework.offer();
+        let line = format!("ls -A /scratch; {FILL}");
+        framework.launch(&offer, &[in_image(&offer, id, &line, json!({"volumes": in_memory("2m")}))]);
+        framework.until(id, "TASK_FINISHED");
+        // Nothing of the one before is in it, and nothing shows on the machine.
+        let said = std::fs::read_to_string(sandbox(dir.path(), id).join("stdout")).unwrap();
+        assert_eq!(said, "tmpfs\n2048\n700\nfits\nfull\n1\n");
+        assert!(!mounts().contains("/scratch"), "{}", mounts());
+    }
+    // What is in it is the container's memory, of which there are 32 MB.
+    let offer = framework.offer();
+    let line = "head -c 100000000 /dev/zero > /scratch/all";
+    framework.launch(&offer, &[in_image(&offer, "much", line, json!({"volumes": in_memory("1g")}))]);
+    let failed = framework.until("much", "TASK_FAILED");
+    assert_eq!(failed["reason"], "REASON_CONTAINER_LIMITATION_MEMORY", "{failed}");
+    let offer = framework.offer();
+    let broken = json!({"volumes": in_memory("2m,mode=4777")});
+    framework.launch(&offer, &[in_image(&offer, "hostile", "true", broken)]);
+    let failed = framework.until("hostile", "TASK_FAILED");
+    assert!(failed["message"].as_str().unwrap().contains("'2m,mode=4777'"), "{failed}");
     assert!(meshos.terminate().success());
 }
 

@@ -15,6 +15,7 @@ mod images;
 mod launches;
 mod offers;
 mod operators;
+mod policies;
 mod reconcile;
 mod replicas;
 mod settings;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use meshos_testing::wait::PATIENCE;
 use serde_json::{Value, json};
 
 use crate::support::{Framework, QUIET, amount, cluster, info, open, scalar, sized, task};
@@ -28,8 +29,7 @@ fn mesos_c15_c16_c17_an_idle_framework_is_offered_all_and_a_declined_offer_comes
     let since = now();
     framework.decline(&again, Value::Null);
     assert_eq!(amount(&framework.offer(), "cpus"), 4.0);
-    let seconds = since.elapsed().as_secs_f64();
-    assert!((5.0..8.0).contains(&seconds), "{seconds}");
+    assert!(since.elapsed() >= Duration::from_secs(5), "{:?}", since.elapsed());
     assert!(meshos.terminate().success());
 }
 
@@ -42,8 +42,7 @@ fn mesos_c18_senseless_filters_have_senseful_lengths() {
     let since = now();
     framework.decline(&offer, json!({"refuse_seconds": -1}));
     let offer = framework.offer();
-    let seconds = since.elapsed().as_secs_f64();
-    assert!((5.0..8.0).contains(&seconds), "{seconds}");
+    assert!(since.elapsed() >= Duration::from_secs(5), "{:?}", since.elapsed());
     framework.decline(&offer, json!({"refuse_seconds": 1e9}));
     framework.none("OFFERS", QUIET);
     assert!(meshos.terminate().success());
@@ -131,10 +130,10 @@ fn mesos_c64_a_framework_of_one_role_sees_no_allocation_info() {
     }
     let mut refused = open(&meshos.mesos, &json!({"user": "root", "name": "wrong", "roles": ["eng"]}));
     assert_eq!(refused.status, 200);
-    let error = refused.event(Duration::from_secs(20)).unwrap().unwrap();
+    let error = refused.event(PATIENCE).unwrap().unwrap();
     let text = "'FrameworkInfo.roles' must not be set when the framework is not MULTI_ROLE capable";
     assert_eq!(error, json!({"type": "ERROR", "error": {"message": text}}));
-    assert_eq!(refused.event(Duration::from_secs(20)).unwrap(), None);
+    assert_eq!(refused.event(PATIENCE).unwrap(), None);
     assert!(meshos.terminate().success());
 }
 

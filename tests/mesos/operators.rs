@@ -1,13 +1,9 @@
 //! What operators and their tools read: lines 68 to 70 and 72.
 
-use std::time::Duration;
-
-use meshos_testing::EventStream;
+use meshos_testing::{EventStream, wait::PATIENCE};
 use serde_json::{Value, json};
 
 use crate::support::{Framework, JSON, cluster, eventually, info, task};
-
-const SOON: Duration = Duration::from_secs(20);
 
 fn keys(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
@@ -38,7 +34,14 @@ fn mesos_c68_c69_the_state_has_every_key_and_tasks_come_in_pages() {
     framework.until("lasting", "TASK_RUNNING");
     framework.offer();
 
-    let state = meshos.mesos.get("/master/state").unwrap().json();
+    let state = eventually("the gateway has heard of everything", || {
+        let state = meshos.mesos.get("/master/state").unwrap().json();
+        let shown = &state["frameworks"][0];
+        let count = |key: &str| shown[key].as_array().map_or(0, Vec::len);
+        let last = shown["tasks"][0]["statuses"].as_array().and_then(|all| all.last());
+        let runs = last.is_some_and(|status| status["state"] == "TASK_RUNNING");
+        if runs && count("completed_tasks") == 30 && count("offers") > 0 { Ok(state) } else { Err(state) }
+    });
     has(
         &state,
         &[
@@ -178,12 +181,12 @@ fn mesos_c72_an_operator_sees_everything_from_its_state_on() {
     let body = br#"{"type":"SUBSCRIBE"}"#;
     let mut stream = EventStream::open(&meshos.mesos, ("POST", "/api/v1"), &[JSON], body).unwrap();
     assert_eq!((stream.status, stream.header("content-type")), (200, Some("application/json")));
-    let first = stream.event(SOON).unwrap().unwrap();
+    let first = stream.event(PATIENCE).unwrap().unwrap();
     assert_eq!(first["type"], "SUBSCRIBED");
     let state = &first["subscribed"]["get_state"];
     assert_eq!(state["get_agents"]["agents"].as_array().unwrap().len(), 1);
     assert_eq!(state["get_tasks"]["tasks"], json!([]));
-    assert_eq!(stream.record(SOON).unwrap().unwrap(), br#"{"type":"HEARTBEAT"}"#);
+    assert_eq!(stream.record(PATIENCE).unwrap().unwrap(), br#"{"type":"HEARTBEAT"}"#);
 
     let mut framework = Framework::subscribe(&meshos.mesos, &info(json!({})));
     let offer = framework.offer();
@@ -192,7 +195,7 @@ fn mesos_c72_an_operator_sees_everything_from_its_state_on() {
     framework.tell("TEARDOWN", json!({}));
     let mut told = Vec::new();
     while told.last().is_none_or(|event: &Value| event["type"] != "FRAMEWORK_REMOVED") {
-        let event = stream.event(SOON).unwrap().unwrap();
+        let event = stream.event(PATIENCE).unwrap().unwrap();
         if event["type"] != "HEARTBEAT" {
             told.push(event);
         }

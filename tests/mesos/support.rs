@@ -21,9 +21,14 @@ pub(crate) const QUIET: Duration = Duration::from_millis(1500);
 
 /// A Mesos cluster on free ports, with one agent of these resources.
 pub(crate) fn cluster(dir: &Path, resources: &str) -> LocalCluster {
+    cluster_of(dir, &format!("{resources};mem:1024;disk:1024;ports:[31000-31099]"))
+}
+
+/// The same, with an agent of these resources and no others.
+pub(crate) fn cluster_of(dir: &Path, resources: &str) -> LocalCluster {
     let program = env!("CARGO_BIN_EXE_meshos");
-    let all = format!("{resources};mem:1024;disk:1024;ports:[31000-31099]");
-    LocalCluster::new(program, &dir.join("data")).with(&["--without", "app-scheduler", "--resources", &all])
+    let flags = ["--without", "app-scheduler", "--resources", resources];
+    LocalCluster::new(program, &dir.join("data")).with(&flags)
 }
 
 pub(crate) fn eventually<T, E: Debug>(what: &str, probe: impl FnMut() -> Result<T, E>) -> T {

@@ -81,8 +81,7 @@ fn mesos_c40_c46_a_kill_asks_before_it_forces_and_an_exit_status_is_told() {
     let since = Instant::now();
     framework.kill("stubborn");
     framework.until("stubborn", "TASK_KILLED");
-    let seconds = since.elapsed().as_secs_f64();
-    assert!((2.9..8.0).contains(&seconds), "{seconds}");
+    assert!(since.elapsed() >= Duration::from_millis(2900), "{:?}", since.elapsed());
     assert!(meshos.terminate().success());
 }
 

@@ -12,7 +12,7 @@ use prost::Message;
 use tokio::{runtime::Runtime, sync::watch, time::timeout};
 use tonic::service::Routes;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 struct Replica {
     role: watch::Receiver<Role>,

@@ -21,12 +21,25 @@ pub struct ClusterOptions {
     pub gateways: usize,
     /// Agents are named `h1`, `h2` and so on, as if each were a machine of its own.
     pub own_hosts: bool,
+    pub allocator: meshos_allocator::AllocatorArgs,
+    /// Fault domain of each agent, as JSON; fewer than agents: the others have none.
+    pub domains: Vec<Option<String>>,
+    /// Whether [`Cluster::start`] waits for all agents; one that the leader does not take never links.
+    pub waits_for_agents: bool,
 }
 
 impl Default for ClusterOptions {
     fn default() -> Self {
         let agents = vec!["cpus:4;mem:4096;disk:4096;ports:[31000-32000]".to_owned()];
-        Self { agents, app_scheduler: true, gateways: 1, own_hosts: false }
+        Self {
+            agents,
+            app_scheduler: true,
+            gateways: 1,
+            own_hosts: false,
+            allocator: meshos_allocator::AllocatorArgs::default(),
+            domains: Vec::new(),
+            waits_for_agents: true,
+        }
     }
 }
 
@@ -91,6 +104,7 @@ impl Cluster {
             config.port = 0;
             config.resources = Some(resources.clone());
             config.hostname = options.own_hosts.then(|| format!("h{}", number + 1));
+            config.domain = options.domains.get(number).cloned().flatten();
             let agent = meshos_agent::start(&env, config, Arc::new(machine.clone())).await.expect("agent");
             agents.push(agent);
             machines.push(machine);
@@ -101,7 +115,7 @@ impl Cluster {
                 gateway.apps_synced().await;
             }
         }
-        for agent in &agents {
+        for agent in agents.iter().filter(|_| options.waits_for_agents) {
             agent.linked().await;
         }
         Self { env, store, gateways, agents, machines, _work_dirs: work_dirs }
@@ -131,7 +145,7 @@ async fn control(env: &Env, store: &SharedStore, options: &ClusterOptions) {
         advertise: None,
         instance: "allocator".to_owned(),
         lease_ttl,
-        args: meshos_allocator::AllocatorArgs::default(),
+        args: options.allocator.clone(),
     };
     meshos_allocator::start(env, Arc::clone(store), allocator).await.expect("allocator");
     if options.app_scheduler {

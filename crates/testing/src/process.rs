@@ -12,7 +12,7 @@ use std::{
 use crate::{Http, wait::until_blocking};
 
 /// A start that takes longer has failed.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(120);
 
 /// How to start a cluster; a data directory can be started on again.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Longest wait for something that should come within a second or so: long enough for a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Asks again and again until `probe` gives a value; the error of the last try tells what was missing.
 ///

@@ -24,7 +24,8 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let port = server(&answered)?;
     let count = arguments.checked;
     // Their hosts are addresses of this machine then; the tasks have no ports, so nothing else listens.
-    let scene = Scene::start(&Arguments { serve: Some(1), ..arguments.clone() }).await?;
+    let own_hosts = Arguments { serve: Some(1), listen_each: true, ..arguments.clone() };
+    let scene = Scene::start(&own_hosts).await?;
     let mut checked = app("/checked", count);
     checked["healthChecks"] = json!([{
         "protocol": "HTTP", "path": "/", "port": port, "intervalSeconds": INTERVAL.as_secs(), "timeoutSeconds": 5,

@@ -51,13 +51,15 @@ async fn fill(scene: &mut Scene) -> anyhow::Result<u64> {
 }
 
 async fn posts(scene: &mut Scene, tasks: u64) -> anyhow::Result<()> {
-    let mut samples = Vec::new();
+    let (mut samples, before) = (Vec::new(), scene.usage());
     for number in 0..CHANGES {
         samples.push(post(scene, &format!("/more/a{number}"), 1).await?);
     }
     show(&statistics::row(&format!("POST of one app more with {tasks} tasks"), &mut samples));
     scene.tasks(tasks + CHANGES).await?;
-    scene.quiet().await
+    scene.quiet().await?;
+    scene.cost(&before, CHANGES);
+    Ok(())
 }
 
 /// Deployments that cannot go on are given up; each answer comes once it is so.

@@ -71,7 +71,7 @@ pub(super) async fn one_by_one(scene: &mut Scene) -> anyhow::Result<()> {
     scene.cost(&before, count * per_app(scene));
     scene.tasks(count * per_app(scene)).await?;
     scene.quiet().await?;
-    let mut reads = Vec::new();
+    let (mut reads, before) = (Vec::new(), scene.usage());
     let mut size = 0;
     for _ in 0..20 {
         let from = Instant::now();
@@ -83,12 +83,16 @@ pub(super) async fn one_by_one(scene: &mut Scene) -> anyhow::Result<()> {
             "apps are missing"
         );
     }
+    let after = scene.usage();
+    #[allow(clippy::cast_precision_loss)]
+    let each = after.cpu_since(&before, "gateway") * 1e3 / reads.len() as f64;
     let size = statistics::mebibytes(u64::try_from(size)?);
     let tasks = count * per_app(scene);
     show(&statistics::row(
         &format!("GET /v2/apps of {count} apps, {tasks} tasks, embed=apps.tasks, {size:.1} MiB"),
         &mut reads,
     ));
+    show(&format!("| … CPU of the gateway for each | {each:.1} ms |"));
     scene.audit().await
 }
 

@@ -6,13 +6,13 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    thread::JoinHandle,
     time::Duration,
 };
 
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 
@@ -25,15 +25,33 @@ const IDLE: Duration = Duration::from_millis(500);
 /// Between two new connections of one client: ports must last.
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// What is sent, as it goes over the wire: made once, sent often.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    text: String,
+    keep: bool,
+}
+
+impl Request {
+    pub(crate) fn new(host: &str, path: &str, keep: bool) -> Self {
+        let close = if keep { "" } else { "Connection: close\r\n" };
+        Self { text: format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{close}\r\n"), keep }
+    }
+}
+
 /// One connection to HAProxy.
 #[derive(Debug)]
-pub(crate) struct Connection(BufReader<TcpStream>);
+pub(crate) struct Connection {
+    stream: TcpStream,
+    /// What has been read of an answer.
+    answer: Vec<u8>,
+}
 
 /// A 200.
 #[derive(Debug)]
 pub(crate) struct Answer {
     /// Number of who answered.
-    pub(crate) task: String,
+    pub(crate) task: u64,
     /// The connection stays open.
     pub(crate) stays: bool,
 }
@@ -42,42 +60,62 @@ impl Connection {
     pub(crate) async fn open(port: u16) -> io::Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
         stream.set_nodelay(true)?;
-        Ok(Self(BufReader::new(stream)))
+        Ok(Self { stream, answer: Vec::with_capacity(2048) })
     }
 
     /// One request; whatever is no 200 is an error.
-    pub(crate) async fn ask(&mut self, host: &str, path: &str, keep: bool) -> io::Result<Answer> {
-        let answer = timeout(PATIENCE, self.exchange(host, path, keep)).await;
+    pub(crate) async fn ask(&mut self, request: &Request) -> io::Result<Answer> {
+        let answer = timeout(PATIENCE, self.exchange(request)).await;
         answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    async fn exchange(&mut self, host: &str, path: &str, keep: bool) -> io::Result<Answer> {
-        let close = if keep { "" } else { "Connection: close\r\n" };
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{close}\r\n");
-        self.0.get_mut().write_all(request.as_bytes()).await?;
-        let mut answer = Answer { task: String::new(), stays: keep };
-        let (mut status, mut length) = (String::new(), 0);
-        if self.0.read_line(&mut status).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+    async fn exchange(&mut self, request: &Request) -> io::Result<Answer> {
+        self.stream.write_all(request.text.as_bytes()).await?;
+        self.answer.clear();
+        let mut whole = None;
         loop {
-            let mut line = String::new();
-            if self.0.read_line(&mut line).await? == 0 {
+            if self.stream.read_buf(&mut self.answer).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            let line = line.trim_end().to_ascii_lowercase();
-            match line.split_once(": ") {
-                Some(("content-length", value)) => length = value.parse().unwrap_or_default(),
-                Some(("connection", "close")) => answer.stays = false,
-                Some(("x-task", value)) => value.clone_into(&mut answer.task),
-                None if line.is_empty() => break,
-                _ => {}
+            if whole.is_none() {
+                whole = head(&self.answer)?;
+            }
+            if let Some(head) = &whole
+                && self.answer.len() >= head.length
+            {
+                return Ok(Answer { task: head.task, stays: request.keep && !head.closes });
             }
         }
-        let mut body = vec![0; length];
-        self.0.read_exact(&mut body).await?;
-        if status.contains(" 200 ") { Ok(answer) } else { Err(io::Error::other(status)) }
     }
+}
+
+/// The begin of a 200.
+#[derive(Debug, PartialEq)]
+struct Head {
+    task: u64,
+    closes: bool,
+    /// With the body.
+    length: usize,
+}
+
+/// None before all of it is there; another status is an error.
+fn head(answer: &[u8]) -> io::Result<Option<Head>> {
+    let mut headers = [httparse::EMPTY_HEADER; 16];
+    let mut response = httparse::Response::new(&mut headers);
+    let Ok(httparse::Status::Complete(begin)) = response.parse(answer) else { return Ok(None) };
+    if response.code != Some(200) {
+        return Err(io::Error::other(format!("status {:?}", response.code)));
+    }
+    let value = |name: &str| {
+        let header = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
+        std::str::from_utf8(header.value).ok()
+    };
+    let number = |name: &str| value(name).and_then(|value| value.parse().ok()).unwrap_or(0_u64);
+    Ok(Some(Head {
+        task: number("x-task"),
+        closes: value("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")),
+        length: begin + usize::try_from(number("content-length")).unwrap_or_default(),
+    }))
 }
 
 /// A request that was not answered with 200.
@@ -165,22 +203,31 @@ impl Shared {
     }
 }
 
-/// Clients at work.
+/// Clients at work, in a thread of their own.
 #[derive(Debug)]
 pub(crate) struct Load {
     shared: Arc<Shared>,
-    clients: Vec<JoinHandle<()>>,
+    thread: JoinHandle<io::Result<()>>,
 }
 
 impl Load {
     /// So many clients of each kind.
-    #[allow(clippy::disallowed_methods, reason = "clients that end with the load")]
     pub(crate) fn start(port: u16, host: &str, clients: &[(Kind, usize)]) -> Self {
         let shared = Arc::new(Shared::default());
         let kinds = clients.iter().flat_map(|(kind, count)| std::iter::repeat_n(*kind, *count));
-        let client = |kind| tokio::spawn(client(Arc::clone(&shared), port, host.to_owned(), kind));
-        let clients = kinds.map(client).collect();
-        Self { shared, clients }
+        let kinds: Vec<Kind> = kinds.collect();
+        let (of_clients, host) = (Arc::clone(&shared), host.to_owned());
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let mut clients = tokio::task::JoinSet::new();
+            for kind in kinds {
+                clients.spawn_on(client(Arc::clone(&of_clients), port, host.clone(), kind), runtime.handle());
+            }
+            // A client does not panic; what it counted stands.
+            runtime.block_on(async { while clients.join_next().await.is_some() {} });
+            Ok(())
+        });
+        Self { shared, thread }
     }
 
     pub(crate) fn asked(&self) -> u64 {
@@ -195,10 +242,8 @@ impl Load {
     /// What came of it, with what was lost with killed instances apart.
     pub(crate) async fn stop(self, kills: &[Kill]) -> Outcome {
         self.shared.stop.store(true, Ordering::Relaxed);
-        for client in self.clients {
-            // A client does not panic; what it counted stands.
-            let _ = client.await;
-        }
+        // It cannot be waited for here without holding up others; clients end by themselves.
+        let _ = tokio::task::spawn_blocking(|| self.thread.join()).await;
         let failures =
             std::mem::take(&mut *self.shared.failures.lock().unwrap_or_else(PoisonError::into_inner));
         let asked = self.shared.asked.load(Ordering::Relaxed);
@@ -222,6 +267,7 @@ fn outcome(asked: u64, more: u64, failures: &[Failure], kills: &[Kill]) -> Outco
 
 async fn client(shared: Arc<Shared>, port: u16, host: String, kind: Kind) {
     let keep = kind != Kind::NewConnections;
+    let request = Request::new(&host, kind.path(), keep);
     let mut open: Option<(Connection, Instant)> = None;
     while !shared.stop.load(Ordering::Relaxed) {
         let began = Instant::now();
@@ -231,7 +277,7 @@ async fn client(shared: Arc<Shared>, port: u16, host: String, kind: Kind) {
                 // What has been idle is about to be closed by the other side.
                 _ => Connection::open(port).await?,
             };
-            let answer = connection.ask(&host, kind.path(), keep).await?;
+            let answer = connection.ask(&request).await?;
             Ok::<_, io::Error>(answer.stays.then_some(connection))
         };
         let failure = match result.await {
@@ -251,6 +297,17 @@ async fn client(shared: Arc<Shared>, port: u16, host: String, kind: Kind) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_are_understood() {
+        let text = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX-Task: 7\r\nconnection: close\r\n\r\nabc";
+        for end in 0..text.len() - 3 {
+            assert_eq!(head(&text[..end]).unwrap(), None, "{end}");
+        }
+        let whole = Head { task: 7, closes: true, length: text.len() };
+        assert_eq!(head(&text[..text.len() - 3]).unwrap(), Some(whole));
+        assert!(head(b"HTTP/1.1 503 Service Unavailable\r\n\r\n").is_err());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn only_what_was_under_way_is_lost_with_an_instance() {

@@ -1,6 +1,10 @@
 //! A cluster of simulated agents whose tasks are web servers, with apps on it and HAProxy in front.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail, ensure};
 use meshos_testing::{Http, ports::free_ports};
@@ -11,7 +15,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::requests::{Connection, Kill};
+use super::requests::{Connection, Kill, Request};
 use crate::{
     arguments::Arguments,
     cluster::{Cluster, Sample},
@@ -20,7 +24,9 @@ use crate::{
 };
 
 /// Nothing that is waited for takes longer.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Until thousands of apps are loaded for the first time.
+const FIRST_LOAD: Duration = Duration::from_secs(240);
 /// So many instances can each have a listener.
 const FEW: usize = 1000;
 /// Apps in one PUT of a group.
@@ -113,7 +119,7 @@ impl Scene {
         self.fleets.until("not all instances run", |report| report.running == wanted).await?;
         let running = began.elapsed();
         for number in [0, self.apps / 2, self.apps - 1] {
-            self.served(&self.host(number)).await?;
+            self.served(&self.host(number), FIRST_LOAD).await?;
         }
         show(&format!(
             "| {} apps × {}: all run; all served | {:.1} s; {:.1} s |",
@@ -134,6 +140,11 @@ impl Scene {
             }
             reloads = now;
         }
+    }
+
+    /// Where etcd has its data.
+    pub(crate) fn store_dir(&self) -> &Path {
+        self.cluster.dir()
     }
 
     fn app(&self, number: usize, instances: usize) -> Value {
@@ -206,7 +217,7 @@ impl Scene {
         app["id"] = json!("/other");
         app["labels"]["HAPROXY_0_VHOST"] = json!(host);
         self.marathon("POST", "/v2/apps", app).await?;
-        self.served(&host).await?;
+        self.served(&host, PATIENCE).await?;
         self.settled("/other").await?;
         self.marathon("DELETE", "/v2/apps//other", json!({})).await?;
         let began = Instant::now();
@@ -277,13 +288,14 @@ impl Scene {
         self.followed().await
     }
 
-    async fn served(&self, host: &str) -> anyhow::Result<()> {
+    async fn served(&self, host: &str, patience: Duration) -> anyhow::Result<()> {
         let began = Instant::now();
         loop {
-            let answer = async { Connection::open(self.http).await?.ask(host, "/", false).await };
+            let request = Request::new(host, "/", false);
+            let answer = async { Connection::open(self.http).await?.ask(&request).await };
             match answer.await {
                 Ok(_) => return Ok(()),
-                Err(error) => ensure!(began.elapsed() < PATIENCE, "{host} is not served: {error}"),
+                Err(error) => ensure!(began.elapsed() < patience, "{host} is not served: {error}"),
             }
             sleep(Duration::from_millis(10)).await;
         }

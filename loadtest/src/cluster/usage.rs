@@ -46,6 +46,14 @@ impl Sample {
         };
         of(self) - of(before)
     }
+
+    /// Bytes by which the processes whose name begins with `name` have grown since `before`.
+    pub(crate) fn grown_since(&self, before: &Self, name: &str) -> u64 {
+        let of = |sample: &Self| -> u64 {
+            sample.0.iter().filter(|(n, _)| n.starts_with(name)).map(|(_, usage)| usage.rss).sum()
+        };
+        of(self).saturating_sub(of(before))
+    }
 }
 
 /// `allocator-0-<uuid>` is allocator-0.

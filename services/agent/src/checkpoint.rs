@@ -62,12 +62,16 @@ impl Checkpoint {
             }
             tracing::warn!(path = %path.display(), bytes = damaged, "the checkpoint is damaged: records are missing");
         }
-        let mut replay = Replay { boot_id: boot_id(), ..Replay::default() };
+        let errors = u64::from(damaged > 0);
+        let mut replay = Replay { boot_id: boot_id(), errors, ..Replay::default() };
         for bytes in records {
             let record = Record::decode(bytes.as_slice()).map_err(|error| error.to_string());
             match record.and_then(|record| replay.apply(record)) {
                 Err(reason) if strict => return Err(failed(reason)),
-                Err(reason) => tracing::warn!(path = %path.display(), reason, "record left out"),
+                Err(reason) => {
+                    replay.errors += 1;
+                    tracing::warn!(path = %path.display(), reason, "record left out");
+                }
                 Ok(()) => {}
             }
         }
@@ -170,7 +174,7 @@ mod tests {
         }
         assert_eq!(std::fs::read(&path).unwrap(), bytes);
         let (_, replay) = Checkpoint::open_leniently(&path).unwrap();
-        assert_eq!((replay.epoch, replay.agent.unwrap().id.as_str()), (7, "a"));
+        assert_eq!((replay.epoch, replay.errors, replay.agent.unwrap().id.as_str()), (7, 1, "a"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 pub mod conformance;
 pub mod container;
 pub mod docker;
+mod lines;
 pub(crate) mod netns;
 pub mod oci;
 pub mod process;
@@ -11,6 +12,7 @@ pub mod router;
 pub mod runtimes;
 #[cfg(any(test, feature = "test-util"))]
 pub mod sim;
+pub mod tmpfs;
 
 use std::{
     collections::BTreeMap,

@@ -128,11 +128,12 @@ impl Housekeeping {
 
     /// Works until the agent ends.
     pub(crate) async fn run(self) {
-        let Some(live) = self.live(false).await else { return };
-        let known: BTreeSet<_> = live.into_iter().map(|sandbox| sandbox.directory).collect();
         let (work_dir, now) = (self.work_dir.clone(), self.env.clock.since_epoch());
-        let found = on_thread(move || sandboxes_of_the_past(&work_dir, now, &known)).await;
-        found.into_iter().flatten().for_each(|(sandbox, age)| self.past.add_aged(sandbox, age));
+        let found = on_thread(move || sandboxes(&work_dir, now)).await.unwrap_or_default();
+        // Asked after they were listed: one that a task has got meanwhile is not listed, or is in use.
+        let Some(known) = self.in_use().await else { return };
+        let past = found.into_iter().filter(|(sandbox, _)| !known.contains(sandbox));
+        past.for_each(|(sandbox, age)| self.past.add_aged(sandbox, age));
         let (mut output, mut collection) = (ticks(OUTPUT), ticks(self.rules.every));
         let mut looks = Looks::default();
         let mut disks = ticks(self.rules.disk.map_or(Duration::MAX, |(every, _)| every));
@@ -165,7 +166,15 @@ impl Housekeeping {
         live.await.ok()
     }
 
+    async fn in_use(&self) -> Option<BTreeSet<PathBuf>> {
+        let live = self.live(false).await?;
+        Some(live.into_iter().map(|sandbox| sandbox.directory).collect())
+    }
+
     async fn rotate(&self, mut looks: Looks) -> Option<Looks> {
+        if looks.pass() {
+            return Some(looks);
+        }
         let live = self.live(false).await?;
         let rules = self.rules.rotation;
         let looked = on_thread(move || {
@@ -242,12 +251,8 @@ fn too_large(sandbox: &LiveSandbox) -> Option<(String, Limitation)> {
     })
 }
 
-/// Sandboxes of all agents that ever worked here but those in use, with the time since they were last changed.
-fn sandboxes_of_the_past(
-    work_dir: &Path,
-    now: Duration,
-    live: &BTreeSet<PathBuf>,
-) -> Vec<(PathBuf, Duration)> {
+/// Sandboxes of all agents that ever worked here, with the time since they were last changed.
+fn sandboxes(work_dir: &Path, now: Duration) -> Vec<(PathBuf, Duration)> {
     let mut level = vec![work_dir.join("slaves")];
     for name in [None, Some("frameworks"), None, Some("executors"), None, Some("runs"), None] {
         level = match name {
@@ -260,7 +265,7 @@ fn sandboxes_of_the_past(
         let changed = changed.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Some((sandbox, now.saturating_sub(changed)))
     };
-    level.into_iter().filter(|sandbox| !live.contains(sandbox)).filter_map(aged).collect()
+    level.into_iter().filter_map(aged).collect()
 }
 
 /// Directories in a directory; links are none.
@@ -318,16 +323,13 @@ mod tests {
         }
         symlink("2", run("t", "latest")).unwrap();
         let now = Duration::from_secs(1 << 33);
-        let live = BTreeSet::from([run("u", "3")]);
-        let mut found = sandboxes_of_the_past(dir.path(), now, &live);
+        let mut found = sandboxes(dir.path(), now);
         found.sort();
-        assert_eq!(
-            found.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>(),
-            [run("t", "1"), run("t", "2")]
-        );
+        let paths: Vec<_> = found.iter().map(|(path, _)| path.clone()).collect();
+        assert_eq!(paths, [run("t", "1"), run("t", "2"), run("u", "3")]);
         assert!(found[0].1 > Duration::from_secs(3600));
         // A clock that went back makes nothing old.
-        assert_eq!(sandboxes_of_the_past(dir.path(), Duration::ZERO, &live)[0].1, Duration::ZERO);
+        assert_eq!(sandboxes(dir.path(), Duration::ZERO)[0].1, Duration::ZERO);
         remove(dir.path(), &run("t", "1"));
         assert!(run("t", "latest").exists());
         remove(dir.path(), &run("t", "2"));

@@ -16,6 +16,7 @@ mod inner;
 mod layer;
 mod manifest;
 mod name;
+mod progress;
 mod pull;
 mod registry;
 mod shared;
@@ -206,9 +207,13 @@ impl ImageStore {
             return Ok(image);
         }
         let session = self.inner.session(&source, image.pull_config.as_deref())?;
-        let begin = || Arc::clone(&self.inner).pull(source, session).boxed();
-        let (work, _) = self.inner.images.join((key, image.pull_config.clone()), begin);
+        let key = (key, image.pull_config.clone());
+        let progress = self.inner.pulls.of(key.clone());
+        let ours = Arc::clone(&progress);
+        let begin = || Arc::clone(&self.inner).pull(source, session, ours).boxed();
+        let (work, _) = self.inner.images.join(key, begin);
         let pulled = work.await?;
+        drop(progress);
         let _permit = self.inner.holding.acquire().await;
         let (inner, container) = (Arc::clone(&self.inner), container_id.to_owned());
         on_thread(move || {
@@ -217,6 +222,14 @@ impl ImageStore {
             disk.write_held(&container, &record).map(|()| image_of(&record, &disk))
         })
         .await
+    }
+
+    /// How far the pull of an image got, in words; none: none is under way.
+    #[must_use]
+    pub fn progress(&self, image: &ImageSetup) -> Option<String> {
+        let source = self.inner.source(Name::parse(&image.name).ok()?).ok()?;
+        let key = (source.name().to_string(), image.pull_config.clone());
+        self.inner.pulls.find(&key).map(|progress| progress.to_string())
     }
 
     /// An image that is here; none when it is not.

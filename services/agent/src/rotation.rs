@@ -60,6 +60,18 @@ impl Looks {
         self.seen.retain(|sandbox, _| live.contains(sandbox.as_path()));
     }
 
+    /// Lets the next round pass when it is nobody's turn, so that an agent whose tasks are quiet is not woken. A sandbox
+    /// that came meanwhile has its first look with the others'.
+    pub(crate) fn pass(&mut self) -> bool {
+        let next = self.round + 1;
+        let quiet = !self.seen.is_empty() && self.seen.values().all(|(_, quiet)| *quiet >= RAREST);
+        let passes = quiet && !next.is_multiple_of(1 << RAREST);
+        if passes {
+            self.round = next;
+        }
+        passes
+    }
+
     /// Whether it is this sandbox's turn: in each round, in every second, or in every fourth.
     pub(crate) fn is_due(&self, sandbox: &Path) -> bool {
         let quiet = self.seen.get(sandbox).map_or(0, |(_, quiet)| *quiet);
@@ -171,6 +183,27 @@ mod tests {
         assert_eq!(at_quiet, [1, 2, 4, 8, 12, 13, 14, 16]);
         looks.begin(&BTreeSet::from([busy]));
         assert_eq!(looks.seen.len(), 1);
+    }
+
+    #[test]
+    fn rounds_pass_while_all_are_quiet_and_not_before() {
+        let (old, new) = (Path::new("/old"), Path::new("/new"));
+        let (mut looks, mut passed) = (Looks::default(), vec![]);
+        for round in 1..=16_u64 {
+            if looks.pass() {
+                passed.push(round);
+                continue;
+            }
+            // Another one comes in the thirteenth round, and writes ever after.
+            let live: BTreeSet<_> = if round < 13 { [old].into() } else { [old, new].into() };
+            looks.begin(&live);
+            for sandbox in live.into_iter().filter(|sandbox| looks.is_due(sandbox)).collect::<Vec<_>>() {
+                looks.saw(sandbox, [if sandbox == new { round } else { 0 }, 0]);
+            }
+        }
+        assert_eq!(passed, [5, 6, 7, 9, 10, 11, 13, 14, 15]);
+        assert!(!looks.pass(), "one of them writes");
+        assert!(!Looks::default().pass(), "the first task is seen at once");
     }
 
     #[test]

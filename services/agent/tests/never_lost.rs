@@ -20,6 +20,9 @@ mod images;
 mod kinds;
 #[path = "never_lost/node.rs"]
 mod node;
+#[path = "../../../crates/testing/src/ports.rs"]
+#[allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "shared with the tests of all services")]
+mod ports;
 
 use std::{
     collections::BTreeMap,

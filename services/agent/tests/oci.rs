@@ -20,6 +20,9 @@ mod kills;
 mod networks;
 #[path = "oci/node.rs"]
 mod node;
+#[path = "../../../crates/testing/src/ports.rs"]
+#[allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "shared with the tests of all services")]
+mod ports;
 #[path = "oci/volumes.rs"]
 mod volumes;
 

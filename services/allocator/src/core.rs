@@ -11,6 +11,7 @@ mod agent;
 mod agents;
 mod allocate;
 mod call;
+mod config;
 mod constraints;
 mod counters;
 mod events;
@@ -20,6 +21,7 @@ mod filters;
 mod framework;
 mod frameworks;
 mod interned;
+mod io;
 mod ledger;
 mod offers;
 mod operations;
@@ -44,18 +46,11 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use meshos_proto::{
-    meshos::{
-        allocator::v1::{
-            ApplyRequest, Change, ExecutorEnded, FrameworkMessage, OperationUpdate, StatusUpdate,
-            UpdateQuotaRequest, allocator_message,
-        },
-        registry::v1 as registry,
-    },
-    mesos::v1::{MasterInfo, WeightInfo, scheduler},
-    packed::Reregister,
-};
-use meshos_types::{AgentId, FrameworkId, Milli, Quantities, RoleName};
+use meshos_proto::packed::Reregister;
+use meshos_types::{AgentId, FrameworkId, RoleName};
+
+pub use config::CoreConfig;
+pub use io::{CallError, Effect, Input, LinkId, Outcome, StreamId};
 
 use self::{
     agent::Agent,
@@ -76,187 +71,6 @@ use self::{
 type AgentKey = Key<AgentId>;
 type FrameworkKey = Key<FrameworkId>;
 type RoleKey = Key<RoleName>;
-
-/// Id of a framework's event stream, a UUID.
-pub type StreamId = String;
-/// Number of an agent's link, unique within one leader's term.
-pub type LinkId = u64;
-
-/// Settings of the core; times in milliseconds.
-#[derive(Clone, Debug)]
-pub struct CoreConfig {
-    /// Told to frameworks; its id begins the ids of frameworks and offers.
-    pub master: MasterInfo,
-    /// Begin of this leader's term, Unix time.
-    pub elected_at_ms: u64,
-    pub offer_timeout_ms: Option<u64>,
-    /// Shortest time that a declined offer stays away.
-    pub min_filter_ms: u64,
-    pub max_completed_frameworks: usize,
-    pub max_completed_tasks: usize,
-    pub max_unreachable_tasks: usize,
-    /// Resources that contain none of these sets are not worth an offer.
-    pub min_allocatable: Vec<Quantities>,
-    pub filter_gpus: bool,
-    pub excluded_from_shares: BTreeSet<String>,
-    pub root_submissions: bool,
-    /// Whether each framework has metrics of its own.
-    pub framework_metrics: bool,
-    /// Frameworks that were connected to the last leader have at least this long to come back.
-    pub comeback_ms: u64,
-    /// With quotas: offers wait after a change of leader until this part of the agents is back, or for so long.
-    pub recovery_factor: f64,
-    pub recovery_ms: u64,
-    /// Whether agents must have a fault domain.
-    pub require_agent_domain: bool,
-    /// Roles that frameworks may have; empty: any.
-    pub roles: BTreeSet<RoleName>,
-    /// Whether chance decides who is served next, among roles, and among the frameworks of a role.
-    pub random_roles: bool,
-    pub random_frameworks: bool,
-}
-
-impl Default for CoreConfig {
-    /// Those of the service, for a leader without a name.
-    fn default() -> Self {
-        Self {
-            master: MasterInfo::default(),
-            elected_at_ms: 0,
-            offer_timeout_ms: None,
-            min_filter_ms: 1_000,
-            max_completed_frameworks: 50,
-            max_completed_tasks: 1000,
-            max_unreachable_tasks: 1000,
-            min_allocatable: vec![
-                [("cpus", Milli(10))].into_iter().collect(),
-                [("mem", Milli::whole(32))].into_iter().collect(),
-            ],
-            filter_gpus: true,
-            excluded_from_shares: BTreeSet::new(),
-            root_submissions: true,
-            framework_metrics: true,
-            comeback_ms: 600_000,
-            recovery_factor: 0.8,
-            recovery_ms: 600_000,
-            require_agent_domain: false,
-            roles: BTreeSet::new(),
-            random_roles: false,
-            random_frameworks: false,
-        }
-    }
-}
-
-/// What happens to the core.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// What the registry remembers of frameworks; the first input of a term.
-    FrameworkRecords(Vec<registry::Framework>),
-    /// What the registry remembers of roles, after the agents.
-    RoleRecords(Vec<registry::Role>),
-    /// All admitted agents.
-    RegistrySnapshot(Vec<registry::Agent>),
-    RegistryChanged(Box<registry::Agent>),
-    RegistryRemoved(AgentId),
-    /// An agent opened a link and reports what it runs.
-    AgentLinked {
-        link: LinkId,
-        report: Box<Reregister>,
-    },
-    AgentUnlinked {
-        link: LinkId,
-    },
-    StatusUpdate {
-        link: LinkId,
-        update: Box<StatusUpdate>,
-    },
-    /// A SUBSCRIBE call on a new stream.
-    Subscribe {
-        stream: StreamId,
-        call: Box<scheduler::Call>,
-    },
-    StreamClosed {
-        stream: StreamId,
-    },
-    /// Any other call; `traceparent` is the trace it belongs to, or empty.
-    Call {
-        stream: StreamId,
-        call: Box<scheduler::Call>,
-        traceparent: String,
-    },
-    /// An operator removes a framework.
-    Teardown {
-        framework: FrameworkId,
-    },
-    /// An agent carried out an operation on its resources, or could not.
-    OperationUpdate {
-        link: LinkId,
-        update: Box<OperationUpdate>,
-    },
-    /// An executor has a message for its framework.
-    MessageToFramework {
-        link: LinkId,
-        message: Box<FrameworkMessage>,
-    },
-    ExecutorEnded {
-        link: LinkId,
-        ended: ExecutorEnded,
-    },
-    /// Hosts whose agents are offered; none: all.
-    Whitelist(Option<BTreeSet<String>>),
-    /// Operators set weights of roles.
-    UpdateWeights(Vec<WeightInfo>),
-    /// Operators set and remove quotas of roles.
-    UpdateQuota(Box<UpdateQuotaRequest>),
-    /// An operator changes reservations or volumes of an agent.
-    Apply(Box<ApplyRequest>),
-    /// Time has passed: see [`Core::next_deadline`].
-    Tick,
-}
-
-/// What the shell has to do, in order.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Events for a framework; `traceparent` is the trace that they belong to, or empty.
-    Events { stream: StreamId, events: Vec<scheduler::Event>, traceparent: String },
-    /// The stream ends, after the events before this.
-    CloseStream { stream: StreamId },
-    /// A command for an agent.
-    Command { link: LinkId, command: Box<allocator_message::Body> },
-    /// The link ends, after the commands before this.
-    CloseLink { link: LinkId },
-    /// A framework record to be made durable.
-    Persist(Box<registry::Framework>),
-    /// Settings of roles to be made durable, all together.
-    PersistRoles(Vec<registry::Role>),
-}
-
-/// Everything that came of the inputs since the last [`Core::settle`].
-#[derive(Debug, Default)]
-pub struct Outcome {
-    pub effects: Vec<Effect>,
-    /// For readers of Watch.
-    pub changes: Vec<Change>,
-}
-
-/// Why a call is refused; the text is Mesos's.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
-    /// HTTP 400.
-    #[error("{0}")]
-    Invalid(String),
-    /// HTTP 403.
-    #[error("{0}")]
-    Forbidden(String),
-    /// HTTP 409.
-    #[error("{0}")]
-    Conflict(String),
-}
-
-impl CallError {
-    fn invalid(text: impl Into<String>) -> Self {
-        Self::Invalid(text.into())
-    }
-}
 
 /// The whole live state of the cluster.
 #[derive(Debug)]

@@ -87,6 +87,14 @@ pub struct MarathonArgs {
         value_parser = ["any", "unreserved", "reserved"]
     )]
     pub accepted_resource_roles_default_behavior: String,
+    /// Whether new top-level groups insist on their name as the role of their apps (`top`), or not (`off`).
+    #[arg(
+        long = "new_group_enforce_role",
+        env = "MARATHON_NEW_GROUP_ENFORCE_ROLE",
+        default_value = "off",
+        value_parser = ["off", "top"]
+    )]
+    pub new_group_enforce_role: String,
     /// Prefix of the generated `PORT*` and `HOST` variables.
     #[arg(long = "env_vars_prefix", env = "MARATHON_ENV_VARS_PREFIX")]
     pub env_vars_prefix: Option<String>,
@@ -222,6 +230,7 @@ impl Default for MarathonArgs {
             executor: "//cmd".to_owned(),
             enable_features: Vec::new(),
             accepted_resource_roles_default_behavior: "any".to_owned(),
+            new_group_enforce_role: "off".to_owned(),
             env_vars_prefix: None,
             default_network_name: None,
             mesos_bridge_name: "mesos-bridge".to_owned(),

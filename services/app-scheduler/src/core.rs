@@ -154,7 +154,7 @@ impl Settings {
         let defaults = Defaults { role, network_name };
         let enabled = |name: &str| args.enable_features.iter().any(|feature| feature == name);
         let rules = Rules {
-            role: args.mesos_role.clone(),
+            roles: vec![args.mesos_role.clone()],
             gpus_enabled: enabled("gpu_resources"),
             secrets_enabled: enabled("secrets"),
             external_volumes_enabled: enabled("external_volumes"),

@@ -91,7 +91,7 @@ impl Refusal {
             Self::IllegalArgument(_) => (ErrorKind::IllegalArgument, Code::InvalidArgument),
             Self::BadRequest(_) => (ErrorKind::BadRequest, Code::InvalidArgument),
             Self::TooManyDeployments(_) => (ErrorKind::TooManyDeployments, Code::ResourceExhausted),
-            Self::NoServicePort { .. } => (ErrorKind::Unavailable, Code::ResourceExhausted),
+            Self::NoServicePort { .. } => (ErrorKind::Internal, Code::ResourceExhausted),
         }
     }
 

@@ -86,7 +86,10 @@ impl Offered {
 #[derive(Clone, Debug)]
 pub struct Launch {
     pub instance_id: String,
+    /// Of the task alone.
     pub resources: Resources,
+    /// Of its own executor, if it has one and asks for some.
+    pub executor: Resources,
     /// Of the host, in the order of the app's ports; 0: none there.
     pub ports: Vec<u32>,
     /// Inside the container, likewise; empty on the host's network.

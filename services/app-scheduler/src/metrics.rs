@@ -7,13 +7,17 @@ use meshos_proto::{
 };
 use prometheus::{IntCounter, IntGauge};
 
-use crate::view::View;
+use crate::{core::Reply, error::Refusal, view::View};
 
 /// All metrics of this service.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     apps: IntGauge,
     deployments: IntGauge,
+    groups: IntGauge,
+    killing: IntGauge,
+    started: IntCounter,
+    dismissed: IntCounter,
     running: IntGauge,
     staged: IntGauge,
     launched: IntCounter,
@@ -31,6 +35,14 @@ impl Metrics {
         Self {
             apps: registry.gauge("marathon_apps_active_gauge", "Apps"),
             deployments: registry.gauge("marathon_deployments_active_gauge", "Deployments that run"),
+            groups: registry.gauge("marathon_groups_active_gauge", "Groups"),
+            killing: registry
+                .gauge("marathon_instances_inflight_kills_gauge", "Instances that are being killed"),
+            started: registry.counter("marathon_deployments_counter", "Deployments that were asked for"),
+            dismissed: registry.counter(
+                "marathon_deployments_dismissed_counter",
+                "Deployments refused because too many run",
+            ),
             running: registry.gauge("marathon_instances_running_gauge", "Instances that run"),
             staged: registry
                 .gauge("marathon_instances_staged_gauge", "Instances that are placed and do not run yet"),
@@ -44,13 +56,24 @@ impl Metrics {
     }
 
     pub(crate) fn state(&self, view: &View) {
-        let (apps, deployments) = view.sizes();
+        let (apps, deployments, groups) = view.sizes();
         let set = |gauge: &IntGauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         set(&self.apps, apps);
         set(&self.deployments, deployments);
+        set(&self.groups, groups);
+        set(&self.killing, view.in_condition(Condition::Killing));
         set(&self.running, view.in_condition(Condition::Running));
         let staged = [Condition::Provisioned, Condition::Staging, Condition::Starting];
         set(&self.staged, staged.map(|condition| view.in_condition(condition)).iter().sum());
+    }
+
+    /// What became of a request.
+    pub(crate) fn answered(&self, reply: &Result<Reply, Refusal>) {
+        match reply {
+            Ok(Reply::Change(change)) if !change.deployment_id.is_empty() => self.started.inc(),
+            Err(Refusal::TooManyDeployments(_)) => self.dismissed.inc(),
+            _ => {}
+        }
     }
 
     pub(crate) fn offers(&self, count: usize) {

@@ -96,6 +96,9 @@ fn apply_resources(app: &mut App, update: &AppUpdate) {
     if let Some(limits) = update.resource_limits {
         app.resource_limits = Some(limits).filter(|limits| limits.cpus.is_some() || limits.mem.is_some());
     }
+    if update.executor_resources.is_some() {
+        app.executor_resources = update.executor_resources;
+    }
     if let Some(ports) = &update.port_definitions {
         app.port_definitions.clone_from(&ports.items);
         for port in &mut app.port_definitions {

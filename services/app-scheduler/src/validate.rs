@@ -18,7 +18,8 @@ use crate::{error::Refusal, health::is_agent_run};
 /// What the rules depend on besides the definition.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
-    pub role: String,
+    /// Roles that an app may have.
+    pub roles: Vec<String>,
     pub gpus_enabled: bool,
     pub secrets_enabled: bool,
     pub external_volumes_enabled: bool,
@@ -38,6 +39,8 @@ const MAX_REGEX_BYTES: usize = 256 * 1024;
 const MAX_REGEX_NESTING: u32 = 32;
 
 const COMMAND: &str = "AppDefinition must either contain one of 'cmd' or 'args', and/or a 'container'.";
+const MIGRATION: &str = "DCOS_PACKAGE_FRAMEWORK_NAME and DCOS_MIGRATION_API_PATH must be defined when using \
+                         DCOS_MIGRATION_API_VERSION";
 const PORT_NAME: &str = "must fully match regular expression '^[a-z0-9]([-a-z0-9]*[a-z0-9])?$'";
 const OPERATORS: [&str; 7] = ["UNIQUE", "CLUSTER", "GROUP_BY", "LIKE", "MAX_PER", "UNLIKE", "IS"];
 
@@ -74,6 +77,7 @@ pub fn app(app: &App, rules: &Rules) -> Result<(), Refusal> {
     found.check(one && !both, "/", COMMAND);
     found.check(app.cmd.as_ref().is_none_or(|cmd| !cmd.is_empty()), "/cmd", "must not be empty");
     resources(app, rules, &mut found);
+    labels(app, &mut found);
     launching(app, &mut found);
     ports(app, &mut found);
     container::check(app, rules, &mut found);
@@ -103,8 +107,7 @@ pub fn app(app: &App, rules: &Rules) -> Result<(), Refusal> {
         }
     }
     for (index, fetch) in app.fetch.iter().enumerate() {
-        let valid = !fetch.uri.is_empty() && !fetch.uri.chars().any(|c| c.is_whitespace() || c.is_control());
-        found.check(valid, &format!("/fetch({index})/uri"), "URI has invalid syntax.");
+        found.check(is_uri(&fetch.uri), &format!("/fetch({index})/uri"), "URI has invalid syntax.");
     }
     if found.0.is_empty() {
         return Ok(());
@@ -170,15 +173,36 @@ fn resources(app: &App, rules: &Rules, found: &mut Found) {
         "Feature gpu_resources is not enabled. Enable with --enable_features gpu_resources)",
     );
     limits(app, found);
-    if app.labels.get("MARATHON_SINGLE_INSTANCE_APP").is_some_and(|value| value == "true") {
+    executor_resources(app, found);
+}
+
+/// Labels that mean something to the scheduler and to its pages.
+fn labels(app: &App, found: &mut Found) {
+    let label = |name: &str| app.labels.get(name).map(String::as_str).unwrap_or_default();
+    if label("MARATHON_SINGLE_INSTANCE_APP") == "true" {
         found.check(app.instances <= 1, "/instances", "Single instance app may only have one instance");
         let strategy = app.upgrade_strategy.unwrap_or_default();
-        let none = strategy.minimum_health_capacity == 0.0 && strategy.maximum_over_capacity == 0.0;
-        found.check(
-            none,
-            "/upgradeStrategy",
-            "got a capacity that is not 0, expected 0 for a single instance app",
-        );
+        for (path, value) in [
+            ("/upgradeStrategy/minimumHealthCapacity", strategy.minimum_health_capacity),
+            ("/upgradeStrategy/maximumOverCapacity", strategy.maximum_over_capacity),
+        ] {
+            found.check(value == 0.0, path, format!("got {value:?}, expected 0.0"));
+        }
+    }
+    let version = label("DCOS_MIGRATION_API_VERSION");
+    let companions = ["DCOS_PACKAGE_FRAMEWORK_NAME", "DCOS_MIGRATION_API_PATH"];
+    let complete = version == "v1" && companions.iter().all(|name| !label(name).is_empty());
+    found.check(version.is_empty() || complete, "/", MIGRATION);
+}
+
+/// The least that an executor gets.
+fn executor_resources(app: &App, found: &mut Found) {
+    let Some(asked) = app.executor_resources else { return };
+    for (part, value, least) in
+        [("cpus", asked.cpus, 0.1), ("mem", asked.mem, 32.0), ("disk", asked.disk, 10.0)]
+    {
+        let fine = value.is_finite() && value >= least;
+        found.check(fine, &format!("/executorResources/{part}"), "error.min");
     }
 }
 
@@ -188,7 +212,7 @@ fn limits(app: &App, found: &mut Found) {
     for (path, limit, asked) in
         [("/resourceLimits/cpus", limits.cpus, app.cpus), ("/resourceLimits/mem", limits.mem, app.mem)]
     {
-        let rule = format!("resource limit must be greater than or equal to requested resource ({asked})");
+        let rule = format!("resource limit must be greater than or equal to requested resource ({asked:?})");
         found.check(limit.is_none_or(|limit| limit >= asked), path, rule);
     }
 }
@@ -220,6 +244,14 @@ fn launching(app: &App, found: &mut Found) {
     );
 }
 
+/// Whether it has only characters that a URI may have, and escapes that are complete.
+fn is_uri(text: &str) -> bool {
+    let odd = |c: char| c.is_whitespace() || c.is_control() || "\"<>\\^`{|}".contains(c);
+    let mut escapes = text.split('%').skip(1);
+    let complete = |part: &str| part.len() >= 2 && part.bytes().take(2).all(|b| b.is_ascii_hexdigit());
+    !text.is_empty() && !text.chars().any(odd) && escapes.all(complete)
+}
+
 fn executor(text: &str) -> bool {
     let path = text.strip_prefix('/').unwrap_or(text);
     text.is_empty() || text == "//cmd" || path.split('/').all(|segment| !segment.is_empty())
@@ -249,8 +281,8 @@ fn port_name(name: &str) -> bool {
 }
 
 fn roles(app: &App, rules: &Rules, found: &mut Found) {
-    let expected = format!("got {}, expected one of: [{}]", app.role, rules.role);
-    found.check(app.role == rules.role, "/role", expected);
+    let expected = format!("got {}, expected one of: [{}]", app.role, rules.roles.join(", "));
+    found.check(rules.roles.contains(&app.role), "/role", expected);
     let accepted = &app.accepted_resource_roles;
     found.check(
         accepted.iter().all(|role| role == "*" || *role == app.role),

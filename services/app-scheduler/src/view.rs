@@ -139,10 +139,10 @@ impl View {
         }
     }
 
-    /// Numbers of apps and deployments.
+    /// Numbers of apps, deployments and groups.
     #[must_use]
-    pub fn sizes(&self) -> (usize, usize) {
-        (self.apps.len(), self.deployments.len())
+    pub fn sizes(&self) -> (usize, usize, usize) {
+        (self.apps.len(), self.deployments.len(), self.groups.len())
     }
 
     /// Instances in that condition.
@@ -158,7 +158,7 @@ fn without_definitions(deployment: &Deployment) -> Deployment {
 }
 
 /// Adds a later change to an earlier one, so that both can be published as one.
-pub fn merge(earlier: &mut Delta, mut later: Delta) {
+pub fn merge(earlier: &mut Delta, later: Delta) {
     if !later.removed_apps.is_empty() {
         earlier.apps.retain(|app| !later.removed_apps.contains(&app.id));
         earlier.failures.retain(|failure| !later.removed_apps.contains(&failure.app_id));
@@ -166,41 +166,49 @@ pub fn merge(earlier: &mut Delta, mut later: Delta) {
     if !later.removed_queue.is_empty() {
         earlier.queue.retain(|entry| !later.removed_queue.contains(&entry.app_id));
     }
-    earlier.apps.append(&mut later.apps);
-    earlier.removed_apps.append(&mut later.removed_apps);
-    earlier.instances.append(&mut later.instances);
-    earlier.removed_instances.append(&mut later.removed_instances);
-    earlier.deployments.append(&mut later.deployments);
-    earlier.removed_deployments.append(&mut later.removed_deployments);
-    earlier.failures.append(&mut later.failures);
-    earlier.queue.append(&mut later.queue);
-    earlier.removed_queue.append(&mut later.removed_queue);
-    earlier.health.append(&mut later.health);
-    earlier.occurrences.append(&mut later.occurrences);
-    earlier.leaving_instances.append(&mut later.leaving_instances);
+    append(&mut earlier.apps, later.apps);
+    append(&mut earlier.removed_apps, later.removed_apps);
+    append(&mut earlier.instances, later.instances);
+    append(&mut earlier.removed_instances, later.removed_instances);
+    append(&mut earlier.deployments, later.deployments);
+    append(&mut earlier.removed_deployments, later.removed_deployments);
+    append(&mut earlier.failures, later.failures);
+    append(&mut earlier.queue, later.queue);
+    append(&mut earlier.removed_queue, later.removed_queue);
+    append(&mut earlier.health, later.health);
+    append(&mut earlier.occurrences, later.occurrences);
+    append(&mut earlier.leaving_instances, later.leaving_instances);
     if !later.removed_groups.is_empty() {
         earlier.groups.retain(|group| !later.removed_groups.contains(&group.id));
     }
-    earlier.groups.append(&mut later.groups);
-    earlier.readiness.append(&mut later.readiness);
+    append(&mut earlier.groups, later.groups);
+    append(&mut earlier.readiness, later.readiness);
     if !later.removed_finished.is_empty() {
         let gone = |one: &FinishedDeployment| {
             one.deployment.as_ref().is_some_and(|one| later.removed_finished.contains(&one.id))
         };
         earlier.finished.retain(|one| !gone(one));
     }
-    earlier.finished.append(&mut later.finished);
-    earlier.removed_finished.append(&mut later.removed_finished);
-    earlier.removed_groups.append(&mut later.removed_groups);
+    append(&mut earlier.finished, later.finished);
+    append(&mut earlier.removed_finished, later.removed_finished);
+    append(&mut earlier.removed_groups, later.removed_groups);
     if later.framework_id.is_some() {
         earlier.framework_id = later.framework_id;
     }
+}
+
+/// Mostly there is nothing yet: then it is handed on as it is.
+fn append<T>(earlier: &mut Vec<T>, later: Vec<T>) {
+    if earlier.is_empty() { *earlier = later } else { earlier.extend(later) }
 }
 
 /// Takes the last sight of what the change also removes out of it: instances with the condition in which they ended,
 /// deployments that end. It has to be published first, since readers apply removals before anything else. Ids of
 /// instances and deployments are never used again.
 pub fn last_sights(delta: &mut Delta) -> Option<Delta> {
+    if delta.removed_instances.is_empty() && delta.removed_deployments.is_empty() {
+        return None;
+    }
     let instances: BTreeSet<&String> = delta.removed_instances.iter().collect();
     let deployments: BTreeSet<&String> = delta.removed_deployments.iter().collect();
     delta.health.retain(|health| !instances.contains(&health.instance_id));

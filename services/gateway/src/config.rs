@@ -30,6 +30,13 @@ pub struct GatewayArgs {
         value_name = "ORIGINS"
     )]
     pub access_control_allow_origin: Option<String>,
+    /// Requests that the Marathon API answers at a time; one more gets 503. Without it there is no limit.
+    #[arg(
+        long = "http_max_concurrent_requests",
+        env = "MARATHON_HTTP_MAX_CONCURRENT_REQUESTS",
+        value_name = "NUMBER"
+    )]
+    pub http_max_concurrent_requests: Option<usize>,
     /// Largest request body on the Marathon API, in bytes.
     #[arg(long, env = "MESHOS_MARATHON_BODY_LIMIT", default_value_t = DEFAULT_MARATHON_BODY, value_name = "BYTES")]
     pub marathon_body_limit: usize,
@@ -63,6 +70,8 @@ pub struct Config {
     pub cluster: Option<String>,
     pub hostname: Option<String>,
     pub access_control_allow_origin: Option<String>,
+    /// Of the Marathon API, at a time.
+    pub http_max_concurrent_requests: Option<usize>,
     /// Bytes.
     pub mesos_body_limit: usize,
     /// Bytes.
@@ -87,6 +96,7 @@ impl Config {
             cluster: args.cluster.clone(),
             hostname: args.hostname.clone(),
             access_control_allow_origin: args.access_control_allow_origin.clone(),
+            http_max_concurrent_requests: args.http_max_concurrent_requests,
             mesos_body_limit: args.mesos_body_limit,
             marathon_body_limit: args.marathon_body_limit,
             max_operator_event_stream_subscribers: args.max_operator_event_stream_subscribers,
@@ -107,6 +117,7 @@ impl Default for Config {
             cluster: None,
             hostname: None,
             access_control_allow_origin: None,
+            http_max_concurrent_requests: None,
             mesos_body_limit: DEFAULT_MESOS_BODY,
             marathon_body_limit: DEFAULT_MARATHON_BODY,
             max_operator_event_stream_subscribers: DEFAULT_EVENT_STREAMS,

@@ -2,12 +2,14 @@
 
 mod apps;
 mod cors;
+mod crowd;
 mod deployments;
 mod error;
 mod events;
 mod groups;
 mod info;
 mod leaving;
+mod logging;
 mod page;
 mod read;
 mod render;
@@ -19,7 +21,9 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use meshos_mesh::{Env, InstanceInfo, MAX_MESSAGE_BYTES, MeshChannel, follow_instances, register_instance};
+use meshos_mesh::{
+    Env, InstanceInfo, LoggingLevel, MAX_MESSAGE_BYTES, MeshChannel, follow_instances, register_instance,
+};
 use meshos_proto::meshos::apps::v1::{
     ChangeResponse, ListUnusedOffersRequest, ResetDelayRequest, app_scheduler_client::AppSchedulerClient,
 };
@@ -34,6 +38,7 @@ use crate::{
     views::{Apps, Shared},
 };
 use cors::Cors;
+use crowd::Crowd;
 use error::ApiError;
 pub(crate) use events::Hub;
 pub(crate) use leaving::{Leaving, Named};
@@ -69,6 +74,8 @@ pub(crate) struct About {
     pub(crate) mesos_url: String,
     /// Origins whose pages may read.
     pub(crate) allow_origin: Option<String>,
+    /// Requests that may be answered at a time; none: any number.
+    pub(crate) most_requests: Option<usize>,
     /// From [`fronts`].
     pub(crate) fronts: watch::Receiver<Vec<InstanceInfo>>,
 }
@@ -95,6 +102,8 @@ pub(crate) struct Marathon {
     identity: Identity,
     mesos_url: String,
     cors: Cors,
+    logging: logging::Logging,
+    crowd: Crowd,
     /// All gateways.
     fronts: watch::Receiver<Vec<InstanceInfo>>,
     /// Unix time in milliseconds.
@@ -110,7 +119,7 @@ impl Api for Marathon {
     async fn handle(&self, request: Request) -> Reply {
         let mut reply = match self.cors.preflight(&request) {
             Some(reply) => reply,
-            None => self.answer(&request).await.unwrap_or_else(|error| error.reply()),
+            None => self.admit(&request).await.unwrap_or_else(|error| error.reply()),
         };
         reply = self.cors.allow(reply, &request);
         for (name, value) in HEADERS {
@@ -131,10 +140,13 @@ impl Marathon {
         identity: Identity,
         about: About,
     ) -> Self {
-        let About { mesos_url, allow_origin, fronts } = about;
+        let About { mesos_url, allow_origin, most_requests, fronts } = about;
         let (env, started_ms) = (env.clone(), env.clock.unix_ms());
         let cors = Cors::new(allow_origin);
-        let marathon = Self { env, leader, apps, identity, mesos_url, cors, fronts, started_ms };
+        let logging = logging::Logging::new(LoggingLevel::new(&env.tasks));
+        let crowd = Crowd::new(most_requests);
+        let marathon =
+            Self { env, leader, apps, identity, mesos_url, cors, logging, crowd, fronts, started_ms };
         marathon.introduce();
         marathon
     }
@@ -143,6 +155,16 @@ impl Marathon {
     fn leading_address(&self) -> String {
         let first = self.fronts.borrow().first().map(|front| front.address.clone());
         first.unwrap_or_else(|| self.identity.authority())
+    }
+
+    /// Answers if there is room for one more.
+    async fn admit(&self, request: &Request) -> Answer {
+        // Whether this gateway lives is asked for by machines, often just when it is busy.
+        let _room = match Route::of(&request.path) {
+            Some(Route::Ping) => None,
+            _ => self.crowd.enter()?,
+        };
+        self.answer(request).await
     }
 
     async fn answer(&self, request: &Request) -> Answer {
@@ -155,6 +177,8 @@ impl Marathon {
         }
         match route {
             Route::Ping => info::ping(request),
+            Route::Help => Ok(Reply::empty(StatusCode::FOUND).set(header::LOCATION, "/v2/openapi.json")),
+            Route::Logging => self.logging.answer(request),
             Route::Config => self.read(request, |apps| Ok(self.flags(apps))),
             Route::Metrics => self.read(request, |apps| Ok(self.metrics(apps))),
             Route::Prometheus => self.prometheus(request),
@@ -180,7 +204,7 @@ impl Marathon {
             }
             Route::Root => Ok(Reply::empty(StatusCode::FOUND).set(header::LOCATION, "/ui/")),
             Route::Info => self.read(request, |apps| Ok(self.info(apps))),
-            Route::Leader if request.method == Method::DELETE => self.abdicate().await,
+            Route::Leader if request.method == Method::DELETE => self.abdicate(request).await,
             Route::Leader => self.show_leader(request),
             Route::Plugins => self.read(request, |_| Ok(json!({"plugins": []}))),
             Route::Plugin(id) => Err(ApiError::not_found(format!("No plugin with this pluginId: {id}"))),

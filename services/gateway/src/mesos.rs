@@ -144,6 +144,7 @@ impl Mesos {
             Route::LoggingToggle => logging::toggle(&self.logging, query),
             Route::Help => help::help(Route::help_topic(&request.path), query),
             Route::FilesBrowse | Route::FilesRead | Route::FilesDownload => self.files(route, query).await,
+            Route::ProfilerStart | Route::ProfilerStop => no_profiler(),
             Route::MachineDown | Route::MachineUp => not_here("Maintenance of machines"),
             Route::MaintenanceSchedule if request.method == Method::POST => {
                 not_here("A maintenance schedule")
@@ -159,6 +160,8 @@ impl Mesos {
             Route::Flags => Reply::json(&json!({"flags": self.about.flags()})),
             Route::SystemStats => Reply::json(&system::stats()),
             Route::FilesDebug => self.attached(),
+            // Actors of Mesos's library: there are none here.
+            Route::Processes => Reply::json(&json!([])),
             // Nothing is planned and nothing drained.
             Route::MaintenanceStatus | Route::MaintenanceSchedule => {
                 self.cluster.read(|_| Reply::json(&json!({}))).unwrap_or_else(no_leader)
@@ -238,6 +241,13 @@ fn method_not_allowed(allowed: &[&str], method: &Method) -> Reply {
     let text =
         format!("405 Method Not Allowed. Expecting one of {{ '{expected}' }}, but received '{method}'.");
     Reply::text(StatusCode::METHOD_NOT_ALLOWED, text).set(header::ALLOW, &allowed.join(", "))
+}
+
+/// As a Mesos that was built without it.
+fn no_profiler() -> Reply {
+    const TEXT: &str =
+        "Perftools is disabled. To enable perftools, configure libprocess with --enable-perftools.\n";
+    Reply::text(StatusCode::BAD_REQUEST, TEXT)
 }
 
 fn not_here(what: &str) -> Reply {

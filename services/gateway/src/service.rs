@@ -107,6 +107,7 @@ pub async fn start(env: &Env, store: SharedStore, config: Config) -> Result<Hand
     let about = marathon::About {
         mesos_url,
         allow_origin: config.access_control_allow_origin.clone(),
+        most_requests: config.http_max_concurrent_requests,
         fronts: marathon::fronts(env, &store, &marathon_identity),
     };
     let marathon = marathon::Marathon::new(env, app_scheduler, apps, marathon_identity, about);

@@ -190,6 +190,9 @@ pub struct MarathonLbArgs {
     syslog_socket: Option<String>,
     #[arg(long, hide = true)]
     log_level: Option<String>,
+    /// Print the configuration for the apps that there are now, and end.
+    #[arg(long, short = 'd')]
+    pub dry: bool,
     #[arg(long, hide = true, action = clap::ArgAction::HelpLong)]
     longhelp: Option<bool>,
     /// Certificates are chosen by the name that a client asks for anyway.
@@ -268,9 +271,10 @@ mod tests {
              --strict-mode --group-https-by-vhost --min-serv-port-ip-per-task 10050 --max-serv-port-ip-per-task 10100 \
              --max-reload-retries -1 --reload-interval 10 --max-backoff 300 --skip-validation --skip-config-cleanup \
              --archive-versions 5 --lru-cache-capacity 1000 --auth-credentials u:p --marathon-auth-credential-file /f \
-             --marathon-ca-cert /ca --log-level DEBUG --syslog-socket /dev/null",
-        )
-        .lb;
+             --marathon-ca-cert /ca --log-level DEBUG --dry --syslog-socket /dev/null",
+        );
+        assert!(lb.dry);
+        let lb = lb.lb;
         assert_eq!((lb.marathon.len(), lb.group.len(), lb.ssl_certs.len()), (2, 2, 2));
         assert!(lb.strict_mode && lb.dont_bind_http_https);
         let help = Probe::try_parse_from(["x", "--longhelp"]).err().unwrap();

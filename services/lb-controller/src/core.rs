@@ -79,6 +79,13 @@ struct Unit {
     problems: Vec<Problem>,
 }
 
+impl Unit {
+    /// Whether HAProxy has still to look at what is wanted.
+    fn is_unchecked(&self) -> bool {
+        self.wanted != self.accepted && self.refused.as_ref().is_none_or(|(spec, _)| *spec != self.wanted)
+    }
+}
+
 /// A text that HAProxy has to look at before it is published.
 #[derive(Clone, Debug)]
 pub struct Candidate {
@@ -236,16 +243,19 @@ impl Core {
         self.settle()
     }
 
+    /// Whether HAProxy has still to look at what the unit is to be.
+    #[must_use]
+    pub fn is_unchecked(&self, unit: &str) -> bool {
+        self.units.get(unit).is_some_and(Unit::is_unchecked)
+    }
+
     /// Texts that HAProxy has to look at.
     #[must_use]
     pub fn candidates_to_check(&mut self, units: &BTreeSet<String>) -> Vec<Candidate> {
         let mut candidates = Vec::new();
         for unit in units {
-            let Some(state) = self.units.get(unit) else { continue };
+            let Some(state) = self.units.get(unit).filter(|state| state.is_unchecked()) else { continue };
             let wanted = Arc::clone(&state.wanted);
-            if wanted == state.accepted || state.refused.as_ref().is_some_and(|(spec, _)| *spec == wanted) {
-                continue;
-            }
             match self.text_of(&wanted) {
                 Ok(text) => candidates.push(Candidate { unit: unit.clone(), services: wanted, text }),
                 Err(problem) => self.refuse(unit, wanted, problem),

@@ -1,8 +1,11 @@
 //! The loop that owns the core and HAProxy: what happens goes into the core, and HAProxy is brought to what comes
 //! out of it.
 
+mod asking;
 mod certificates;
 mod checking;
+mod dry;
+mod flapping;
 mod hosts;
 mod identity;
 mod leaving;
@@ -28,7 +31,7 @@ use tokio::{
     sync::{Notify, mpsc},
     time::{Instant, sleep_until},
 };
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::{
     config::Config,
@@ -41,6 +44,7 @@ use crate::{
     source::Source,
 };
 use checking::Checked;
+pub use dry::dry;
 use hosts::Hosts;
 use leaving::Leaving;
 use reload::Phase;
@@ -107,15 +111,16 @@ pub(crate) struct Driver {
     last_reload: Option<Instant>,
     /// Something about the head changed.
     stale_head: bool,
-    /// Old workers may still be busy.
-    old_workers: bool,
     /// Units whose file waits for the end of a reload.
     unwritten: BTreeSet<String>,
     /// Entries of maps that wait for their backend.
     pending: BTreeMap<(Map, String), Option<String>>,
     checked: (mpsc::Sender<Checked>, mpsc::Receiver<Checked>),
+    asking: asking::Asking,
     leaving: Leaving,
+    statuses: status::Statuses,
     hosts: Hosts,
+    flapping: flapping::Flapping,
     confirm: Option<mpsc::Sender<ConfirmLeftRequest>>,
     /// The first snapshot was taken in.
     synced: bool,
@@ -178,12 +183,14 @@ impl Driver {
             stale_since: None,
             last_reload: None,
             stale_head: false,
-            old_workers: false,
             unwritten: BTreeSet::new(),
             pending: BTreeMap::new(),
             checked: mpsc::channel(4),
+            asking: asking::Asking::default(),
             leaving: Leaving::default(),
+            statuses: status::Statuses::default(),
             hosts: Hosts::new(env),
+            flapping: flapping::Flapping::default(),
             confirm: None,
             synced: false,
             settled: false,
@@ -227,6 +234,8 @@ impl Driver {
                     None => break,
                 },
                 Some(checked) = self.checked.1.recv() => self.take_checked(checked).await,
+                Some(answer) = self.asking.answer() => self.take_answer(answer),
+                Some(found) = self.statuses.found() => self.answer_status(found),
                 Some(found) = self.hosts.found() => self.host_found(found).await,
                 command = self.commands.recv() => match command {
                     Some(command) => self.command(command).await,
@@ -253,7 +262,7 @@ impl Driver {
             self.advance_reload().await;
         }
         if self.leaving.due().is_some_and(|due| due <= now) {
-            self.look_after_leaving().await;
+            self.look_after_leaving();
         }
         if self.disbelief.is_some_and(|disbelief| disbelief.until <= now) {
             // The next snapshot is believed.
@@ -330,10 +339,11 @@ impl Driver {
         self.publish(changes).await;
         if !touched.tasks.is_empty() {
             self.metrics.change_seconds.observe(begun.elapsed().as_secs_f64());
+            debug!(tasks = touched.tasks.len(), us = begun.elapsed().as_micros(), "HAProxy has the change");
         }
         self.leaving.add(leaving);
         if self.leaving.due().is_some() {
-            self.look_after_leaving().await;
+            self.look_after_leaving();
         }
         self.report().await;
     }
@@ -347,8 +357,19 @@ impl Driver {
     fn put_task(&mut self, app_id: &str, id: &str) {
         let hosts = &mut self.hosts;
         match self.source.task(id, |host| hosts.resolve(host, id, app_id)) {
-            Some(task) => self.core.put_task(task),
-            None => self.core.remove_task(app_id, id),
+            Some(mut task) => {
+                let alive = task.alive == Some(true);
+                let held = self.flapping.note(id, app_id, alive, Instant::now());
+                // The last one is better than none.
+                if held && alive && self.core.has_others_alive(app_id, id) {
+                    task.alive = Some(false);
+                }
+                self.core.put_task(task);
+            }
+            None => {
+                self.flapping.forget(id);
+                self.core.remove_task(app_id, id);
+            }
         }
     }
 
@@ -367,7 +388,7 @@ impl Driver {
                 let _ = answer.send(self.feed.subscribe(self.seen()));
             }
             Command::Status(app_id, answer) => {
-                let _ = answer.send(self.status(&app_id).await);
+                self.ask_for_status(app_id, answer);
             }
             Command::Resync(answer) => {
                 self.again.notify_one();

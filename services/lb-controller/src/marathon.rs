@@ -59,6 +59,28 @@ pub(crate) fn spawn(env: &Env, client: Client) -> (mpsc::Receiver<Event>, Arc<No
     (receiver, again)
 }
 
+/// All apps with their tasks, now.
+///
+/// # Errors
+/// What was answered instead.
+pub(crate) async fn read_once(client: &Client) -> Result<Snapshot, String> {
+    let found = all(client).await.map_err(|ended| ended.to_string())?;
+    let mut snapshot = Snapshot::default();
+    for mut found in found {
+        snapshot.apps.push(found.app);
+        snapshot.instances.append(&mut found.instances);
+        snapshot.health.append(&mut found.health);
+    }
+    Ok(snapshot)
+}
+
+async fn all(client: &Client) -> Result<Vec<Found>, Ended> {
+    let answer = client.send("GET", "/v2/apps?embed=apps.tasks", None).await?;
+    // What somebody else answers (a proxy, a login page) is no empty list.
+    let apps = answer["apps"].as_array().ok_or(Ended::Strange)?;
+    Ok(apps.iter().filter_map(decode::found).collect())
+}
+
 struct Follower {
     env: Env,
     client: Arc<Client>,
@@ -198,12 +220,9 @@ impl Follower {
     }
 
     async fn read_all(&mut self) -> Result<(), Ended> {
-        let answer = self.client.send("GET", "/v2/apps?embed=apps.tasks", None).await?;
-        // What somebody else answers (a proxy, a login page) is no empty list.
-        let apps = answer["apps"].as_array().ok_or(Ended::Strange)?;
         let mut snapshot = Snapshot::default();
         let mut ids = BTreeSet::new();
-        for mut found in apps.iter().filter_map(decode::found) {
+        for mut found in all(&self.client).await? {
             self.remember(&mut found);
             ids.insert(found.app.id.clone());
             snapshot.apps.push(found.app);

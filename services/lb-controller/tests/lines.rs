@@ -15,6 +15,9 @@ mod failures;
 mod figures;
 #[path = "lines/labels.rs"]
 mod labels;
+#[path = "../../../crates/testing/src/ports.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with the tests of all services")]
+mod ports;
 #[path = "lines/rights.rs"]
 mod rights;
 #[path = "lines/routing.rs"]

@@ -1,6 +1,5 @@
 //! A real etcd for tests.
 
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -16,10 +15,15 @@ pub(crate) struct EtcdServer {
     process: Child,
 }
 
-/// An address on which nobody listens now.
+// The file and not the crate: that depends on all services.
+#[path = "../../../testing/src/ports.rs"]
+#[allow(unreachable_pub, clippy::unwrap_used, reason = "it is written as a part of that crate")]
+mod ports;
+
+/// An address on which nobody listens, and which no other test takes.
 pub(crate) fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("bound").to_string()
+    let [port] = ports::ports();
+    format!("127.0.0.1:{port}")
 }
 
 impl EtcdServer {

@@ -28,6 +28,8 @@ pub struct ReplayedExecutor {
 #[derive(Clone, Debug, Default)]
 pub struct Replay {
     pub boot_id: String,
+    /// What was left out because it could not be read.
+    pub errors: u64,
     pub agent: Option<Agent>,
     pub epoch: u64,
     /// The agent as the flags of the process before made it.

@@ -103,8 +103,6 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("qos_controller", "", NO_OVERSUBSCRIPTION),
     ("resource_estimator", "", NO_OVERSUBSCRIPTION),
     ("resource_provider_config_dir", "", NO_PROVIDERS),
-    ("seccomp_config_dir", "", RIGHTS),
-    ("seccomp_profile_name", "", RIGHTS),
     ("secret_resolver", "", NO_PLUGINS),
     ("volume_gid_range", "", "a volume belongs to the user of the task that it was made for"),
 ];

@@ -5,6 +5,8 @@ use std::{fmt, net::IpAddr, path::PathBuf};
 
 use serde::Deserialize;
 
+use super::tmpfs::Tmpfs;
+
 /// Who runs a container that is more than a plain process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Runtime {
@@ -153,8 +155,8 @@ pub enum MountSource {
     Persistent(PathBuf),
     /// A file with a secret in it.
     Secret(Hidden),
-    /// A file system in memory; bytes, absent: the kernel's default.
-    Tmpfs { size: Option<u64> },
+    /// A file system in memory.
+    Tmpfs(Tmpfs),
     /// A volume of the Docker Engine.
     DockerVolume { driver: Option<String>, name: String, options: Vec<(String, String)> },
 }
@@ -180,6 +182,8 @@ pub struct LinuxSetup {
     pub share_pid_namespace: bool,
     /// No system call filter.
     pub seccomp_unconfined: bool,
+    /// A file with a profile; absent: Docker's.
+    pub seccomp_profile: Option<PathBuf>,
     /// Bytes of `/dev/shm`; absent: the agent's default.
     pub shm_size: Option<u64>,
     /// `/dev/shm` and IPC of the machine are seen.

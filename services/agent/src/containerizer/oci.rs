@@ -11,7 +11,9 @@ mod enclosure;
 mod files;
 mod inside;
 mod prepare;
+mod provide;
 mod rights;
+pub(crate) mod seccomp;
 mod state;
 mod user;
 
@@ -54,6 +56,11 @@ pub trait Images: Send + Sync + fmt::Debug + 'static {
     /// Brings an image here and holds it for a container.
     async fn provide(&self, image: &ImageSetup, container_id: &str) -> Result<Image, String>;
 
+    /// How far the pull of an image got, in words; none: none is under way.
+    fn progress(&self, _image: &ImageSetup) -> Option<String> {
+        None
+    }
+
     /// A container is gone.
     async fn release(&self, container_id: &str);
 
@@ -68,6 +75,10 @@ pub trait Images: Send + Sync + fmt::Debug + 'static {
 impl Images for ImageStore {
     async fn provide(&self, image: &ImageSetup, container_id: &str) -> Result<Image, String> {
         Self::provide(self, image, container_id).await.map_err(|error| error.to_string())
+    }
+
+    fn progress(&self, image: &ImageSetup) -> Option<String> {
+        Self::progress(self, image)
     }
 
     async fn release(&self, container_id: &str) {
@@ -251,7 +262,7 @@ impl Containerizer for OciContainerizer {
         let wanted = spec.container.as_ref().and_then(|setup| setup.image.as_ref());
         // Without rights it is refused before anything is pulled.
         let Some(wanted) = wanted.filter(|_| nix::unistd::geteuid().is_root()) else { return Ok(()) };
-        let image = self.images.provide(wanted, id).await;
+        let image = self.provide(wanted, spec).await;
         let image = image.map_err(|reason| ContainerizerError::container(id, reason))?;
         self.brought().insert(id.to_owned(), image);
         Ok(())

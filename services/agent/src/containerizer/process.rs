@@ -15,6 +15,7 @@ mod users;
 
 use std::{
     collections::BTreeSet,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -180,13 +181,7 @@ impl ProcessContainerizer {
     ) -> Result<(), ContainerizerError> {
         let (cgroups, wanted) = (self.cgroups.clone(), spec.clone());
         blocking(&spec.container_id, move || {
-            if let Some(within) = &wanted.within {
-                sandbox::make_within(within, &wanted.sandbox, user.as_ref()).map_err(|error| {
-                    format!("cannot make the sandbox {}: {error}", within.sandbox.display())
-                })?;
-            }
-            sandbox::make(&wanted.sandbox, user.as_ref())
-                .map_err(|error| format!("cannot make the sandbox {}: {error}", wanted.sandbox.display()))?;
+            make_sandbox(&wanted, user.as_ref())?;
             for (path, place) in wanted.within.iter().flat_map(|within| &within.shared) {
                 sandbox::share(&wanted, path, place, user.as_ref())
                     .map_err(|error| format!("cannot share the volume {}: {error}", path.display()))?;
@@ -199,6 +194,16 @@ impl ProcessContainerizer {
             own.map_or(Ok(()), |cgroups| cgroups.make(&wanted.container_id, &wanted.limits))
         })
         .await
+    }
+
+    /// The sandbox alone, for what is to be seen in it before the container is prepared.
+    pub(super) async fn make_sandbox(
+        &self,
+        spec: &ContainerSpec,
+        user: Option<TaskUser>,
+    ) -> Result<(), ContainerizerError> {
+        let wanted = spec.clone();
+        blocking(&spec.container_id, move || make_sandbox(&wanted, user.as_ref())).await
     }
 
     /// As [`Containerizer::fetch`], for this user.
@@ -376,6 +381,15 @@ impl Containerizer for ProcessContainerizer {
             Err(error) => warn!(%error, "supervisor does not stop"),
         }
     }
+}
+
+fn make_sandbox(spec: &ContainerSpec, user: Option<&TaskUser>) -> Result<(), String> {
+    let failed = |sandbox: &Path| format!("cannot make the sandbox {}", sandbox.display());
+    if let Some(within) = &spec.within {
+        sandbox::make_within(within, &spec.sandbox, user)
+            .map_err(|error| format!("{}: {error}", failed(&within.sandbox)))?;
+    }
+    sandbox::make(&spec.sandbox, user).map_err(|error| format!("{}: {error}", failed(&spec.sandbox)))
 }
 
 #[cfg(test)]

@@ -110,9 +110,10 @@ impl Runtimes {
     /// Whether the operator limits the rights of all, of plain processes as well.
     #[must_use]
     pub fn confines(&self) -> bool {
-        let given =
-            self.defaults.effective_capabilities.is_some() || self.defaults.bounding_capabilities.is_some();
-        given && self.isolators.iter().any(|name| name == "linux/capabilities")
+        let is_on = |isolator: &str| self.isolators.iter().any(|name| name == isolator);
+        let Defaults { effective_capabilities, bounding_capabilities, seccomp_profile, .. } = &self.defaults;
+        let capabilities = effective_capabilities.is_some() || bounding_capabilities.is_some();
+        capabilities && is_on("linux/capabilities") || seccomp_profile.is_some() && is_on("linux/seccomp")
     }
 
     /// Whether images are run without the Docker Engine.

@@ -39,6 +39,7 @@ impl Core {
             core.registered_at_ms = agent.registered_at_ms;
         }
         core.epoch = replay.epoch;
+        core.counters.recovery_errors = replay.errors;
         core.recover_operations(replay.total, replay.operations);
         for (id, info) in replay.frameworks {
             core.frameworks.insert(FrameworkId::new(id), Framework::new(info));

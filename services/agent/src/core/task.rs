@@ -7,7 +7,11 @@ use std::{
 };
 
 use meshos_proto::mesos::v1::{self as pb, framework_info::capability::Type as Capability};
-use meshos_types::{ExecutorId, FrameworkId, TaskId, secrets::without_secrets, task_state::is_terminal};
+use meshos_types::{
+    ExecutorId, FrameworkId, TaskId,
+    secrets::{check_without_secrets, without_secrets},
+    task_state::is_terminal,
+};
 
 use super::{Limitation, checks::Checks, executor::Executor, updates::Updates};
 use crate::checkpoint::{self, Completed};
@@ -200,7 +204,7 @@ impl Task {
             labels: info.labels.clone(),
             discovery: info.discovery.clone(),
             container: info.container.clone().map(without_secrets),
-            health_check: info.health_check.clone(),
+            health_check: info.health_check.clone().map(check_without_secrets),
             kill_policy: info.kill_policy,
             user: info.command.as_ref().and_then(|command| command.user.clone()),
             limits: info.limits.clone(),

@@ -7,7 +7,7 @@ use meshos_proto::{
     mesos::v1::{self as pb, TaskState},
 };
 
-use meshos_types::{Format, Resources};
+use meshos_types::{Format, Resources, secrets::executor_without_secrets};
 
 use super::{Core, ExecutorState, Phase, TaskKey, ViewNested, executor::Executor, task::Task};
 use crate::checkpoint::{self, Completed};
@@ -28,8 +28,10 @@ pub struct Counters {
     /// Messages of frameworks that executors got, and those that none did.
     pub messages: u64,
     pub lost_messages: u64,
-    /// Updates of executors that were refused.
+    /// Updates of executors that are of no task of theirs, or of one that has ended.
     pub invalid_updates: u64,
+    /// What of the checkpoint could not be read.
+    pub recovery_errors: u64,
     pub ended: u64,
 }
 
@@ -165,7 +167,7 @@ impl Core {
             info: framework.info.clone(),
             tasks: framework.tasks.values().map(|task| view_task(id.as_str(), task)).collect(),
             executors: framework.executors.values().map(view_executor).collect(),
-            completed_executors: framework.completed_executors.iter().cloned().collect(),
+            completed_executors: framework.completed_executors.iter().map(view_past).collect(),
             completed: framework.completed.iter().cloned().collect(),
         });
         View {
@@ -206,9 +208,14 @@ fn view_task(framework_id: &str, task: &Task) -> ViewTask {
     }
 }
 
+fn view_past(executor: &checkpoint::Executor) -> checkpoint::Executor {
+    let executor = executor.clone();
+    checkpoint::Executor { info: executor_without_secrets(executor.info), ..executor }
+}
+
 fn view_executor(executor: &Executor) -> ViewExecutor {
     ViewExecutor {
-        info: executor.info.clone(),
+        info: executor_without_secrets(executor.info.clone()),
         container_id: executor.container_id.clone(),
         directory: executor.directory.clone(),
         pid: executor.pid,

@@ -12,15 +12,13 @@ use crate::{
 };
 
 /// Names of what there never is here: dashboards want them all the same.
-const ZERO: [&str; 7] = [
+const ZERO: [&str; 6] = [
     "containerizer/mesos/provisioner/bind/remove_rootfs_errors",
     "containerizer/mesos/provisioner/remove_container_errors",
     "resource_provider_manager/events/disconnect",
     "resource_provider_manager/events/subscribe",
     "resource_provider_manager/subscribed",
     "slave/executors_preempted",
-    // What cannot be recovered stops the start, or is left out of the checkpoint when it is read.
-    "slave/recovery_errors",
 ];
 
 type Values = BTreeMap<String, f64>;
@@ -38,6 +36,7 @@ pub(super) fn snapshot(api: &Api, view: &View) -> Value {
     put("slave/container_launch_errors", count(view.counters.launch_errors));
     put("slave/valid_framework_messages", count(view.counters.messages));
     put("slave/invalid_framework_messages", count(view.counters.lost_messages));
+    put("slave/recovery_errors", count(view.counters.recovery_errors));
     put("slave/recovery_time_secs", api.recovery.as_secs_f64());
     put("containerizer/troubles", count(api.containerizer.troubles().len() as u64));
     put("slave/registered", f64::from(u8::from(view.linked)));

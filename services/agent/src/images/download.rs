@@ -7,7 +7,6 @@ use std::{
 
 use http::{Response, StatusCode, header};
 use hyper::body::Incoming;
-use prometheus::IntCounter;
 use tokio::{
     fs::File,
     io::{AsyncSeekExt, AsyncWriteExt},
@@ -46,6 +45,9 @@ pub(super) struct Wanted<'a> {
     pub(super) size: u64,
 }
 
+/// Hears of bytes as they come.
+pub(super) type Came<'a> = &'a (dyn Fn(u64) + Send + Sync);
+
 /// What has come so far.
 struct Progress {
     file: File,
@@ -60,7 +62,7 @@ pub(super) async fn download(
     session: &Session,
     wanted: Wanted<'_>,
     path: &Path,
-    (stall, bytes): (Duration, &IntCounter),
+    (stall, came): (Duration, Came<'_>),
 ) -> Result<Scratch, Failure> {
     let failed = |error: std::io::Error| Failure::store(path, &error);
     let scratch = Scratch(path.to_owned());
@@ -69,7 +71,7 @@ pub(super) async fn download(
     let (mut backoff, mut fruitless, mut wrong) = (session.backoff(), 0, 0);
     for _ in 0..ATTEMPTS {
         let before = progress.received;
-        let outcome = progress.go_on(session, wanted, (stall, bytes), path).await;
+        let outcome = progress.go_on(session, wanted, (stall, came), path).await;
         let got_on = progress.received > before;
         match outcome {
             Ok(()) if progress.received == wanted.size => {
@@ -113,7 +115,7 @@ impl Progress {
         &mut self,
         session: &Session,
         wanted: Wanted<'_>,
-        (stall, bytes): (Duration, &IntCounter),
+        (stall, came): (Duration, Came<'_>),
         path: &Path,
     ) -> Result<(), Failure> {
         let failed = |error: std::io::Error| Failure::store(path, &error);
@@ -144,7 +146,7 @@ impl Progress {
             self.file.write_all(&data).await.map_err(failed)?;
             self.hasher.update(&data);
             self.received += length;
-            bytes.inc_by(length);
+            came(length);
             since += length;
             if since >= LEAST {
                 (deadline, since) = (Instant::now() + stall, 0);

@@ -22,6 +22,7 @@ use super::{
     layer,
     manifest::{self, Descriptor, Document, Platform},
     name::Source,
+    progress::Progress,
     registry::Session,
     state::{Layer, Record, State, VERSION},
 };
@@ -73,6 +74,7 @@ impl Inner {
         self: Arc<Self>,
         source: Source,
         session: Option<Session>,
+        progress: Arc<Progress>,
     ) -> Result<Arc<Pulled>, Failure> {
         let started = Instant::now();
         let name = source.name().to_string();
@@ -88,7 +90,7 @@ impl Inner {
         let outcome = match origin {
             Ok(origin) => {
                 let origin = Arc::new(origin);
-                let outcome = Arc::clone(&self).bring(&name, &source, Arc::clone(&origin)).await;
+                let outcome = Arc::clone(&self).bring((&name, &source), &origin, &progress).await;
                 if outcome.is_err() {
                     unused(&origin).await;
                 }
@@ -117,25 +119,27 @@ impl Inner {
 
     async fn bring(
         self: Arc<Self>,
-        name: &str,
-        source: &Source,
-        origin: Arc<Origin>,
+        (name, source): (&str, &Source),
+        origin: &Arc<Origin>,
+        progress: &Arc<Progress>,
     ) -> Result<Arc<Pulled>, Failure> {
         let disk = self.disk()?;
-        let parts = match &*origin {
+        let parts = match &**origin {
             Origin::Registry(session) => match self.find_at_registry(name, session).await? {
                 Ok(pulled) => return Ok(pulled),
                 Err(parts) => parts,
             },
             Origin::Archive(_) => {
-                let (origin, wanted) = (Arc::clone(&origin), source.name().clone());
+                let (origin, wanted) = (Arc::clone(origin), source.name().clone());
                 on_thread(move || parts_of_archive(&origin, &wanted)).await?
             }
         };
-        self.check_sizes(&parts, &disk)?;
+        self.check_sizes(&parts, &disk, progress)?;
         let from = source.name().registry.clone().unwrap_or_default();
-        let layers =
-            parts.layers.iter().map(|part| Arc::clone(&self).layer(part.clone(), Arc::clone(&origin), &from));
+        let layers = parts.layers.iter().map(|part| {
+            let wanted = (part.clone(), Arc::clone(progress));
+            Arc::clone(&self).layer(wanted, Arc::clone(origin), &from)
+        });
         let pins = try_join_all(layers).await?;
         self.enter(name, parts, pins).await
     }
@@ -175,9 +179,11 @@ impl Inner {
         Some(Arc::new(Pulled { record, _pins: pins }))
     }
 
-    fn check_sizes(&self, parts: &Parts, disk: &Disk) -> Result<(), Failure> {
+    fn check_sizes(&self, parts: &Parts, disk: &Disk, progress: &Progress) -> Result<(), Failure> {
         let missing = parts.layers.iter().filter(|part| self.state().size(&part.content) == 0);
-        let size = missing.fold(0, |sum: u64, part| sum.saturating_add(part.size));
+        let add = |(count, sum): (u64, u64), part: &Part| (count + 1, sum.saturating_add(part.size));
+        let (count, size) = missing.fold((0, 0), add);
+        progress.begin(count, size);
         if size > self.settings.max_size {
             let reason = format!("it is {size} bytes large; this node takes {}", self.settings.max_size);
             return Err(Failure::new(ErrorKind::TooLarge, reason));
@@ -196,7 +202,7 @@ impl Inner {
     /// One layer: here already, on its way for another image, or brought now.
     async fn layer(
         self: Arc<Self>,
-        part: Part,
+        (part, progress): (Part, Arc<Progress>),
         origin: Arc<Origin>,
         from: &str,
     ) -> Result<Arc<Pin>, Failure> {
@@ -208,16 +214,27 @@ impl Inner {
             Place::File(file) => file.clone(),
         };
         let key = (part.content.clone(), place, from.to_owned());
-        let begin = || Arc::clone(&self).bring_layer(part.clone(), Arc::clone(&origin)).boxed();
+        let ours = Arc::clone(&progress);
+        let begin = || Arc::clone(&self).bring_layer(part.clone(), Arc::clone(&origin), ours).boxed();
         let (work, ours) = self.layers.join(key, begin);
         match work.await {
             // Another image's credentials, or its connection.
-            Err(_) if !ours => self.bring_layer(part, origin).await,
-            outcome => outcome,
+            Err(_) if !ours => self.bring_layer(part, origin, progress).await,
+            outcome => {
+                if !ours {
+                    progress.add(part.size);
+                }
+                outcome
+            }
         }
     }
 
-    async fn bring_layer(self: Arc<Self>, part: Part, origin: Arc<Origin>) -> Result<Arc<Pin>, Failure> {
+    async fn bring_layer(
+        self: Arc<Self>,
+        part: Part,
+        origin: Arc<Origin>,
+        progress: Arc<Progress>,
+    ) -> Result<Arc<Pin>, Failure> {
         if let Some(pin) = self.pin(&part.content) {
             return Ok(pin);
         }
@@ -227,8 +244,11 @@ impl Inner {
                 let slots = self.downloads(session.authority());
                 let _permit = slots.acquire().await;
                 let wanted = Wanted { digest, size: part.size };
-                let progress = (self.settings.stall, &self.counters.bytes);
-                Some(download(session, wanted, &disk.scratch(), progress).await?)
+                let came = |bytes| {
+                    self.counters.bytes.inc_by(bytes);
+                    progress.add(bytes);
+                };
+                Some(download(session, wanted, &disk.scratch(), (self.settings.stall, &came)).await?)
             }
             _ => None,
         };

@@ -291,9 +291,12 @@ async fn a_pull_stops_when_nobody_waits_any_more() {
         }
         drop(first);
         assert!(poll!(&mut second).is_pending());
+        let told = scene.store.progress(&setup("slow")).unwrap();
+        assert_eq!(told, "0 of 0 MB in 1 layers", "less than one MB");
         assert_eq!(scene.there("scratch"), 1, "the other one still wants it");
     }
     assert_eq!(scene.there("scratch"), 0, "nobody wants it");
+    assert_eq!(scene.store.progress(&setup("slow")), None);
     let (both, again, ()) = futures::join!(scene.provide("slow", "3"), scene.provide("slow", "4"), async {
         scene.server.let_go();
     });

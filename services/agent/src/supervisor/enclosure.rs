@@ -62,8 +62,7 @@ impl Plan {
     /// What the request asks for cannot be.
     pub(super) fn new(request: &SpawnRequest, joined: Option<Pid>) -> Step<Option<Self>> {
         let Some(enclosure) = request.enclosure.clone() else { return Ok(None) };
-        let rights = enclosure.rights.unwrap_or_default();
-        let filter = rights.seccomp.then(|| Filter::new(rights.bounding_capabilities)).transpose()?;
+        let filter = enclosure.rights.as_ref().filter(|rights| rights.seccomp).map(Filter::of).transpose()?;
         let joins = joined.map(super::sys::pidfd).transpose().map_err(failed("the container has ended"))?;
         Ok(Some(Self {
             cgroups: request.cgroup_procs.clone(),
@@ -174,7 +173,7 @@ impl Plan {
 
     /// Gives up what the container may not do, and becomes its user. Nothing but the execution follows.
     pub(super) fn confine(&self) -> Step {
-        let rights = self.enclosure.rights.unwrap_or_default();
+        let rights = self.enclosure.rights.clone().unwrap_or_default();
         let (uid, gid, groups) = &self.user;
         rights::confine(&rights, self.filter.as_ref(), (*uid, *gid, groups))
     }

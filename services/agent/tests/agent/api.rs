@@ -1,5 +1,6 @@
 //! `POST /api/v1` and what else is read of an agent, with simulated containers.
 
+use meshos_agent::Config;
 use meshos_proto::mesos::v1::{self as pb, TaskState};
 use serde_json::{Value, json};
 
@@ -121,7 +122,8 @@ async fn the_operator_api_tells_of_the_agent_and_what_it_runs() {
 #[tokio::test]
 async fn files_are_listed_and_read_through_the_operator_api() {
     let mut cluster = Cluster::new(None).await;
-    let agent = cluster.agent().await;
+    // As on a full disk: what is taken for a sandbox of the past goes at once.
+    let agent = cluster.agent_with(Config { gc_disk_headroom: 1.0, ..cluster.config() }).await;
     let mut link = cluster.link().await;
     link.launch(vec![task("t", "sleep forever")]).await;
     link.until(TaskState::TaskRunning).await;

@@ -5,6 +5,9 @@
 
 mod engine;
 mod output;
+#[path = "../../../../crates/testing/src/ports.rs"]
+#[allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "shared with the tests of all services")]
+mod ports;
 mod pulls;
 #[path = "../images/registry.rs"]
 #[allow(dead_code, clippy::expect_used, clippy::print_stdout, reason = "shared with the tests of images")]

@@ -3,7 +3,6 @@
 use std::{
     fs,
     io::Write,
-    net::TcpListener,
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -12,6 +11,8 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::json;
 use tempfile::TempDir;
+
+use crate::ports::ports;
 
 const USER: &str = "meshos";
 pub(crate) const PASSWORD: &str = "p4ssw0rd";
@@ -72,7 +73,8 @@ pub(crate) struct Registry {
 impl Registry {
     pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let [port] = ports();
+        let address = format!("127.0.0.1:{port}");
         let users = Command::new("htpasswd").args(["-Bbn", USER, PASSWORD]).output();
         fs::write(dir.path().join("users"), users.expect("htpasswd is installed: run scripts/setup").stdout)
             .unwrap();

@@ -29,7 +29,10 @@ use meshos_proto::{
 };
 use tokio::{sync::mpsc, time::timeout};
 
-use super::fakes::{FakeAllocator, FakeRegistry, LinkEnd, PATIENCE, framework_id};
+use super::{
+    fakes::{FakeAllocator, FakeRegistry, LinkEnd, PATIENCE, framework_id},
+    ports::ports,
+};
 
 /// Runs an agent until it is killed.
 pub(crate) fn be_an_agent(
@@ -190,7 +193,7 @@ impl Node {
         let routes = tonic::service::Routes::new(RegistryServer::new(fake));
         let listener = env.transport.bind("127.0.0.1:0").await.unwrap();
         let registry = serve(&env, "registry", listener, routes).await.address.clone();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let [port] = ports();
         Self {
             env,
             dir,

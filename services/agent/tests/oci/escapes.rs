@@ -5,6 +5,7 @@ use std::{fs, os::unix::fs::symlink, path::Path};
 use meshos_agent::containerizer::{
     ContainerSpec, Containerizer,
     container::{LinuxSetup, MountSetup, MountSource},
+    tmpfs::Tmpfs,
 };
 
 use crate::{
@@ -147,7 +148,7 @@ fn links_in_a_sandbox_are_not_followed() {
         for (name, source, target) in [
             ("source", MountSource::Sandbox("trap".into()), "/data"),
             ("file", MountSource::Sandbox("file".into()), "/data"),
-            ("target", MountSource::Tmpfs { size: None }, "trap/deep"),
+            ("target", MountSource::Tmpfs(Tmpfs::default()), "trap/deep"),
             (
                 "parent",
                 MountSource::Parent { sandbox: node.sandboxes().join("parent"), path: "trap".into() },

@@ -1,21 +1,76 @@
 //! Images out of the real store, from a `docker save` archive.
 
-use std::{fs, path::Path, process::Command, sync::Arc};
+use std::{collections::BTreeSet, fs, path::Path, process::Command, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use meshos_agent::{
-    containerizer::{Containerizer, container::ImageSetup, oci::OciContainerizer},
-    images::{self, ImageStore},
+    containerizer::{
+        Containerizer,
+        container::ImageSetup,
+        oci::{Images, OciContainerizer},
+    },
+    images::{self, Image, ImageStore},
 };
 use meshos_mesh::Env;
 use serde_json::json;
+use tokio::sync::Notify;
 
 use crate::{
-    Test,
+    PATIENCE, Test,
     node::{self, Node, code, debian, in_image, output},
 };
 
-pub(crate) const TESTS: &[Test] =
-    &[("an_image_of_the_store_runs_and_goes_when_nothing_uses_it", an_image_of_the_store_runs)];
+pub(crate) const TESTS: &[Test] = &[
+    ("an_image_of_the_store_runs_and_goes_when_nothing_uses_it", an_image_of_the_store_runs),
+    ("who_looks_into_a_sandbox_sees_how_far_its_image_got", who_looks_sees_how_far_its_image_got),
+];
+
+/// An image that is on its way until it is let go.
+#[derive(Debug, Default)]
+struct Slow(Notify);
+
+#[async_trait]
+impl Images for Slow {
+    async fn provide(&self, _image: &ImageSetup, _container_id: &str) -> Result<Image, String> {
+        self.0.notified().await;
+        Ok(Image { layers: vec![debian().unwrap()], ..Image::default() })
+    }
+
+    fn progress(&self, _image: &ImageSetup) -> Option<String> {
+        Some("3 of 10 MB in 2 layers".to_owned())
+    }
+
+    async fn release(&self, _container_id: &str) {}
+
+    async fn retain(&self, _containers: &BTreeSet<String>) {}
+}
+
+fn who_looks_sees_how_far_its_image_got() {
+    let node = Node::new();
+    node.passable();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (env, images) = (Env::in_memory(), Arc::new(Slow::default()));
+        let containerizer = OciContainerizer::open(&env, &node.settings, Arc::clone(&images) as _);
+        let mut spec = in_image("slow", "id -un >&2; touch own", &node.sandboxes());
+        spec.user = Some("nobody".to_owned());
+        let wanted = "Pulling the image debian\nPulling: 3 of 10 MB in 2 layers\n";
+        let told = async {
+            while !output(&spec, "stderr").starts_with(wanted) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            images.0.notify_one();
+        };
+        let (brought, told) =
+            futures::join!(containerizer.bring(&spec), tokio::time::timeout(PATIENCE, told));
+        assert!(brought.is_ok() && told.is_ok(), "{brought:?} {}", output(&spec, "stderr"));
+        // The sandbox is the user's own, though it was there before.
+        assert_eq!(node::run(&containerizer, &spec).await, code(0), "{}", output(&spec, "stderr"));
+        let said = output(&spec, "stderr");
+        assert!(said.starts_with(wanted) && said.ends_with("nobody\n"), "{said}");
+        containerizer.stop().await;
+    });
+}
 
 fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();

@@ -10,6 +10,7 @@ use meshos_agent::containerizer::{
 use crate::{
     Test,
     node::{self, Node, code, in_image, output, wait_until},
+    ports::ports,
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -109,7 +110,7 @@ fn containers_meet_in_a_network() {
     }
     let node = Node::new();
     let bridge = configure(&node);
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let [port] = ports();
     node.agent(async |containerizer| {
         let mapping = PortMapping { host_port: port, container_port: 8080, udp: false };
         let server = in_network("server", SERVE, &node.sandboxes(), vec![mapping]);

@@ -6,6 +6,7 @@ use meshos_agent::containerizer::{
     ContainerSetup, ContainerSpec, Containerizer,
     conformance::shell,
     container::{Hidden, MountSetup, MountSource},
+    tmpfs::Tmpfs,
 };
 
 use crate::{
@@ -38,7 +39,7 @@ fn volumes_are_seen_and_written() {
     node.agent(async |containerizer| {
         let command = "cat /srv/host/data data/data /etc/one-file; echo; cp /srv/host/data own/copy; \
                        echo new > data/written; (echo no > /srv/host/x) 2>&1 | grep -c Read-only; \
-                       df /scratch | tail -1 | awk '{print $1, $2}'; cat /run/own/secret hidden; \
+                       df /scratch | tail -1 | awk '{print $1, $2}'; stat -c %a /scratch; cat /run/own/secret hidden; \
                        stat -c %a /run/own/secret; (echo no > hidden) 2>&1 | grep -c Read-only; echo from-above > /above/mark";
         let mut spec = in_image("volumes", command, &node.sandboxes());
         let pod = node.sandboxes().join("pod");
@@ -50,12 +51,12 @@ fn volumes_are_seen_and_written() {
             mount(MountSource::Persistent(persistent.clone()), "data", false),
             mount(MountSource::Sandbox("some/where".into()), "own", false),
             mount(MountSource::Parent { sandbox: pod.clone(), path: "shared".into() }, "/above", false),
-            mount(MountSource::Tmpfs { size: Some(1 << 20) }, "/scratch", false),
+            mount(MountSource::Tmpfs(Tmpfs { size: Some(1 << 20), mode: Some(0o750) }), "/scratch", false),
             mount(MountSource::Secret(Hidden(b"hush".to_vec())), "/run/own/secret", true),
             mount(MountSource::Secret(Hidden(b"psst\n".to_vec())), "hidden", true),
         ];
         assert_eq!(node::run(&containerizer, &spec).await, code(0), "{}", output(&spec, "stderr"));
-        assert_eq!(output(&spec, "stdout"), "hostpersistenthost\n1\ntmpfs 1024\nhushpsst\n400\n1\n");
+        assert_eq!(output(&spec, "stdout"), "hostpersistenthost\n1\ntmpfs 1024\n750\nhushpsst\n400\n1\n");
         let read = |path: &Path| fs::read_to_string(path).unwrap();
         assert_eq!(read(&persistent.join("written")), "new\n");
         assert_eq!(read(&spec.sandbox.join("some/where/copy")), "host");

@@ -8,15 +8,19 @@ use std::{
 use meshos_proto::{
     meshos::registry::v1::{self as registry, AgentState},
     mesos::v1::{self as pb, agent_info},
+    packed::Reregister,
 };
 use meshos_types::{AgentId, FrameworkId, Quantities, Resources, TaskId};
 
-use super::{LinkId, offers::OfferNo, shared::subtract_unshared};
+use super::{LinkId, interned::Interned, offers::OfferNo, shared::subtract_unshared};
 
 /// What an agent says of itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct About {
+    /// Without its id, which the agent has, and its resources.
     pub(crate) info: pb::AgentInfo,
+    /// As it was started with, shared with agents like it.
+    pub(crate) resources: Arc<[pb::Resource]>,
     pub(crate) version: String,
     /// `host:port` of its HTTP API.
     pub(crate) endpoint: String,
@@ -24,23 +28,40 @@ pub(crate) struct About {
 }
 
 impl About {
+    /// What the registry knows.
+    pub(crate) fn of_record(record: registry::Agent, interned: &mut Interned) -> Self {
+        let about = Self {
+            version: record.version,
+            endpoint: record.endpoint,
+            capabilities: record.capabilities,
+            ..Self::default()
+        };
+        about.with_info(record.info.unwrap_or_default(), interned)
+    }
+
+    /// What the agent itself reports.
+    pub(crate) fn of_report(report: &Reregister, interned: &mut Interned) -> Self {
+        let about = Self {
+            version: report.version.clone(),
+            endpoint: report.endpoint.clone(),
+            capabilities: report.capabilities.clone(),
+            ..Self::default()
+        };
+        about.with_info(report.agent.clone().unwrap_or_default(), interned)
+    }
+
+    fn with_info(self, mut info: pb::AgentInfo, interned: &mut Interned) -> Self {
+        let resources = interned.list(std::mem::take(&mut info.resources)).messages;
+        info.id = None;
+        Self { info, resources, ..self }
+    }
+
     /// Host and port of its HTTP API.
     pub(crate) fn address(&self) -> (&str, i32) {
         let default_port = self.info.port.unwrap_or(5051);
         match self.endpoint.rsplit_once(':') {
             Some((host, port)) => (host, port.parse().unwrap_or(default_port)),
             None => (&self.info.hostname, default_port),
-        }
-    }
-}
-
-impl From<registry::Agent> for About {
-    fn from(record: registry::Agent) -> Self {
-        Self {
-            info: record.info.unwrap_or_default(),
-            version: record.version,
-            endpoint: record.endpoint,
-            capabilities: record.capabilities,
         }
     }
 }

@@ -16,7 +16,7 @@ use prost::Message;
 
 use super::{
     Core, Effect, LinkId,
-    agent::Agent,
+    agent::{About, Agent},
     events::{self, Verdict},
 };
 
@@ -56,7 +56,7 @@ impl Core {
         agent.reregistered_at_ms = record.reregistered_at_ms;
         agent.gone_at_ms = record.gone_at_ms;
         if agent.link.is_none() && !agent.heard {
-            agent.about = Arc::new(record.into());
+            agent.about = Arc::new(About::of_record(record, &mut self.interned));
         }
         self.note_free(&id);
         if planned != plans {

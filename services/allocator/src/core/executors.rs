@@ -9,7 +9,7 @@ use meshos_proto::{
 };
 use meshos_types::{AgentId, ExecutorId, FrameworkId, Resources, RoleName, TaskId};
 
-use super::{Core, LinkId, account::Place, events};
+use super::{Core, LinkId, account::Place, events, publish::executor_view};
 
 /// An executor on one agent.
 #[derive(Clone, Debug)]
@@ -70,9 +70,9 @@ impl Core {
             framework.join_agent(&place.agent);
         }
         let id = ExecutorId::from(&info.executor_id);
-        let shown = wire::Executor { info: Some(info.clone()), agent_id: place.agent.to_string() };
-        self.dirty.push(change::Body::Executor(Box::new(shown)));
         let executor = Executor { info, role: place.role, resources };
+        let shown = executor_view((&place.agent, &executor));
+        self.dirty.push(change::Body::Executor(Box::new(shown)));
         self.executors.0.insert((place.agent, place.framework, id), executor);
     }
 

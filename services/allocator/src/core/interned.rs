@@ -1,6 +1,7 @@
-//! Resources of tasks as agents report them: most tasks are alike, and share theirs.
+//! Resources as agents report them, their own and those of tasks: most are alike, and share theirs. It takes less memory,
+//! and what is decided on next lies in the processor's caches however many agents there are.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use foldhash::fast::FixedState;
 use meshos_proto::mesos::v1 as pb;
@@ -19,10 +20,20 @@ pub(crate) struct Held {
     pub(crate) role: Option<RoleName>,
 }
 
+/// What an agent has.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed {
+    /// As it was told.
+    pub(crate) messages: Arc<[pb::Resource]>,
+    /// Not allocated to a role. None where a message is not valid, and why.
+    pub(crate) resources: Result<Resources, String>,
+}
+
 /// By their encoded form.
 #[derive(Debug, Default)]
 pub(crate) struct Interned {
     known: HashMap<Vec<u8>, Held, FixedState>,
+    lists: HashMap<Vec<u8>, Listed, FixedState>,
     key: Vec<u8>,
 }
 
@@ -46,6 +57,26 @@ impl Interned {
         }
         self.known.insert(self.key.clone(), held.clone());
         Ok(held)
+    }
+
+    /// What an agent says that it has.
+    pub(crate) fn list(&mut self, messages: Vec<pb::Resource>) -> Listed {
+        self.key.clear();
+        for message in &messages {
+            // A Vec grows as far as it has to.
+            let _ = message.encode_length_delimited(&mut self.key);
+        }
+        if let Some(listed) = self.lists.get(&self.key) {
+            return listed.clone();
+        }
+        let resources = Resources::from_proto(&messages);
+        let resources = resources.map(|all| all.unallocated()).map_err(|error| error.to_string());
+        let listed = Listed { messages: messages.into(), resources };
+        if self.lists.len() >= MOST {
+            self.lists.clear();
+        }
+        self.lists.insert(self.key.clone(), listed.clone());
+        listed
     }
 }
 
@@ -79,5 +110,21 @@ mod tests {
         }
         assert!(interned.known.len() <= MOST);
         assert!(interned.read(&[b"\x0a\xff"]).is_err());
+    }
+
+    #[test]
+    fn agents_that_are_alike_share_what_they_have() {
+        let mut interned = Interned::default();
+        let mut list = |text: &str| interned.list(resources(text));
+        let (one, same, other) = (list("cpus:4;mem:64"), list("cpus:4;mem:64"), list("cpus:4;mem:65"));
+        assert!(Arc::ptr_eq(&one.messages, &same.messages));
+        assert_eq!((&one.resources, &*one.messages), (&same.resources, &*resources("cpus:4;mem:64")));
+        assert_ne!(one.resources, other.resources);
+        let scalar = pb::Resource { name: "cpus".to_owned(), ..pb::Resource::default() };
+        assert!(interned.list(vec![scalar]).resources.is_err());
+        for number in 0..=MOST {
+            interned.list(resources(&format!("cpus:{}", number + 1)));
+        }
+        assert!(interned.lists.len() <= MOST);
     }
 }

@@ -80,7 +80,11 @@ impl AgentPicture {
     pub(super) fn message(&self) -> AgentView {
         let (format, about) = (Format::PostRefinement, &self.about);
         AgentView {
-            info: Some(pb::AgentInfo { id: Some(self.id.to_proto()), ..about.info.clone() }),
+            info: Some(pb::AgentInfo {
+                id: Some(self.id.to_proto()),
+                resources: about.resources.to_vec(),
+                ..about.info.clone()
+            }),
             version: about.version.clone(),
             endpoint: about.endpoint.clone(),
             capabilities: about.capabilities.clone(),

@@ -9,7 +9,10 @@ use meshos_proto::{
     },
     mesos::v1 as pb,
 };
-use meshos_types::{AgentId, Format, FrameworkId, Quantities, Resource, Resources, RoleName, TaskId};
+use meshos_types::{
+    AgentId, Format, FrameworkId, Quantities, Resource, Resources, RoleName, TaskId,
+    secrets::executor_without_secrets,
+};
 
 use super::{
     AgentKey, Core, FrameworkKey,
@@ -185,7 +188,7 @@ pub(super) fn framework_view(framework: &Framework) -> FrameworkView {
 }
 
 pub(super) fn executor_view((agent, executor): (&AgentId, &super::executors::Executor)) -> ExecutorView {
-    ExecutorView { info: Some(executor.info.clone()), agent_id: agent.to_string() }
+    ExecutorView { info: Some(executor_without_secrets(executor.info.clone())), agent_id: agent.to_string() }
 }
 
 pub(super) fn completed_view(completed: &Completed) -> FrameworkView {

@@ -36,11 +36,9 @@ impl Core {
         let Some(id) = report_id(&report) else {
             return self.refuse_link(link, "Agent reports no id: it must register with the registry first");
         };
-        let domain = report.agent.as_ref().and_then(|info| info.domain.as_ref());
-        if self.config.require_agent_domain && fault_domain(domain).is_none() {
-            // It is not told: a new session with the registry, which a refusal leads to, would change nothing.
-            tracing::warn!(agent_id = %id, "agent without a fault domain is not taken: --require_agent_domain is set");
-            return self.effects.push(Effect::CloseLink { link });
+        if let Some(problem) = self.domain_problem(&report) {
+            tracing::warn!(agent_id = %id, problem, "agent is not taken");
+            return self.refuse_link(link, problem);
         }
         match self.agents.get(&id) {
             Some(agent) if agent.state == AgentState::Gone => {
@@ -51,6 +49,21 @@ impl Core {
                 self.waiting.insert(link, report);
                 self.timers.set(self.now + ADMISSION_MS, Timer::Admission(link));
             }
+        }
+    }
+
+    /// Why the agent's fault domain keeps it out (Mesos 1.9).
+    fn domain_problem(&self, report: &Reregister) -> Option<&'static str> {
+        let theirs = report.agent.as_ref().and_then(|info| fault_domain(info.domain.as_ref()));
+        match (fault_domain(self.config.master.domain.as_ref()), theirs) {
+            (_, None) if self.config.require_agent_domain => {
+                Some("Agent has no fault domain, and --require_agent_domain is set: start it with --domain")
+            }
+            (None, Some(_)) => Some(
+                "Agent has a fault domain, and the allocator has none: start the allocators with --domain, or the \
+                 agent without",
+            ),
+            _ => None,
         }
     }
 
@@ -85,18 +98,15 @@ impl Core {
 
     /// Takes over what the agent says of itself; whether its tasks had been declared unreachable.
     fn adopt_agent(&mut self, id: &AgentId, link: LinkId, report: &Reregister) -> bool {
-        let total = match report.total.is_empty() {
-            true => report.agent.as_ref().map(|info| Resources::from_proto(&info.resources)),
-            false => Some(Resources::from_proto(&report.total)),
+        let total = match (report.total.is_empty(), &report.agent) {
+            (true, Some(info)) => info.resources.clone(),
+            _ => report.total.clone(),
         };
-        let total = match total {
-            Some(Ok(total)) => total.unallocated(),
-            Some(Err(error)) => {
-                tracing::warn!(agent_id = %id, %error, "agent reports resources that are not valid");
-                Resources::new()
-            }
-            None => Resources::new(),
-        };
+        let total = self.interned.list(total).resources.unwrap_or_else(|error| {
+            tracing::warn!(agent_id = %id, error, "agent reports resources that are not valid");
+            Resources::new()
+        });
+        let about = About::of_report(report, &mut self.interned);
         let now = self.now;
         let Some(agent) = self.agents.get_mut(id) else { return false };
         let old_link = agent.link.replace(link);
@@ -106,12 +116,6 @@ impl Core {
         if !first {
             agent.reregistered_at_ms = now;
         }
-        let about = About {
-            info: report.agent.clone().unwrap_or_default(),
-            version: report.version.clone(),
-            endpoint: report.endpoint.clone(),
-            capabilities: report.capabilities.clone(),
-        };
         let attributes_changed = agent.about.info.attributes != about.info.attributes;
         if *agent.about != about {
             agent.about = Arc::new(about);

@@ -17,7 +17,7 @@ pub(crate) use peers::{Agent, Framework, call_with, encoded};
 pub(crate) use registry::FakeRegistry;
 
 /// No wait takes longer.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Replicas over one store and one registry.
 pub(crate) struct Cluster {

@@ -34,6 +34,7 @@ impl MarathonArgs {
             "mesos_role": self.mesos_role,
             "mesos_user": self.mesos_user,
             "min_revive_offers_interval": self.min_revive_offers_interval_ms,
+            "new_group_enforce_role": self.new_group_enforce_role,
             "reconciliation_interval": self.reconciliation_interval_ms,
             "scale_apps_interval": self.scale_apps_interval_ms,
             "task_launch_confirm_timeout": self.task_launch_confirm_timeout_ms,

@@ -4,12 +4,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use meshos_proto::meshos::apps::v1::{
     App, AppUpdate, CancelDeploymentRequest, ChangeResponse, CreateAppRequest, DeleteAppRequest, Deployment,
-    Group, ListVersionsRequest, ListVersionsResponse, ResetDelayRequest, RestartAppRequest,
-    UpdateAppsRequest,
+    ListVersionsRequest, ListVersionsResponse, ResetDelayRequest, RestartAppRequest, UpdateAppsRequest,
 };
-use meshos_types::{AppId, Timestamp};
+use meshos_types::Timestamp;
 
-use super::{Core, change::Batch};
+use super::{Core, change::Batch, roles::top_level_group};
 use crate::{error::Refusal, update, validate};
 
 /// What is to become of one app.
@@ -155,7 +154,7 @@ impl Core {
 
     /// A complete, valid definition from what a user sent.
     fn edit(&self, id: &str, update: &AppUpdate, base: Option<&App>) -> Result<Edit, Refusal> {
-        let enforced = enforced_role(id, |group| self.groups.get(group));
+        let enforced = self.enforced_role(id, |top| self.groups.get(top));
         self.edit_with(id, update, base, enforced)
     }
 
@@ -172,8 +171,10 @@ impl Core {
         if let Some(role) = enforced {
             // What was there before the group insisted keeps its role until it is changed.
             let kept = base.map(|app| app.role.clone());
-            rules.role = kept.filter(|_| update.role.is_none()).unwrap_or_else(|| role.clone());
+            rules.roles = vec![kept.filter(|_| update.role.is_none()).unwrap_or_else(|| role.clone())];
             defaults.role = role;
+        } else {
+            rules.roles.extend(top_level_group(id));
         }
         let app = update::apply(id, update, base, &defaults);
         validate::app(&app, &rules)?;
@@ -190,12 +191,6 @@ impl Core {
         let stored = stored.ok_or_else(|| Refusal::NoVersion { app_id: id.to_owned(), version: text })?;
         Ok(Edit::put((**stored).clone()))
     }
-}
-
-/// The role that the app's top-level group insists on.
-pub(super) fn enforced_role<'a>(id: &str, group: impl Fn(&str) -> Option<&'a Group>) -> Option<String> {
-    let top = AppId::parse(id).ok()?.segments().next()?.to_owned();
-    group(&format!("/{top}")).filter(|group| group.enforce_role).map(|_| top)
 }
 
 fn wanted_id(update: &AppUpdate) -> Result<String, Refusal> {

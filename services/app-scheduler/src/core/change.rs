@@ -176,7 +176,7 @@ impl Core {
                 let Ok(path) = AppId::parse(id) else { continue };
                 for group in path.ancestors().map(|group| group.as_str().to_owned()) {
                     if view.app(&group).is_some() {
-                        return Err(clash(&group));
+                        return Err(clash());
                     }
                     if !group.is_empty() && group != "/" && view.group(&group).is_none() {
                         missing.insert(group);
@@ -185,17 +185,17 @@ impl Core {
             }
             for id in &asked {
                 if view.app(id).is_some() {
-                    return Err(clash(id));
+                    return Err(clash());
                 }
             }
             for id in &new_apps {
                 if view.has_members(id) {
-                    return Err(clash(id));
+                    return Err(clash());
                 }
             }
         }
         for id in missing {
-            let group = Group { format: 1, id: id.clone(), ..Default::default() };
+            let group = AppId::parse(&id).map(|path| self.new_group(&path)).unwrap_or_default();
             batch.groups.insert(id, Some(group));
         }
         for id in new_apps.into_iter().filter(|id| self.groups.contains_key(id)) {
@@ -248,7 +248,7 @@ fn stamp(app: &mut App, old: Option<&App>, version: u64, restart: bool) {
     let scaled = old.instances != app.instances;
     if !config && !scaled {
         app.last_scaling_at_ms = old.last_scaling_at_ms;
-        if !restart {
+        if !restart && app.executor_resources == old.executor_resources {
             app.version_ms = old.version_ms;
         }
     }
@@ -269,8 +269,8 @@ fn check_size(bytes: usize) -> Result<(), Refusal> {
     Err(Refusal::IllegalArgument(text))
 }
 
-fn clash(id: &str) -> Refusal {
-    Refusal::invalid("/", format!("Groups and Applications may not have the same identifier: {id}"))
+fn clash() -> Refusal {
+    Refusal::invalid("/", "Groups and Applications may not have the same identifier.")
 }
 
 /// The apps and groups as they will be.

@@ -16,6 +16,11 @@ const AT_ONCE: usize = 1000;
 /// Launches of one app that no agent has said anything of yet, before more are made. Fewer would cost more: then each
 /// agent gets one task at a time.
 const MOST_SENT: usize = 10 * AT_ONCE;
+/// Instances of one app that are on their way out, before the next ones go more slowly: calls to kill wait in a queue
+/// that has an end.
+const MOST_DYING: usize = 10 * AT_ONCE;
+/// Until the next ones then. Not until those before are gone: a task may take as long as it likes to end.
+const LONG_PAUSE_MS: u64 = 1000;
 /// Until the next ones: about as fast as they can be launched or killed, so that no more calls wait than there is room for.
 const PAUSE_MS: u64 = 40;
 
@@ -195,7 +200,7 @@ impl Core {
             return;
         };
         let ids = state.members.staying(AT_ONCE);
-        self.go_on_if(ids.len() == AT_ONCE, app_id);
+        self.end_more_if(ids.len() == AT_ONCE, app_id);
         for id in ids {
             self.decommission(&id);
         }
@@ -203,8 +208,18 @@ impl Core {
 
     /// The app is looked at again before long, and left alone until then.
     fn go_on_if(&mut self, more: bool, app_id: &str) {
+        self.pause_if(more, app_id, PAUSE_MS);
+    }
+
+    /// As [`Self::go_on_if`], for those that end.
+    fn end_more_if(&mut self, more: bool, app_id: &str) {
+        let dying = self.apps.get(app_id).map_or(0, |state| state.members.count(Class::Dying));
+        self.pause_if(more, app_id, if dying > MOST_DYING { LONG_PAUSE_MS } else { PAUSE_MS });
+    }
+
+    fn pause_if(&mut self, more: bool, app_id: &str, pause_ms: u64) {
         if let Some(state) = self.apps.get_mut(app_id).filter(|_| more) {
-            state.paused_until_ms = self.now.saturating_add(PAUSE_MS);
+            state.paused_until_ms = self.now.saturating_add(pause_ms);
             self.timers.set(state.paused_until_ms, Timer::App(app_id.to_owned()));
         }
     }
@@ -257,7 +272,7 @@ impl Core {
         let rule = Rule { named: &BTreeSet::new(), selection: spec.kill_selection(), group_by: &group_by };
         // The choice looks at all of them: fewer rounds than elsewhere.
         let chosen = kill_selection::select(&instances, count.min(5 * AT_ONCE), rule);
-        self.go_on_if(count > chosen.len(), app_id);
+        self.end_more_if(count > chosen.len(), app_id);
         for id in chosen {
             self.decommission(&id);
         }
@@ -288,7 +303,7 @@ impl Core {
         for class in UNREADY.into_iter().chain([Class::Inactive]) {
             old.extend(members.some(class, false, AT_ONCE));
         }
-        self.go_on_if(old.len() >= AT_ONCE, app_id);
+        self.end_more_if(old.len() >= AT_ONCE, app_id);
         for id in old {
             self.decommission(&id);
         }

@@ -8,12 +8,7 @@ use meshos_proto::meshos::apps::v1::{
 };
 use meshos_types::{AppId, Timestamp};
 
-use super::{
-    Core,
-    apps::{Edit, enforced_role},
-    change::Batch,
-    history::is_within,
-};
+use super::{Core, apps::Edit, change::Batch, history::is_within};
 use crate::{
     error::Refusal,
     validate::{self, Rules},
@@ -161,7 +156,7 @@ impl Core {
             let instances = (f64::from(app.instances) * factor).ceil().min(f64::from(u32::MAX)) as u32;
             let app = App { instances, ..app };
             // Only the number changes: the role stays, whatever a group insists on by now.
-            let rules = Rules { role: app.role.clone(), ..self.settings.rules.clone() };
+            let rules = Rules { roles: vec![app.role.clone()], ..self.settings.rules.clone() };
             validate::app(&app, &rules).map_err(|refusal| refusal.below(&id))?;
             batch.edits.push(Edit::put(app));
         }
@@ -205,7 +200,7 @@ impl Core {
         batch: &mut Batch,
     ) -> Result<(), Refusal> {
         check_alone(update, at)?;
-        let mut group = self.group_record(id.as_str());
+        let mut group = self.groups.get(id.as_str()).cloned().unwrap_or_else(|| self.new_group(id));
         if let Some(dependencies) = &update.dependencies {
             group.dependencies = resolved(id, &dependencies.items);
             if group.dependencies.len() > MAX_DEPENDENCIES {
@@ -247,7 +242,7 @@ impl Core {
             if let Some(list) = &mut update.dependencies {
                 *list = StringList { items: resolved(group, &list.items) };
             }
-            let enforced = enforced_role(id.as_str(), |top| {
+            let enforced = self.enforced_role(id.as_str(), |top| {
                 batch.groups.get(top).map_or_else(|| self.groups.get(top), Option::as_ref)
             });
             // An app that is there and says nothing of a role keeps the one it has.

@@ -20,8 +20,9 @@ use crate::matcher::{
 impl Core {
     pub(super) fn accept(&mut self, offered: Offered) {
         let Offered { offer, launches, .. } = offered;
-        let mut tasks = Vec::new();
-        let mut traced = Vec::new();
+        // There may be a thousand, and each is large: grown step by step they would be copied again and again.
+        let mut tasks = Vec::with_capacity(launches.len());
+        let mut traced = Vec::with_capacity(launches.len());
         for launch in launches {
             if let Some((task, traceparent)) = self.provision(&offer, &launch) {
                 traced.push((task.task_id.value.clone(), traceparent));
@@ -57,6 +58,7 @@ impl Core {
             executor: &self.settings.args.executor,
             prefix: self.settings.args.env_vars_prefix.as_deref().unwrap_or_default(),
             bridge_name: &self.settings.args.mesos_bridge_name,
+            role_is_enforced: self.enforced_role(&definition.id, |top| self.groups.get(top)).is_some(),
         };
         let task = task_info(&definition, launch, context);
         let traceparent = instance.traceparent.clone();

@@ -1,6 +1,7 @@
 //! The roles that offers are wanted in: the default one, and those that groups insist on.
 
-use meshos_proto::mesos::v1::scheduler::call;
+use meshos_proto::{meshos::apps::v1::Group, mesos::v1::scheduler::call};
+use meshos_types::AppId;
 
 use super::{Core, change::Batch};
 use crate::framework;
@@ -28,9 +29,39 @@ impl Core {
         self.roles.iter().cloned().collect()
     }
 
+    /// The role that the app's top-level group insists on. `group` finds the record of a group.
+    pub(super) fn enforced_role<'a>(
+        &self,
+        app_id: &str,
+        group: impl Fn(&str) -> Option<&'a Group>,
+    ) -> Option<String> {
+        let top = top_level_group(app_id)?;
+        let insists =
+            group(&format!("/{top}")).map_or_else(|| self.new_groups_insist(), |it| it.enforce_role);
+        insists.then_some(top)
+    }
+
+    /// The record of a group that is made now.
+    pub(super) fn new_group(&self, id: &AppId) -> Group {
+        let enforce_role = self.new_groups_insist() && id.segments().count() == 1;
+        Group { format: 1, id: id.as_str().to_owned(), enforce_role, ..Default::default() }
+    }
+
+    fn new_groups_insist(&self) -> bool {
+        self.settings.args.new_group_enforce_role == "top"
+    }
+
     pub(super) fn note_roles(&mut self, batch: &Batch) {
         for app in batch.edits.iter().filter_map(|edit| edit.new.as_ref()) {
             self.note_role(&app.role);
         }
     }
+}
+
+/// Name of the top-level group that the app is in, at any depth; none for one that is in the root.
+pub(super) fn top_level_group(app_id: &str) -> Option<String> {
+    let path = AppId::parse(app_id).ok()?;
+    let mut segments = path.segments();
+    let top = segments.next()?;
+    segments.next().map(|_| top.to_owned())
 }

@@ -1,12 +1,12 @@
 //! What the states of tasks mean for instances.
 
+mod meaning;
+mod unreachable;
+
 use meshos_proto::{
-    meshos::apps::v1::{
-        CheckResult, Condition, Goal, Instance, IpAddress, TaskFailure, UnreachableStrategy,
-        check_result::Found,
-    },
+    meshos::apps::v1::{Condition, Goal, Instance, TaskFailure},
     mesos::v1::{
-        self as pb, TaskState, network_info,
+        self as pb, TaskState,
         scheduler::{
             Call,
             call::{self, reconcile},
@@ -23,6 +23,8 @@ use super::{
     store_framework,
     timers::Timer,
 };
+pub(super) use meaning::is_terminal;
+use meaning::{addresses, app_of, check_result, condition, counts_as_failed, state_name};
 
 /// Longest message of a failure that is kept.
 const LONGEST_MESSAGE: usize = 10_000;
@@ -275,136 +277,4 @@ impl Core {
         self.out.put_failure(&failure);
         state.failure = Some(failure);
     }
-
-    fn became_unreachable(&mut self, id: &str, status: &pb::TaskStatus) {
-        let now = self.now;
-        let Some(instance) = self.instances.get(id) else { return };
-        if matches!(instance.condition(), Condition::Unreachable | Condition::UnreachableInactive) {
-            return;
-        }
-        let mut seen = instance.clone();
-        seen.set_condition(Condition::Unreachable);
-        state_name(status).clone_into(&mut seen.mesos_state);
-        self.tell_status(&seen, status);
-        if seen.goal() != Goal::Running {
-            self.tell_instance(&seen);
-            self.out.show_instance(&seen);
-            self.forget_instance(id);
-            return;
-        }
-        let since = status.unreachable_time.as_ref().and_then(|time| u64::try_from(time.nanoseconds).ok());
-        let since = since.map_or(now, |nanoseconds| (nanoseconds / 1_000_000).min(now));
-        self.update_instance(id, |instance| {
-            instance.set_condition(Condition::Unreachable);
-            instance.unreachable_since_ms = since;
-            state_name(status).clone_into(&mut instance.mesos_state);
-        });
-        self.unreachable_due(id);
-    }
-
-    /// Moves an unreachable instance on when its time has come.
-    pub(super) fn unreachable_due(&mut self, id: &str) {
-        let Some(instance) = self.instances.get(id) else { return };
-        let condition = instance.condition();
-        if !matches!(condition, Condition::Unreachable | Condition::UnreachableInactive) {
-            return;
-        }
-        let since = instance.unreachable_since_ms;
-        let strategy = self.unreachable_strategy(instance);
-        if strategy.disabled {
-            return;
-        }
-        let inactive_at = since.saturating_add(strategy.inactive_after_s.saturating_mul(1000));
-        let expunge_at = since.saturating_add(strategy.expunge_after_s.saturating_mul(1000));
-        if expunge_at <= self.now {
-            self.forget_instance(id);
-            return;
-        }
-        if inactive_at <= self.now && condition == Condition::Unreachable {
-            self.update_instance(id, |instance| instance.set_condition(Condition::UnreachableInactive));
-        }
-        let next = if inactive_at > self.now { inactive_at } else { expunge_at };
-        self.timers.set(next, Timer::Unreachable(id.to_owned()));
-    }
-
-    fn unreachable_strategy(&self, instance: &Instance) -> UnreachableStrategy {
-        let state = self.apps.get(&instance.app_id);
-        state.and_then(|state| state.spec.as_ref()?.unreachable_strategy).unwrap_or_default()
-    }
-}
-
-/// What a state means. A lost task may come back for these reasons only.
-fn condition(state: TaskState, reason: Option<Reason>) -> Option<Condition> {
-    Some(match state {
-        TaskState::TaskStaging => Condition::Staging,
-        TaskState::TaskStarting => Condition::Starting,
-        TaskState::TaskRunning => Condition::Running,
-        TaskState::TaskKilling => Condition::Killing,
-        TaskState::TaskFinished => Condition::Finished,
-        TaskState::TaskFailed => Condition::Failed,
-        TaskState::TaskKilled => Condition::Killed,
-        TaskState::TaskError => Condition::Error,
-        TaskState::TaskDropped => Condition::Dropped,
-        TaskState::TaskGone | TaskState::TaskGoneByOperator => Condition::Gone,
-        TaskState::TaskUnknown => Condition::Unknown,
-        TaskState::TaskUnreachable => Condition::Unreachable,
-        TaskState::TaskLost => match reason {
-            Some(Reason::Reconciliation | Reason::AgentDisconnected | Reason::AgentRemoved) => {
-                Condition::Unreachable
-            }
-            Some(Reason::TaskUnknown) => Condition::Unknown,
-            _ => Condition::Gone,
-        },
-    })
-}
-
-/// What the task's check found; none: the status says nothing of it.
-fn check_result(status: &pb::TaskStatus) -> Option<CheckResult> {
-    let told = status.check_status.as_ref()?;
-    let http = told.http.and_then(|http| http.status_code).map(Found::HttpStatus);
-    let tcp = || told.tcp.and_then(|tcp| tcp.succeeded).map(Found::TcpSucceeded);
-    let command = || told.command.and_then(|command| command.exit_code).map(Found::ExitCode);
-    let found = http.or_else(tcp).or_else(command)?;
-    Some(CheckResult { found: Some(found) })
-}
-
-/// The app that an instance's id names.
-fn app_of(instance_id: &str) -> String {
-    let path = instance_id.rsplit_once(".instance-").map_or(instance_id, |(path, _)| path);
-    format!("/{}", path.replace('_', "/"))
-}
-
-/// Whether a task that ended so failed.
-fn counts_as_failed(condition: Condition) -> bool {
-    matches!(condition, Condition::Failed | Condition::Error | Condition::Dropped | Condition::Gone)
-}
-
-pub(super) fn is_terminal(condition: Condition) -> bool {
-    matches!(
-        condition,
-        Condition::Error
-            | Condition::Failed
-            | Condition::Finished
-            | Condition::Killed
-            | Condition::Gone
-            | Condition::Dropped
-            | Condition::Unknown
-    )
-}
-
-fn state_name(status: &pb::TaskStatus) -> &'static str {
-    task_state::state_of(status).map_or("", |state| state.as_str_name())
-}
-
-fn addresses(status: &pb::TaskStatus) -> Vec<IpAddress> {
-    let networks = status.container_status.iter().flat_map(|container| &container.network_infos);
-    let address = |address: &network_info::IpAddress| {
-        let protocol = match address.protocol() {
-            network_info::Protocol::IPv4 => "IPv4",
-            network_info::Protocol::IPv6 => "IPv6",
-        };
-        let text = address.ip_address.clone()?;
-        Some(IpAddress { address: text, protocol: protocol.to_owned() })
-    };
-    networks.flat_map(|network| &network.ip_addresses).filter_map(address).collect()
 }

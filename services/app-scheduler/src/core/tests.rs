@@ -8,3 +8,4 @@ mod judged;
 mod large;
 mod more;
 mod random;
+mod roles;

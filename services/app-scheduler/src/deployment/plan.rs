@@ -31,6 +31,8 @@ pub fn config_changed(old: &App, new: &App) -> bool {
         version_ms: 0,
         last_scaling_at_ms: 0,
         last_config_change_at_ms: 0,
+        // Upstream does not compare it.
+        executor_resources: None,
         format: 0,
         ..app.clone()
     };

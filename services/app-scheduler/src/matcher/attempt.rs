@@ -309,13 +309,13 @@ impl<'a> Turn<'a> {
 
     fn try_offer(&mut self, attempt: &mut Attempt, offer: usize) -> Result<(), BTreeSet<Reason>> {
         let offered = &self.offers[offer];
-        let (resources, ports): Place =
+        let Place { resources, executor, ports } =
             fit(self.request, offered, &mut attempt.left[offer], &self.spread, self.terms)?;
         let Some(instance_id) = self.request.waiting.get(self.next).cloned() else { return Ok(()) };
         self.next += 1;
         self.spread.add(&offered.offer);
         let container_ports = container_ports(self.request.app, &ports, &instance_id);
-        attempt.launches[offer].push(Launch { instance_id, resources, ports, container_ports });
+        attempt.launches[offer].push(Launch { instance_id, resources, executor, ports, container_ports });
         *self.used.entry(offer).or_default() += 1;
         self.refused.remove(&offer);
         Ok(())

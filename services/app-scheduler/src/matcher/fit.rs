@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use meshos_proto::{meshos::apps::v1::App, mesos::v1 as pb};
+use meshos_proto::{
+    meshos::apps::v1::{App, ExecutorResources},
+    mesos::v1 as pb,
+};
 use meshos_types::{
     HostPort, Milli, Ranges, Resource, Resources, RoleName, Shortage, Wanted, app_ports, rank_for_role,
 };
@@ -30,9 +33,18 @@ impl Amounts {
         Self(SCALARS.map(|(name, _)| resources.scalar(name).to_f64()))
     }
 
-    /// What one instance needs.
+    /// What one instance needs, with its executor.
     pub(super) fn wanted(app: &App) -> Self {
+        Self::of_task(app).plus(&Self::of_executor(app))
+    }
+
+    fn of_task(app: &App) -> Self {
         Self([app.cpus, app.mem, app.disk, f64::from(app.gpus)])
+    }
+
+    fn of_executor(app: &App) -> Self {
+        let ExecutorResources { cpus, mem, disk } = executor_resources(app).unwrap_or_default();
+        Self([cpus, mem, disk, 0.0])
     }
 
     pub(super) fn plus(&self, other: &Self) -> Self {
@@ -87,8 +99,20 @@ impl Amounts {
     }
 }
 
-/// What an instance takes: its resources, and its ports of the host in the order of the app's ports, 0 for none.
-pub(super) type Place = (Resources, Vec<u32>);
+/// What an instance takes.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// Of the task alone.
+    pub(super) resources: Resources,
+    pub(super) executor: Resources,
+    /// Of the host, in the order of the app's ports; 0 for none.
+    pub(super) ports: Vec<u32>,
+}
+
+/// What is asked for the app's own executor. The agents' one is part of the task.
+fn executor_resources(app: &App) -> Option<ExecutorResources> {
+    app.executor_resources.filter(|_| !matches!(app.executor.as_str(), "" | "//cmd"))
+}
 
 /// Takes the instance's place out of `left`, or says every reason why it cannot be.
 pub(super) fn fit(
@@ -118,24 +142,37 @@ pub(super) fn fit(
         if kept || !accepted { None } else { base(resource) }
     };
     let mut rest = left.clone();
-    let mut taken = Resources::new();
-    for (at, (name, reason)) in SCALARS.into_iter().enumerate() {
-        let amount = Milli::round(Amounts::wanted(app).0[at]);
-        if amount.is_zero() {
-            continue;
-        }
-        match rest.take_scalar(&Arc::from(name), amount, rank) {
-            Ok(part) => taken.add_all(&part),
-            Err(_) => drop(reasons.insert(reason)),
-        }
-    }
+    let (mut resources, short) = take_scalars(&Amounts::of_task(app), &mut rest, rank);
+    reasons.extend(short);
+    let (executor, short) = take_scalars(&Amounts::of_executor(app), &mut rest, rank);
+    reasons.extend(short);
     if !reasons.is_empty() {
         return Err(reasons);
     }
-    let ports = take_ports(app, &mut rest, &mut taken, terms.port_seed, rank);
+    let ports = take_ports(app, &mut rest, &mut resources, terms.port_seed, rank);
     let ports = ports.map_err(|_| BTreeSet::from([Reason::InsufficientPorts]))?;
     *left = rest;
-    Ok((taken, ports))
+    Ok(Place { resources, executor, ports })
+}
+
+/// What was taken, and what there was too little of.
+fn take_scalars(
+    amounts: &Amounts,
+    left: &mut Resources,
+    rank: impl Fn(&Resource) -> Option<u32> + Copy,
+) -> (Resources, Vec<Reason>) {
+    let (mut taken, mut short) = (Resources::new(), Vec::new());
+    for ((name, reason), amount) in SCALARS.into_iter().zip(amounts.0) {
+        let amount = Milli::round(amount);
+        if amount.is_zero() {
+            continue;
+        }
+        match left.take_scalar(&Arc::from(name), amount, rank) {
+            Ok(part) => taken.add_all(&part),
+            Err(_) => short.push(reason),
+        }
+    }
+    (taken, short)
 }
 
 /// Reasons that hold however much of the offer is left.

@@ -107,6 +107,7 @@ mod tests {
         let launch = Launch {
             instance_id: String::new(),
             resources: Default::default(),
+            executor: Default::default(),
             ports: vec![0, 31_000, 0],
             container_ports: vec![9000, 80, 4711],
         };

@@ -30,6 +30,8 @@ pub struct TaskContext<'a> {
     pub prefix: &'a str,
     /// The network that stands for bridge networking where the agent runs the container itself.
     pub bridge_name: &'a str,
+    /// The top-level group of the app insists on its role.
+    pub role_is_enforced: bool,
 }
 
 /// The message that launches the instance.
@@ -65,7 +67,8 @@ pub fn task_info(app: &App, launch: &Launch, context: TaskContext<'_>) -> pb::Ta
         task.container = container;
     } else {
         let info = custom_executor(executor, command, context.task_id);
-        task.executor = Some(pb::ExecutorInfo { container, ..info });
+        let resources = launch.executor.to_proto(Format::PostRefinement);
+        task.executor = Some(pb::ExecutorInfo { container, resources, ..info });
     }
     task
 }
@@ -298,7 +301,10 @@ pub fn environment(app: &App, launch: &Launch, context: TaskContext<'_>) -> BTre
         ("MARATHON_APP_RESOURCE_MEM", format!("{:?}", app.mem)),
         ("MARATHON_APP_RESOURCE_DISK", format!("{:?}", app.disk)),
         ("MARATHON_APP_RESOURCE_GPUS", app.gpus.to_string()),
-        ("MARATHON_APP_ENFORCE_GROUP_ROLE", "FALSE".to_owned()),
+        (
+            "MARATHON_APP_ENFORCE_GROUP_ROLE",
+            if context.role_is_enforced { "TRUE" } else { "FALSE" }.to_owned(),
+        ),
     ];
     variables.extend(fixed.map(|(name, value)| (name.to_owned(), value)));
     if let Some(image) = app.container.as_ref().and_then(|container| container.image.as_ref()) {

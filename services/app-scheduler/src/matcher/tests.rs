@@ -1,7 +1,7 @@
 use meshos_proto::{
     meshos::apps::v1::{
-        CommandTaskCheck, Constraint, HealthCheck, HealthProtocol, HttpTaskCheck, PortDefinition,
-        ResourceLimits, TaskCheck, task_check::Kind,
+        CommandTaskCheck, Constraint, ExecutorResources, HealthCheck, HealthProtocol, HttpTaskCheck,
+        PortDefinition, ResourceLimits, TaskCheck, task_check::Kind,
     },
     mesos::v1::value,
 };
@@ -374,6 +374,7 @@ const CONTEXT: TaskContext<'_> = TaskContext {
     host: "h",
     executor: "//cmd",
     prefix: "",
+    role_is_enforced: false,
     bridge_name: "",
 };
 
@@ -381,6 +382,7 @@ fn launch(ports: &[u32]) -> Launch {
     Launch {
         instance_id: String::new(),
         resources: Resources::new(),
+        executor: Resources::new(),
         ports: ports.to_vec(),
         container_ports: Vec::new(),
     }
@@ -472,7 +474,7 @@ fn a_task_has_its_command_resources_and_grace_period() {
 fn limits_and_the_check_reach_the_agent() {
     let mut app = App { port_definitions: vec![PortDefinition::default()], ..app("/a", 1.0) };
     app.resource_limits = Some(ResourceLimits { cpus: Some(f64::INFINITY), mem: Some(64.0) });
-    let http = HttpTaskCheck { port_index: Some(0), port: None, path: Some("/x".into()) };
+    let http = HttpTaskCheck { port_index: Some(0), path: Some("/x".into()), ..Default::default() };
     app.check = Some(TaskCheck { kind: Some(Kind::Http(http)), interval_s: 6, timeout_s: 2, delay_s: 1 });
     let mut offers = [Offered::new(offer("o", "h", 4.0, (31_000, 31_010)))];
     place(&[request(&app, 1)], &mut offers, &terms(1));
@@ -488,4 +490,25 @@ fn limits_and_the_check_reach_the_agent() {
     app.check.as_mut().unwrap().kind = Some(Kind::Exec(exec));
     let command = task_info(&app, launch, CONTEXT).check.unwrap().command.unwrap().command;
     assert_eq!((command.shell(), command.value(), command.arguments.len()), (false, "/bin/true", 2));
+}
+
+#[test]
+fn an_executor_of_its_own_gets_what_is_asked_for_it() {
+    let asked = Some(ExecutorResources { cpus: 0.5, mem: 64.0, disk: 0.0 });
+    let own = App { executor: "/opt/x".into(), executor_resources: asked, ..app("/a", 1.0) };
+    let mut offers = [Offered::new(offer("o", "h", 1.5, (1, 9)))];
+    place(&[request(&own, 1)], &mut offers, &terms(10));
+    let task = task_info(&own, &offers[0].launches[0], CONTEXT);
+    let cpus = |resources: &[pb::Resource]| {
+        resources.iter().find(|r| r.name == "cpus").and_then(|r| r.scalar.as_ref()).map(|scalar| scalar.value)
+    };
+    assert_eq!(cpus(&task.resources), Some(1.0));
+    assert_eq!(cpus(&task.executor.unwrap().resources), Some(0.5));
+
+    let mut offers = [Offered::new(offer("o", "h", 1.4, (1, 9)))];
+    let refusals = place(&[request(&own, 1)], &mut offers, &terms(10));
+    assert_eq!(refusals[0].by_reason, BTreeMap::from([(Reason::InsufficientCpus, 1)]));
+    let agents = App { executor: "//cmd".into(), ..own };
+    place(&[request(&agents, 1)], &mut offers, &terms(10));
+    assert!(task_info(&agents, &offers[0].launches[0], CONTEXT).executor.is_none());
 }

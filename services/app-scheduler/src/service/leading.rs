@@ -1,28 +1,23 @@
 //! The loop of a leader: one task owns the core; records are written before anything that depends on them.
 
+mod effects;
+
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use meshos_mesh::{Env, Feed, Leadership, SharedTransport};
-use meshos_proto::{
-    meshos::apps::v1::{Delta, WatchResponse, watch_response::Body},
-    mesos::v1::scheduler::{Call, call},
-};
+use meshos_proto::meshos::apps::v1::{Delta, WatchResponse, watch_response::Body};
 use meshos_store::{Error as StoreError, Listing, Revision};
-use meshos_types::{TaskId, TaskName};
 use tokio::sync::{Semaphore, mpsc, watch};
-use tonic::Status;
-use tracing::Span;
 
 use super::{
     Replica,
     farewells::Farewells,
-    link::{self, Calls, FromLink, Sent},
-    probe, spans,
+    link::{self, Calls, FromLink},
+    spans,
     writer::{self, Committed, Unit},
 };
 use crate::{
-    core::{After, Core, Input, Output, Probe, ReadinessProbe, Reply, Settings},
-    error::Refusal,
+    core::{After, Core, Input, Output, Settings},
     grpc::{Answer, Command},
     metrics::Metrics,
     store::Records,
@@ -154,8 +149,7 @@ impl Leading {
                 },
                 event = self.events.recv(), if self.unstored < MOST_UNSTORED => {
                     let Some(event) = event else { return End::Broken("the link to the allocator ended") };
-                    self.link_reported(event);
-                    self.some_commands(replica);
+                    self.link_reported(event, replica);
                 }
                 command = replica.commands.recv() => match command {
                     Some(command) => self.command(command),
@@ -217,7 +211,7 @@ impl Leading {
         }
     }
 
-    fn link_reported(&mut self, event: FromLink) {
+    fn link_reported(&mut self, event: FromLink, replica: &mut Replica) {
         match event {
             FromLink::Connected(calls) => self.calls = Some(calls),
             FromLink::Broken => {
@@ -235,6 +229,7 @@ impl Leading {
                     let some = inputs.by_ref().take(INPUTS_AT_ONCE);
                     let output = self.core.handle_all(some, self.env.clock.unix_ms());
                     self.carry_out(output);
+                    self.some_commands(replica);
                 }
             }
         }
@@ -278,30 +273,6 @@ impl Leading {
         }
     }
 
-    /// Makes a health check beside the loop.
-    fn probe(&self, probe: Probe) {
-        let (results, checks) = (self.probed.0.clone(), Arc::clone(&self.checks));
-        let network = self.network.clone();
-        self.env.tasks.spawn("app-scheduler-health-check", async move {
-            let Ok(_room) = checks.acquire_owned().await else { return };
-            let outcome = probe::run(network, &probe).await;
-            // Nobody listens once the lead is lost.
-            let _ = results.send(Input::Probed { probe: Box::new(probe), outcome }).await;
-        });
-    }
-
-    /// As [`Self::probe`], for a readiness check.
-    fn readiness_probe(&self, probe: ReadinessProbe) {
-        let (results, checks) = (self.probed.0.clone(), Arc::clone(&self.checks));
-        let network = self.network.clone();
-        self.env.tasks.spawn("app-scheduler-readiness-check", async move {
-            let Ok(_room) = checks.acquire_owned().await else { return };
-            let response = probe::readiness(network, &probe).await;
-            // Nobody listens once the lead is lost.
-            let _ = results.send(Input::ReadinessProbed { probe: Box::new(probe), response }).await;
-        });
-    }
-
     /// Publishes what is stored, as one change, then does what waited for it.
     fn committed(&mut self, committed: &Committed) {
         let before = self.revision;
@@ -343,69 +314,6 @@ impl Leading {
         }
         self.feed.publish(WatchResponse { revision, body: Some(Body::Delta(delta)) });
     }
-
-    fn perform(&mut self, after: After) {
-        match after {
-            After::Call(call) => {
-                let now = match leaving(&call) {
-                    Some(instance) => self.farewells.hold(&instance, call),
-                    None => Some(call),
-                };
-                self.send_all(now);
-            }
-            After::Launch { call, tasks } => self.send(call, spans::launch(&tasks)),
-            After::Reply { token, reply } => {
-                if let Some(answer) = self.answers.remove(&token) {
-                    // A caller that has gone needs no answer.
-                    let _ = answer.send(self.answered(reply));
-                }
-            }
-        }
-    }
-
-    fn answered(&self, reply: Result<Reply, Refusal>) -> Result<Reply, Status> {
-        let mut reply = reply.map_err(|refusal| refusal.to_status())?;
-        match &mut reply {
-            Reply::Change(response) => response.revision = self.revision,
-            Reply::Kill(response) => {
-                response.revision = self.revision;
-                if let Some(deployment) = &mut response.deployment {
-                    deployment.revision = self.revision;
-                }
-            }
-            Reply::Versions(_)
-            | Reply::GroupVersions(_)
-            | Reply::GroupVersion(_)
-            | Reply::UnusedOffers(_) => {}
-        }
-        Ok(reply)
-    }
-
-    fn send_all(&mut self, calls: impl IntoIterator<Item = Call>) {
-        for call in calls {
-            self.send(call, Vec::new());
-        }
-    }
-
-    /// Hands a call to the link. Without one it is left out: after the next subscription the core asks for the
-    /// states of all tasks.
-    fn send(&mut self, call: Call, spans: Vec<Span>) {
-        let Some(calls) = &self.calls else { return };
-        self.metrics.called(&call);
-        let acknowledge = call.r#type() == call::Type::Acknowledge;
-        if !calls.send(Sent { call, spans }, acknowledge) {
-            tracing::warn!("allocator does not take calls fast enough, subscribing again");
-            self.calls = None;
-            self.handle(Input::Disconnected);
-        }
-    }
-}
-
-/// The instance whose task the call kills.
-fn leaving(call: &Call) -> Option<String> {
-    let kill = call.kill.as_ref()?;
-    let name = TaskName::of(&TaskId::new(kill.task_id.value.as_str()))?;
-    Some(name.instance.as_str().to_owned())
 }
 
 async fn tick(env: &Env, deadline: Option<u64>) {

@@ -1,6 +1,7 @@
 use meshos_proto::meshos::apps::v1::{
-    AppUpdate, Container, ContainerImage, ContainerType, HealthCheck, PortDefinition, ResourceLimits,
-    TaskCheck, TcpTaskCheck, UnreachableStrategy, UpgradeStrategy, task_check::Kind,
+    AppUpdate, Container, ContainerImage, ContainerType, ExecutorResources, Fetch, HealthCheck,
+    PortDefinition, ResourceLimits, TaskCheck, TcpTaskCheck, UnreachableStrategy, UpgradeStrategy,
+    task_check::Kind,
 };
 
 use super::{checks::MAX_PROBE_SECONDS, *};
@@ -12,7 +13,7 @@ pub(super) fn valid() -> App {
 }
 
 pub(super) fn refused(app: &App) -> Vec<(String, String)> {
-    refused_by(app, &Rules { role: "*".into(), max_instances: 100, ..Rules::default() })
+    refused_by(app, &Rules { roles: vec!["*".into()], max_instances: 100, ..Rules::default() })
 }
 
 pub(super) fn refused_by(app: &App, rules: &Rules) -> Vec<(String, String)> {
@@ -198,9 +199,9 @@ fn a_regular_expression_matches_the_whole_text() {
 fn limits_hold_what_is_asked_for() {
     let limited = |cpus, mem| App { resource_limits: Some(ResourceLimits { cpus, mem }), ..valid() };
     assert!(refused(&limited(Some(f64::INFINITY), Some(128.0))).is_empty());
-    let rule = "resource limit must be greater than or equal to requested resource (128)";
+    let rule = "resource limit must be greater than or equal to requested resource (128.0)";
     has(&limited(None, Some(127.0)), "/resourceLimits/mem", rule);
-    has(&limited(Some(0.5), None), "/resourceLimits/cpus", "requested resource (1)");
+    has(&limited(Some(0.5), None), "/resourceLimits/cpus", "requested resource (1.0)");
 }
 
 #[test]
@@ -218,4 +219,50 @@ fn a_check_has_a_port_and_no_docker() {
     let mut slow = checked(tcp(Some(0), None));
     slow.check.as_mut().unwrap().timeout_s = MAX_PROBE_SECONDS + 1;
     has(&slow, "/check/timeoutSeconds", "error.max");
+}
+
+#[test]
+fn labels_that_mean_something_are_checked() {
+    let labels = |pairs: &[(&str, &str)]| App {
+        labels: pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        ..valid()
+    };
+    let (version, path) = (("DCOS_MIGRATION_API_VERSION", "v1"), ("DCOS_MIGRATION_API_PATH", "/v1/plan"));
+    let name = ("DCOS_PACKAGE_FRAMEWORK_NAME", "kafka");
+    for incomplete in [&[version][..], &[version, path], &[version, name], &[(version.0, "v2"), path, name]] {
+        has(&labels(incomplete), "/", MIGRATION);
+    }
+    for complete in [&[version, path, name][..], &[path], &[(version.0, "")]] {
+        assert!(refused(&labels(complete)).is_empty(), "{complete:?}");
+    }
+    let single = App { instances: 2, ..labels(&[("MARATHON_SINGLE_INSTANCE_APP", "true")]) };
+    let found = refused(&single);
+    let wanted = [
+        ("/instances", "Single instance app may only have one instance"),
+        ("/upgradeStrategy/maximumOverCapacity", "got 1.0, expected 0.0"),
+        ("/upgradeStrategy/minimumHealthCapacity", "got 1.0, expected 0.0"),
+    ];
+    assert_eq!(found, wanted.map(|(path, rule)| (path.to_owned(), rule.to_owned())));
+}
+
+#[test]
+fn an_executor_has_a_least_size() {
+    let with = |cpus| {
+        let resources = ExecutorResources { cpus, mem: 32.0, disk: 10.0 };
+        App { executor_resources: Some(resources), ..valid() }
+    };
+    assert!(refused(&with(0.1)).is_empty());
+    has(&with(0.05), "/executorResources/cpus", "error.min");
+    has(&with(f64::NAN), "/executorResources/cpus", "error.min");
+}
+
+#[test]
+fn what_is_fetched_is_named_by_a_uri() {
+    let with = |uri: &str| App { fetch: vec![Fetch { uri: uri.into(), ..Default::default() }], ..valid() };
+    for uri in ["http://h/x.tgz?a=b&c=%20d#e", "hdfs://[::1]/x", "/local/file", "s3n://k:s%2F@b/x"] {
+        assert!(refused(&with(uri)).is_empty(), "{uri}");
+    }
+    for uri in ["", "http://h/a b", "http://h/{x}", "http://h/100%", "http://h/%zz", "h|x", "a\\b"] {
+        has(&with(uri), "/fetch(0)/uri", "URI has invalid syntax.");
+    }
 }

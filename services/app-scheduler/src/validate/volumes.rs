@@ -100,7 +100,7 @@ mod tests {
 
     fn found(app: &App, features: bool) -> String {
         let rules = Rules {
-            role: "*".into(),
+            roles: vec!["*".into()],
             max_instances: 100,
             secrets_enabled: features,
             external_volumes_enabled: features,

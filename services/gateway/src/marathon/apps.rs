@@ -171,7 +171,7 @@ impl Marathon {
 }
 
 /// The apps that fit all filters.
-fn list(apps: &Apps, query: &Query, embeds: Embeds) -> Result<String, ApiError> {
+fn list(apps: &Apps, query: &Query, embeds: Embeds) -> Result<Vec<u8>, ApiError> {
     let selector = query.get("label").map(|text| {
         Selector::parse(text).map_err(|reason| {
             ApiError::illegal(format!("Can not parse label selector {text}. Reason: {reason}"))
@@ -190,8 +190,15 @@ fn list(apps: &Apps, query: &Query, embeds: Embeds) -> Result<String, ApiError> 
     };
     let page = Page::of(query)?;
     let found = page.of_items(apps.apps.values().filter(wanted));
-    let found: Vec<String> = found.map(|app| render::app::info_text(apps, app, embeds)).collect();
-    Ok(format!("{{\"apps\":[{}]}}", found.join(",")))
+    let mut text = b"{\"apps\":[".to_vec();
+    for (place, app) in found.enumerate() {
+        if place > 0 {
+            text.push(b',');
+        }
+        render::app::write_info(&mut text, apps, app, embeds);
+    }
+    text.extend_from_slice(b"]}");
+    Ok(text)
 }
 
 /// The apps below a group.
@@ -219,7 +226,7 @@ mod tests {
         apps.apps.insert("/c".to_owned(), labelled);
         let query = Query::parse(query);
         let found = list(&apps, &query, Embeds::of_list(&query))?;
-        let found: Value = serde_json::from_str(&found).unwrap();
+        let found: Value = serde_json::from_slice(&found).unwrap();
         Ok(found["apps"]
             .as_array()
             .unwrap()
@@ -264,11 +271,26 @@ mod tests {
         for text in ["", "embed=apps.tasks&embed=apps.taskStats", "embed=app.taskStats"] {
             let query = Query::parse(text);
             let embeds = Embeds::of_list(&query);
-            let listed: Value = serde_json::from_str(&list(&apps, &query, embeds).unwrap()).unwrap();
+            let listed: Value = serde_json::from_slice(&list(&apps, &query, embeds).unwrap()).unwrap();
             let alone = render::app::info(&apps, &apps.apps["/a"], embeds);
             assert_eq!(listed["apps"], json!([alone]), "{text}");
             let older = text.contains("=app.");
             assert_eq!(alone.get("tasksStats").is_some(), text.contains("Stats") && !older);
+        }
+    }
+
+    #[test]
+    fn a_list_shows_the_newest_definition() {
+        let mut apps = Apps::default();
+        for cpus in [1.0, 2.0] {
+            let delta = Delta { apps: vec![App { cpus, ..minimal("/a") }], ..Default::default() };
+            apps.apply(WatchResponse { revision: 1, body: Some(Body::Delta(delta)) });
+            for _ in 0..2 {
+                let query = Query::parse("");
+                let listed = list(&apps, &query, Embeds::of_list(&query)).unwrap();
+                let listed: Value = serde_json::from_slice(&listed).unwrap();
+                assert_eq!(listed["apps"][0]["cpus"].as_f64(), Some(cpus));
+            }
         }
     }
 

@@ -104,6 +104,7 @@ fn refused(status: &Status) -> ApiError {
         ErrorKind::TooManyDeployments => ApiError::new(StatusCode::FORBIDDEN, message),
         ErrorKind::BadRequest => ApiError::bad_request(message),
         ErrorKind::Unavailable => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message),
+        ErrorKind::Internal => ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message),
     }
 }
 

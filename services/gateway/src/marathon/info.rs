@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 use meshos_proto::meshos::apps::v1::AbdicateRequest;
 
 use super::{
-    Answer, Marathon, client, error::ApiError, media_type, method_not_allowed, render::task::Counts,
+    Answer, Marathon, client, error::ApiError, media_type, method_not_allowed, not_there,
+    render::task::Counts,
 };
 use crate::{
     client::Repeat,
@@ -28,7 +29,12 @@ impl Marathon {
             "leader": self.leading_address(),
             "frameworkId": apps.framework_id,
             "marathon_config": self.config(apps),
-            "zookeeper_config": {"zk_max_versions": setting(apps, "zk_max_versions")},
+            "zookeeper_config": {
+                "zk": null, "zk_compression": null, "zk_compression_threshold": null,
+                "zk_connection_timeout": null, "zk_max_node_size": null,
+                "zk_max_versions": setting(apps, "zk_max_versions"), "zk_session_timeout": null,
+                "zk_timeout": null,
+            },
             "http_config": {"http_port": self.identity.port, "https_port": 0},
         })
     }
@@ -82,7 +88,10 @@ impl Marathon {
     }
 
     /// `DELETE /v2/leader`
-    pub(super) async fn abdicate(&self) -> Answer {
+    pub(super) async fn abdicate(&self, request: &Request) -> Answer {
+        if let Some(what) = ["backup", "restore"].into_iter().find(|what| request.query.get(what).is_some()) {
+            return Err(not_there(what));
+        }
         let called = self.leader.call(Repeat::Unsafe, |channel| async move {
             client(channel).abdicate(AbdicateRequest {}).await
         });
@@ -93,13 +102,18 @@ impl Marathon {
     /// `GET /metrics`
     pub(super) fn metrics(&self, apps: &Apps) -> Value {
         let counts = Counts::of(apps.instances());
-        let uptime = self.env.clock.unix_ms().saturating_sub(self.started_ms) as f64 / 1000.0;
+        let now_ms = self.env.clock.unix_ms();
+        let overdue = apps.queue.values().filter(|entry| entry.delayed_until_ms <= now_ms);
+        let overdue: f64 = overdue.map(|entry| f64::from(entry.count)).sum();
+        let uptime = now_ms.saturating_sub(self.started_ms) as f64 / 1000.0;
         let gauge = |value: f64| json!({"value": value});
         json!({
             "version": "4.0.0",
             "gauges": {
                 "marathon.apps.active.gauge": gauge(apps.apps.len() as f64),
                 "marathon.deployments.active.gauge": gauge(apps.deployments.len() as f64),
+                "marathon.groups.active.gauge": gauge(apps.groups.len() as f64),
+                "marathon.instances.launch-overdue.gauge": gauge(overdue),
                 "marathon.instances.running.gauge": gauge(f64::from(counts.running)),
                 "marathon.instances.staged.gauge": gauge(f64::from(counts.staged)),
                 "marathon.pods.active.gauge": gauge(0.0),

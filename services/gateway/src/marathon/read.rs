@@ -1,8 +1,8 @@
 //! Definitions as users send them: a typed read that reports every error at once, with Marathon's codes and
 //! paths. Pure.
 //!
-//! Unknown fields are ignored. A field that Marathon has and this version does not act on is refused, unless it
-//! says nothing: an app must never run in another way than its definition says.
+//! Unknown fields are ignored, and `residency`, which says nothing. What Marathon has and this version does not act on
+//! is refused: an app must never run in another way than its definition says.
 
 mod check;
 mod container;
@@ -13,7 +13,6 @@ mod legacy;
 mod limits;
 mod parts;
 mod readiness;
-mod unsupported;
 
 use meshos_proto::meshos::apps::v1::{AppUpdate, StringList};
 use meshos_types::AppId;
@@ -58,6 +57,22 @@ pub(super) fn task_ids(value: &Value) -> Result<Vec<String>, ApiError> {
     Ok(ids.unwrap_or_default())
 }
 
+/// `POST /logging`: logger, level, and for how many seconds.
+pub(super) fn logger_change(value: &Value) -> Result<(String, &'static str, Option<u64>), ApiError> {
+    const LEVELS: [&str; 6] = ["OFF", "ERROR", "WARN", "INFO", "DEBUG", "TRACE"];
+    let mut faults = Faults::default();
+    let mut change = (String::new(), "", None);
+    if let Some(body) = faults.object(&Field { path: String::new(), value }) {
+        let logger = faults.required(body, "", "logger").and_then(|name| faults.text(&name, 1, 1024));
+        let levels = LEVELS.map(|level| (level, level));
+        let level = faults.required(body, "", "level").and_then(|word| faults.word(&word, &levels));
+        let seconds = field(body, "", "durationSeconds");
+        let seconds = seconds.and_then(|seconds| faults.integer(&seconds, u64::from(u32::MAX)));
+        change = (logger.unwrap_or_default(), level.unwrap_or_default(), seconds);
+    }
+    faults.finish().map(|()| change)
+}
+
 fn definition(body: &Field<'_>, faults: &mut Faults) -> AppUpdate {
     let Some(object) = faults.object(body) else { return AppUpdate::default() };
     let base = body.path.as_str();
@@ -67,7 +82,6 @@ fn definition(body: &Field<'_>, faults: &mut Faults) -> AppUpdate {
     read_launching(&mut update, (object, base), faults);
     read_settings(&mut update, (object, base), faults);
     legacy::migrate(&mut update, (object, base), faults);
-    unsupported::check((object, base), faults);
     update
 }
 
@@ -81,7 +95,7 @@ fn read_identity(update: &mut AppUpdate, (object, base): At<'_>, faults: &mut Fa
     update.args = get("args").and_then(|args| faults.string_list(&args)).map(strings);
     update.user = get("user").and_then(|user| faults.string(&user));
     update.role = get("role").and_then(|role| faults.string(&role));
-    update.executor = get("executor").and_then(|executor| faults.string(&executor));
+    update.executor = get("executor").and_then(|executor| parts::executor(&executor, faults));
     update.version_ms = get("version").and_then(|version| parts::version(&version, faults));
 }
 
@@ -96,6 +110,7 @@ fn read_resources(update: &mut AppUpdate, (object, base): At<'_>, faults: &mut F
     update.health_checks = get("healthChecks").and_then(|checks| health::checks(&checks, faults));
     update.readiness_checks = get("readinessChecks").and_then(|checks| readiness::checks(&checks, faults));
     update.resource_limits = get("resourceLimits").and_then(|limits| limits::read(&limits, faults));
+    update.executor_resources = get("executorResources").and_then(|found| limits::executor(&found, faults));
     update.check = get("check").and_then(|found| check::read(&found, faults));
     update.require_ports = get("requirePorts").and_then(|required| faults.boolean(&required));
     let roles = get("acceptedResourceRoles").and_then(|roles| {
@@ -209,6 +224,30 @@ mod tests {
     fn null_is_absent() {
         let update = app(&json!({"cmd": null, "env": null, "container": null, "instances": 2})).unwrap();
         assert_eq!(update, AppUpdate { instances: Some(2), ..Default::default() });
+    }
+
+    #[test]
+    fn constraints_are_a_set_of_two_or_three_words() {
+        let list = json!([["hostname", "unique"], ["hostname", "UNIQUE"], ["rack", "LIKE", "r"]]);
+        let update = app(&json!({"constraints": list})).unwrap();
+        assert_eq!(update.constraints.unwrap().items.len(), 2);
+        for words in [json!(["hostname"]), json!(["a", "LIKE", "b", "c"]), json!([])] {
+            let (_, body) = details(json!({"constraints": [words]}));
+            let rule = "Each constraint must have either 2 or 3 fields";
+            assert_eq!(body["details"], json!([{"path": "/constraints(0)", "errors": [rule]}]));
+        }
+    }
+
+    #[test]
+    fn values_that_say_nothing_are_accepted() {
+        let residency = json!({"relaunchEscalationTimeoutSeconds": 10, "taskLostBehavior": "WAIT_FOREVER"});
+        let body = json!({
+            "healthChecks": [], "readinessChecks": [], "secrets": {}, "tty": false, "networks": [],
+            "residency": residency, "storeUrls": ["x"], "executor": "//cmd",
+        });
+        assert!(app(&body).is_ok());
+        let (_, body) = details(json!({"executor": "a//b"}));
+        assert_eq!(body["details"], json!([{"path": "/executor", "errors": ["error.pattern"]}]));
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub(super) enum Route {
     /// The description of all this (beyond Marathon).
     OpenApi,
     Ping,
+    Help,
+    Logging,
     Metrics,
     Config,
     Prometheus,
@@ -63,6 +65,8 @@ impl Route {
         match segments.as_slice() {
             [] | ["ui"] if !path.starts_with("/ui/") => Some(Self::Root),
             ["ping"] => Some(Self::Ping),
+            ["help"] => Some(Self::Help),
+            ["logging"] => Some(Self::Logging),
             ["config"] => Some(Self::Config),
             ["metrics"] => Some(Self::Metrics),
             ["metrics", "prometheus"] => Some(Self::Prometheus),
@@ -149,6 +153,8 @@ impl Route {
             Self::LetGo(_) => "/v2/leaving/{id}",
             Self::OpenApi => "/v2/openapi.json",
             Self::Ping => "/ping",
+            Self::Help => "/help",
+            Self::Logging => "/logging",
             Self::Config => "/config",
             Self::Metrics => "/metrics",
             Self::Prometheus => "/metrics/prometheus",

@@ -78,15 +78,12 @@ impl Marathon {
     }
 
     async fn kill_one(&self, app: &str, id: &str, request: &Request) -> Answer {
-        let known = self.apps.read(|apps| {
-            if !apps.apps.contains_key(app) {
-                return Err(ApiError::no_app(app));
-            }
-            let found = apps.instances_of(app).any(|instance| instance.task_id == id);
-            if found { Ok(()) } else { Err(ApiError::no_task(id)) }
-        });
-        known.ok_or_else(ApiError::not_synced)??;
-        let call = KillTasksRequest { task_ids: vec![id.to_owned()], ..Default::default() };
+        if TaskName::of(&TaskId::new(id)).is_none() {
+            return Err(ApiError::no_task(id));
+        }
+        // The leader knows whether it is there; what is known here may be older.
+        let (app_id, task_ids) = (Some(app.to_owned()), vec![id.to_owned()]);
+        let call = KillTasksRequest { app_id, task_ids, ..Default::default() };
         let killed = self.kill(call, request).await?;
         match (&killed.deployment, killed.instances.first()) {
             (Some(change), _) => Ok(deployment_result(StatusCode::OK, change)),
@@ -160,12 +157,14 @@ fn tasks_of<'a>(apps: &'a Apps, id: &str) -> impl Iterator<Item = Value> + use<'
 
 /// All tasks, of one state when the query names some.
 fn all(apps: &Apps, query: &Query, page: Page) -> String {
-    let wanted: Vec<String> = query
-        .all("status")
-        .chain(query.all("status[]"))
-        .map(|word| format!("TASK_{}", word.to_uppercase()))
-        .collect();
-    let fits = |instance: &&Instance| wanted.is_empty() || wanted.iter().any(|name| name == state(instance));
+    // Other words say nothing, as upstream.
+    let known = |word: &str| match word.to_lowercase().as_str() {
+        "running" => Some("TASK_RUNNING"),
+        "staging" => Some("TASK_STAGING"),
+        _ => None,
+    };
+    let wanted: Vec<&str> = query.all("status").chain(query.all("status[]")).filter_map(known).collect();
+    let fits = |instance: &&Instance| wanted.is_empty() || wanted.contains(&state(instance));
     let tasks = apps.instances().filter(|found| is_placed(found)).filter(fits);
     let shown = |instance: &'_ Instance| serde_json::to_string(&Shown::with_service_ports(apps, instance));
     // Nothing in it has a form that JSON does not have.
@@ -213,5 +212,7 @@ mod tests {
         assert_eq!(states(""), ["TASK_RUNNING", "TASK_STAGING"]);
         assert_eq!(states("status=staging"), ["TASK_STAGING"]);
         assert_eq!(states("status[]=running"), ["TASK_RUNNING"]);
+        assert_eq!(states("status=nosuch"), ["TASK_RUNNING", "TASK_STAGING"]);
+        assert_eq!(states("status=nosuch&status=running"), ["TASK_RUNNING"]);
     }
 }

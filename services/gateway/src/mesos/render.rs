@@ -1,6 +1,7 @@
 //! The view as the JSON of the unversioned endpoints. Pure.
 
 mod agent;
+pub(super) mod allocated;
 mod executor;
 mod framework;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use super::About;
 use crate::views::{Cluster, cluster::Counts};
 
 pub(super) use agent::pid;
+pub(super) use allocated::Allocated;
 pub(super) use task::task;
 use writer::Object;
 
@@ -84,8 +86,9 @@ pub(super) fn slaves(cluster: &Cluster, id: Option<&str>) -> Vec<u8> {
     let wanted = |agent: &&Agent| id.is_none_or(|id| crate::views::cluster::agent_id(agent) == id);
     let mut out = Vec::new();
     let mut slaves = Object::begin(&mut out);
+    let allocated = Allocated::of(cluster);
     slaves.list("slaves", registered(cluster).filter(wanted), |agent, out| {
-        writer::put(out, &agent::full(agent));
+        writer::put(out, &agent::full(agent, &allocated));
     });
     slaves.put("recovered_slaves", &recovered(cluster));
     slaves.end();
@@ -139,8 +142,12 @@ pub(super) fn resources(messages: &[Resource]) -> Resources {
 
 /// Resources as the operator API shows them, with both forms of reservations; as they came when they cannot be read.
 pub(super) fn whole(messages: &[Resource]) -> Vec<Resource> {
-    Resources::from_proto(messages)
-        .map_or_else(|_| messages.to_vec(), |known| known.to_proto(Format::Endpoint))
+    Resources::from_proto(messages).map_or_else(|_| messages.to_vec(), |known| shown(&known))
+}
+
+/// The same of checked ones.
+pub(super) fn shown(resources: &Resources) -> Vec<Resource> {
+    resources.to_proto(Format::Endpoint)
 }
 
 /// `{"cpus":1.0,…}`

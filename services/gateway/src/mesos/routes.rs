@@ -37,11 +37,14 @@ pub(super) enum Route {
     FilesDebug,
     OfferConstraints,
     Registry,
+    ProfilerStart,
+    ProfilerStop,
+    Processes,
     Help,
 }
 
 /// Each route and its path below `/` and `/master`.
-const ROUTES: [(&str, Route); 35] = [
+const ROUTES: [(&str, Route); 38] = [
     ("/api/v1/scheduler", Route::Scheduler),
     ("/api/v1", Route::Operator),
     ("/api/meshos/v1/explain", Route::Explain),
@@ -76,6 +79,9 @@ const ROUTES: [(&str, Route); 35] = [
     ("/files/debug", Route::FilesDebug),
     ("/allocator/offer_constraints_debug", Route::OfferConstraints),
     ("/registrar(1)/registry", Route::Registry),
+    ("/profiler/start", Route::ProfilerStart),
+    ("/profiler/stop", Route::ProfilerStop),
+    ("/__processes__", Route::Processes),
     ("/help", Route::Help),
 ];
 

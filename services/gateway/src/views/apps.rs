@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use meshos_proto::meshos::apps::v1::{
@@ -17,6 +17,8 @@ use crate::marathon::{Hub, Leaving, Named};
 pub(crate) struct Apps {
     /// By id.
     pub(crate) apps: BTreeMap<String, App>,
+    /// Their definitions as lists show them, once one did.
+    pub(crate) texts: BTreeMap<String, OnceLock<String>>,
     /// By app id, then instance id.
     instances: BTreeMap<String, BTreeMap<String, Instance>>,
     /// App of each instance.
@@ -95,6 +97,7 @@ impl Apps {
         // Before they are removed.
         let leaving: Vec<Named> = delta.leaving_instances.iter().map(|id| self.named(id)).collect();
         delta.removed_apps.iter().for_each(|id| self.remove_app(id));
+        self.texts.extend(delta.apps.iter().map(|app| (app.id.clone(), OnceLock::new())));
         self.apps.extend(delta.apps.into_iter().map(|app| (app.id.clone(), app)));
         for id in &delta.removed_instances {
             self.remove_instance(id);
@@ -158,6 +161,7 @@ impl Apps {
 
     fn remove_app(&mut self, id: &str) {
         self.apps.remove(id);
+        self.texts.remove(id);
         self.failures.remove(id);
     }
 

@@ -236,6 +236,11 @@ impl Cluster {
         self.offers.get(framework).into_iter().flat_map(Map::values).map(AsRef::as_ref)
     }
 
+    /// All open offers.
+    pub(crate) fn offers(&self) -> impl Iterator<Item = &Offer> {
+        self.offers.values().flat_map(Map::values).map(AsRef::as_ref)
+    }
+
     /// Number of open offers.
     pub(crate) fn offer_count(&self) -> usize {
         self.offer_owners.len()

@@ -1,6 +1,6 @@
 //! What clients do to connections.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use meshos_proto::{
     meshos::allocator::v1::{SubscribeResponse, TaskPlace, change::Body},
@@ -73,10 +73,17 @@ async fn a_framework_that_does_not_read_is_cut_off() {
     scene.stop().await;
 }
 
-/// A task with a name this long.
+const LARGE: usize = 4 << 20;
+
+/// What the tasks before this one take on the wire at least.
+fn number_of_bytes(number: u64) -> usize {
+    usize::try_from(number).unwrap() * LARGE
+}
+
+/// A task with a long name.
 fn large(number: u64) -> Body {
     let task = mesos::Task {
-        name: "x".repeat(4 << 20),
+        name: "x".repeat(LARGE),
         task_id: mesos::TaskId { value: number.to_string() },
         framework_id: mesos::FrameworkId { value: "f".to_owned() },
         ..Default::default()
@@ -90,10 +97,10 @@ async fn an_operator_that_does_not_read_is_cut_off_and_others_are_not() {
     let subscribe = r#"{"type":"SUBSCRIBE"}"#;
     let idle = open(scene.mesos(), "POST /api/v1", &[JSON], subscribe).await;
     let mut reader = open(scene.mesos(), "POST /api/v1", &[JSON], subscribe).await;
+    let bytes = Cell::new(0);
     let read = async {
-        let mut bytes = 0;
-        while bytes < 64 << 20 {
-            bytes += reader.next().await.expect("who reads is not cut off").len();
+        while bytes.get() < 64 << 20 {
+            bytes.set(bytes.get() + reader.next().await.expect("who reads is not cut off").len());
         }
     };
     let publish = async {
@@ -103,7 +110,10 @@ async fn an_operator_that_does_not_read_is_cut_off_and_others_are_not() {
             // One by one: the allocator's own window is not what is tested.
             let shown = async || get(scene.mesos(), "/tasks?limit=0&task_id=0").await.status;
             assert_eq!(shown().await, 200);
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            // Nor is how fast the reader is: it has what came before.
+            while bytes.get() < number_of_bytes(number) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
         }
     };
     tokio::join!(read, publish);

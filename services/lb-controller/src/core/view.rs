@@ -25,13 +25,18 @@ impl Core {
 
     /// All services that are published, or those of one app.
     pub fn services<'a>(&'a self, app_id: &'a str) -> impl Iterator<Item = &'a Service> {
-        let of_app = move |service: &&Service| {
-            let unit = self.apps.get(app_id).map(|state| &state.unit);
-            let same_unit = unit
-                .is_some_and(|unit| self.apps.get(&service.app_id).is_some_and(|state| state.unit == *unit));
-            app_id.is_empty() || service.app_id == app_id || same_unit
-        };
-        self.units.values().flat_map(|state| state.accepted.iter()).filter(of_app)
+        let of_app = self.apps.get(app_id).and_then(|state| self.units.get(&state.unit));
+        let all = app_id.is_empty().then(|| self.units.values());
+        all.into_iter().flatten().chain(of_app).flat_map(|state| state.accepted.iter())
+    }
+
+    /// Whether the app has healthy tasks that are served besides this one.
+    #[must_use]
+    pub fn has_others_alive(&self, app_id: &str, task: &str) -> bool {
+        let tasks = self.tasks.get(app_id).into_iter().flatten();
+        tasks.filter(|(id, _)| *id != task).any(|(_, other)| {
+            other.serving && !other.leaving && other.alive == Some(true) && other.address.is_some()
+        })
     }
 
     /// The services of a unit as they are published.

@@ -10,7 +10,6 @@ use meshos_proto::meshos::apps::v1::ConfirmLeftRequest;
 use tokio::time::Instant;
 
 use super::Driver;
-use crate::haproxy::socket;
 
 /// Requests end soon; a connection that stays is looked after less often.
 const FIRST: Duration = Duration::from_millis(2);
@@ -19,7 +18,7 @@ const LONGEST: Duration = Duration::from_millis(100);
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// Backend and server.
-type Place = (String, String);
+pub(super) type Place = (String, String);
 
 /// Where a task of an instance was.
 pub(super) type Places = BTreeMap<String, BTreeSet<Place>>;
@@ -29,6 +28,8 @@ pub(super) type Places = BTreeMap<String, BTreeSet<Place>>;
 struct Departure {
     places: BTreeSet<Place>,
     since: Instant,
+    /// Its places are among those that are looked at now.
+    asked: bool,
     /// Nothing was under way at the last look.
     idle: bool,
 }
@@ -48,10 +49,22 @@ impl Leaving {
         let now = Instant::now();
         for (id, places) in places {
             // Asked for again, it has no place any more where it still serves.
-            let new = || Departure { places: BTreeSet::new(), since: now, idle: false };
-            self.departures.entry(id).or_insert_with(new).places.extend(places);
+            let new = || Departure { places: BTreeSet::new(), since: now, asked: false, idle: false };
+            let departure = self.departures.entry(id).or_insert_with(new);
+            departure.places.extend(places);
+            (departure.asked, departure.idle) = (false, false);
         }
         (self.next, self.pause) = (Some(now), FIRST);
+    }
+
+    /// A look begins: backends that it has to be at.
+    pub(super) fn begin(&mut self) -> BTreeSet<String> {
+        let mut backends = BTreeSet::new();
+        for departure in self.departures.values_mut() {
+            departure.asked = true;
+            backends.extend(departure.places.iter().map(|(backend, _)| backend.clone()));
+        }
+        backends
     }
 
     /// Takes out those that can be told of, because nothing is under way at their places. Until somebody `listens` they
@@ -59,6 +72,9 @@ impl Leaving {
     fn look(&mut self, busy: &BTreeSet<Place>, listens: bool, now: Instant) -> Vec<String> {
         let mut free = Vec::new();
         self.departures.retain(|id, departure| {
+            if !departure.asked {
+                return true;
+            }
             // HAProxy counts a request a moment after it has chosen a server for it: one look is not enough.
             let idle = departure.places.is_disjoint(busy);
             let done = listens && idle && (departure.idle || departure.places.is_empty());
@@ -92,22 +108,28 @@ impl Driver {
         places
     }
 
-    /// Confirms those that have no requests under way any more.
-    pub(super) async fn look_after_leaving(&mut self) {
-        let backends: BTreeSet<String> = self
-            .leaving
-            .departures
-            .values()
-            .flat_map(|departure| &departure.places)
-            .map(|(backend, _)| backend.clone())
-            .collect();
-        // During a reload it is not clear whom the sockets belong to.
-        let busy = if self.phase.is_reloading() { None } else { self.busy(&backends).await };
-        let Some(busy) = busy else {
+    /// Looks at those that leave, beside the loop.
+    pub(super) fn look_after_leaving(&mut self) {
+        // What is under way asks again at its end.
+        self.leaving.next = None;
+        if self.phase.is_reloading() {
             self.leaving.next = Some(Instant::now() + FIRST * 4);
+        } else {
+            self.ask();
+        }
+    }
+
+    /// Confirms those that have no requests under way any more. None: that cannot be told now.
+    pub(super) fn conclude(&mut self, busy: Option<BTreeSet<Place>>) {
+        if self.leaving.departures.is_empty() {
+            self.leaving.next = None;
+            return;
+        }
+        let now = Instant::now();
+        let Some(busy) = busy else {
+            self.leaving.next = Some(now + FIRST * 4);
             return;
         };
-        let now = Instant::now();
         let listens = self.confirm.as_ref().is_some_and(|confirm| !confirm.is_closed());
         let free = self.leaving.look(&busy, listens, now);
         if !free.is_empty()
@@ -118,35 +140,6 @@ impl Driver {
         }
         self.leaving.next = (!self.leaving.departures.is_empty()).then(|| now + self.leaving.pause);
         self.leaving.pause = (self.leaving.pause * 2).clamp(FIRST, LONGEST);
-    }
-
-    /// Servers of these backends with requests or connections under way, in the worker and in older ones; none when
-    /// that cannot be told now.
-    async fn busy(&self, backends: &BTreeSet<String>) -> Option<BTreeSet<Place>> {
-        let mut busy = BTreeSet::new();
-        if backends.is_empty() {
-            return Some(busy);
-        }
-        let mut take = |answer: &str| {
-            let sessions = socket::sessions(answer);
-            let count = sessions.len();
-            busy.extend(sessions.into_iter().filter(|(_, count)| *count > 0).map(|(place, _)| place));
-            count
-        };
-        for number in backends.iter().filter_map(|backend| self.running.numbers.get(backend)) {
-            let command = format!("show stat {number} 4 -1");
-            let answer = socket::ask(&self.files.stats_socket(), &command).await.ok()?;
-            if take(&answer) == 0 {
-                return None;
-            }
-        }
-        for pid in self.process.processes().await.ok()?.old_workers {
-            // Backends have other numbers there. A worker that has just ended has nothing.
-            let command = format!("@!{pid} show stat -1 4 -1; quit");
-            let answer = socket::ask(&self.files.master_socket(), &command).await.ok()?;
-            take(&answer);
-        }
-        Some(busy)
     }
 }
 
@@ -161,6 +154,8 @@ mod tests {
         let mut leaving = Leaving::default();
         leaving.add([("i".to_owned(), busy.clone()), ("nowhere".to_owned(), BTreeSet::new())].into());
         let now = Instant::now();
+        assert_eq!(leaving.look(&idle, true, now), [""; 0], "nobody has looked there yet");
+        assert_eq!(leaving.begin(), ["b".to_owned()].into());
         assert_eq!(leaving.look(&busy, false, now), [""; 0]);
         assert_eq!(leaving.look(&busy, true, now), ["nowhere"]);
         for _ in 0..3 {
@@ -168,6 +163,7 @@ mod tests {
         }
         assert_eq!(leaving.look(&idle, true, now), ["i"]);
         leaving.add([("i".to_owned(), busy.clone())].into());
+        leaving.begin();
         assert_eq!(leaving.look(&idle, true, now), [""; 0], "one look is not enough");
         leaving.look(&busy, false, now + LIMIT * 2);
         assert!(leaving.departures.is_empty());

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tracing::{debug, error, warn};
+use tracing::{error, warn};
 
 use super::Driver;
 use crate::{
@@ -45,26 +45,9 @@ impl Driver {
         self.give(&wanted.adding).await;
         self.publish_entries().await;
         self.give(&wanted.removing).await;
-        self.tell_old_workers(&wanted).await;
+        self.tell_old_workers(&wanted);
         self.file(changes.texts);
         self.name_problems();
-    }
-
-    /// An old worker answers once more on each connection: it must not send anybody to a task that goes.
-    async fn tell_old_workers(&mut self, wanted: &Commands) {
-        if !self.old_workers || (wanted.adding.is_empty() && wanted.removing.is_empty()) {
-            return;
-        }
-        let old = self.process.processes().await.map(|found| found.old_workers).unwrap_or_default();
-        self.old_workers = !old.is_empty();
-        for pid in old {
-            let prefixed = wanted.adding.iter().chain(&wanted.removing);
-            let commands: Vec<String> = prefixed.map(|command| format!("@!{pid} {command}")).collect();
-            // What it does not have, or its end, is no failure.
-            if let Err(error) = socket::run(&self.files.master_socket(), &commands).await {
-                debug!(pid, %error, "old worker cannot be reached");
-            }
-        }
     }
 
     /// Gives HAProxy commands. What it did not take shows at the next comparison, which is then at once.
@@ -91,7 +74,7 @@ impl Driver {
     fn file(&mut self, units: BTreeSet<String>) {
         for unit in units {
             let text = self.core.text(&unit);
-            let known = self.running.structures.get(&unit).copied();
+            let known = self.known_structure(&unit);
             let has_candidate = !self.core.candidates_to_check(&BTreeSet::from([unit.clone()])).is_empty();
             if has_candidate || structure_of(&text) != known {
                 self.stale.insert(unit);

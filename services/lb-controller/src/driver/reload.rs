@@ -59,10 +59,24 @@ impl Phase {
 }
 
 impl Driver {
+    /// Digest of the structure that HAProxy has of a unit, or is about to have.
+    pub(super) fn known_structure(&self, unit: &str) -> Option<u64> {
+        let loading = match &self.phase {
+            Phase::Reloading(reloading) => reloading.structures.get(unit),
+            _ => None,
+        };
+        loading.copied().unwrap_or_else(|| self.running.structures.get(unit).copied())
+    }
+
     pub(super) fn touch_stale(&mut self) {
         let now = Instant::now();
         let first = self.stale_since.map_or(now, |(first, _)| first);
         self.stale_since = Some((first, now));
+    }
+
+    /// Whether a reload is due or under way.
+    pub(super) fn is_changing(&self) -> bool {
+        self.stale_since.is_some() || !matches!(self.phase, Phase::Idle)
     }
 
     /// When [`Driver::advance_reload`] has something to do.
@@ -119,6 +133,10 @@ impl Driver {
         let mut structures = BTreeMap::new();
         let mut texts = BTreeMap::new();
         for unit in std::mem::take(&mut self.stale) {
+            if self.core.is_unchecked(&unit) {
+                // It came while HAProxy looked at others: what is published of it until then is what was before.
+                self.stale.insert(unit.clone());
+            }
             let text = self.core.text(&unit);
             let structure = structure_of(&text);
             if structure != self.running.structures.get(&unit).copied() {
@@ -134,6 +152,9 @@ impl Driver {
             }
         };
         self.stale_head = false;
+        if !self.stale.is_empty() {
+            self.touch_stale();
+        }
         if structures.is_empty() && digest(head.as_bytes()) == self.running.head {
             self.write_units(pairs(&texts));
             return;
@@ -235,7 +256,7 @@ impl Driver {
         let texts = unwritten.map(|unit| (unit.clone(), self.core.text(&unit))).collect();
         self.write_units(pairs(&texts));
         self.publish_entries().await;
-        self.old_workers = true;
+        self.asking.old_workers = true;
         self.metrics.services.set(super::signed(self.core.services("").count()));
         self.own_problems.remove("reload");
         self.last_reload = Some(Instant::now());
@@ -265,8 +286,12 @@ impl Driver {
         let problem = Problem::new("", "", format!("HAProxy did not load the new configuration: {said}"));
         self.own_problems.insert("reload".to_owned(), problem);
         if let Phase::Reloading(reloading) = std::mem::replace(&mut self.phase, Phase::Idle) {
-            self.write_units(pairs(&reloading.before));
-            self.stale.extend(reloading.before.into_keys());
+            let unwritten = std::mem::take(&mut self.unwritten).into_iter();
+            let mut texts: BTreeMap<_, _> =
+                unwritten.map(|unit| (unit.clone(), self.core.text(&unit))).collect();
+            texts.extend(reloading.before);
+            self.write_units(pairs(&texts));
+            self.stale.extend(texts.into_keys());
             if let Err(error) = replace(&self.files.head(), reloading.head_before.as_bytes()) {
                 error!(%error, "configuration cannot be written");
             }

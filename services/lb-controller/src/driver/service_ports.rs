@@ -37,13 +37,16 @@ impl Driver {
         !taken.is_empty()
     }
 
-    /// Tries again what was not possible: ports that others held.
+    /// Tries again what was not possible: ports that others held, tasks that were good and bad in turns.
     pub(super) async fn retry(&mut self) {
         let address = self.config.args.lb_bind_address.clone();
         let free: Vec<u16> =
             self.core.blocked().iter().copied().filter(|port| ports::is_free(&address, *port)).collect();
         for port in free {
             self.core.block(port, false);
+        }
+        for (id, app_id) in self.flapping.held() {
+            self.put_task(&app_id, &id);
         }
         let changes = self.core.settle();
         if !changes.texts.is_empty() {

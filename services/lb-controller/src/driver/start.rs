@@ -9,17 +9,18 @@ use super::{Driver, publish::structure_of, reconcile::map_of};
 use crate::{
     config::Config,
     core::{
-        Settings,
+        Core, Settings,
         model::Problem,
-        render::{Certificates, Context, Head, Listener, RuleTexts},
+        render::{Certificates, Context, Head, Identity, Listener, RuleTexts},
         rules::Map,
+        service::Service,
         slots::Endpoint,
         templates::Templates,
     },
     error::Error,
     haproxy::{
         certs,
-        files::{digest, replace},
+        files::{Files, digest, replace},
         ports, socket,
     },
 };
@@ -60,6 +61,44 @@ pub(super) fn settings(config: &Config) -> Settings {
     }
 }
 
+/// The text of a head: with these ports of HTTP, HTTPS, admin, app ids, and rules.
+pub(super) fn head_of(
+    config: &Config,
+    core: &Core,
+    files: &Files,
+    identity: Option<Identity>,
+    (listeners, rules): ([Listener; 4], &RuleTexts),
+) -> Result<String, Problem> {
+    let [http, https, admin, app_id] = listeners;
+    let args = &config.args;
+    let given = config.haproxy_variables.get("HAPROXY_GLOBAL_DEFAULT_OPTIONS");
+    let names = given.map_or(OPTIONS, String::as_str).split(',').map(str::trim);
+    let mut options: Vec<String> =
+        names.filter(|name| !name.is_empty()).map(|name| format!("option {name}")).collect();
+    // A leaving worker answers once more before it closes: else the client's next request fails.
+    options.push("option idle-close-on-response".to_owned());
+    options.sort();
+    options.dedup();
+    let dir = files.dir().display().to_string();
+    Head {
+        context: &core.settings().context,
+        dir: &dir,
+        maxconn: args.lb_maxconn.unwrap_or_else(|| maxconn(hard_limit(), descriptors(core))),
+        hard_stop_s: args.hard_stop_after.as_secs().max(1),
+        max_reloads: args.mworker_max_reloads,
+        identity,
+        options: &options,
+        compression: args.compression,
+        http,
+        https,
+        admin,
+        app_id,
+        certificates: &Certificates::List(certs::list(files).display().to_string()),
+        rules,
+    }
+    .text()
+}
+
 impl Driver {
     /// HTTP, HTTPS, admin, app ids.
     pub(super) fn own_listeners(&self) -> [Listener; 4] {
@@ -92,34 +131,7 @@ impl Driver {
     }
 
     fn head_with(&self, listeners: [Listener; 4], rules: &RuleTexts) -> Result<String, Problem> {
-        let [http, https, admin, app_id] = listeners;
-        let args = &self.config.args;
-        let given = self.config.haproxy_variables.get("HAPROXY_GLOBAL_DEFAULT_OPTIONS");
-        let names = given.map_or(OPTIONS, String::as_str).split(',').map(str::trim);
-        let mut options: Vec<String> =
-            names.filter(|name| !name.is_empty()).map(|name| format!("option {name}")).collect();
-        // A leaving worker answers once more before it closes: else the client's next request fails.
-        options.push("option idle-close-on-response".to_owned());
-        options.sort();
-        options.dedup();
-        let dir = self.files.dir().display().to_string();
-        Head {
-            context: &self.core.settings().context,
-            dir: &dir,
-            maxconn: args.lb_maxconn.unwrap_or_else(maxconn),
-            hard_stop_s: args.hard_stop_after.as_secs().max(1),
-            max_reloads: args.mworker_max_reloads,
-            identity: self.identity,
-            options: &options,
-            compression: args.compression,
-            http,
-            https,
-            admin,
-            app_id,
-            certificates: &Certificates::List(certs::list(&self.files).display().to_string()),
-            rules,
-        }
-        .text()
+        head_of(&self.config, &self.core, &self.files, self.identity, (listeners, rules))
     }
 
     fn name_listeners(&mut self, listeners: [Listener; 4]) {
@@ -162,6 +174,7 @@ impl Driver {
         if let Some(found) = self.process.attach().await {
             info!(master = found.master, worker = found.worker, "taking over HAProxy");
             self.running.worker = found.worker;
+            self.asking.old_workers = true;
             self.adopt(true).await;
             return Ok(());
         }
@@ -328,9 +341,38 @@ fn bound(text: &str) -> impl Iterator<Item = u16> {
     ports.collect::<Vec<_>>().into_iter()
 }
 
-/// Two descriptors for each connection; a part is left for listeners and checks.
-fn maxconn() -> u32 {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
-    let spare = (hard / 4).clamp(200, 20_000);
+/// Descriptors that HAProxy opens whatever the number of connections: for listeners, and for servers that it checks.
+fn descriptors(core: &Core) -> u64 {
+    let of = |service: &Service| {
+        let checked = if service.check.is_some() { service.slots } else { 0 };
+        checked as u64 + u64::from(service.frontend)
+    };
+    core.services("").map(of).sum()
+}
+
+fn hard_limit() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(_, hard)| hard)
+}
+
+/// Two descriptors for each connection; a part is left for everything else. `needed` is rounded up: the number is to
+/// change seldom.
+fn maxconn(hard: u64, needed: u64) -> u32 {
+    let spare = (hard / 4).clamp(200, 20_000).max(needed.next_power_of_two() + 200);
     u32::try_from((hard.saturating_sub(spare) / 2).clamp(100, MOST_CONNECTIONS)).unwrap_or(1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::maxconn;
+
+    #[test]
+    fn connections_leave_descriptors_for_listeners() {
+        for hard in [1024_u64, 4096, 20_000, 1_048_576] {
+            for needed in [0, 10, 400, 5000, 10_000] {
+                let all = u64::from(maxconn(hard, needed)) * 2 + needed + 50;
+                assert!(all <= hard || hard < 2 * needed + 1000, "{hard} {needed}: {all}");
+            }
+        }
+        assert_eq!(maxconn(1_048_576, 10), 50_000);
+    }
 }

@@ -1,23 +1,64 @@
 //! What the controller tells of itself and of HAProxy.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeSet, VecDeque};
 
 use meshos_proto::meshos::lb::v1::{Problem, Server, ServerState, Service, Status};
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
 
 use super::{Driver, Report, signed};
 use crate::{
     core::{self, slots::Slot},
-    haproxy::socket,
+    haproxy::{
+        files::Files,
+        workers::{self, Sessions},
+    },
 };
 
-/// An old worker that does not answer holds up the loop no longer: what it has is left out.
-const PATIENCE: Duration = Duration::from_millis(300);
+/// Questions for statuses that are under way at once, and those that wait.
+const MOST: usize = 8;
+const LONGEST_QUEUE: usize = 256;
+
+/// Who wants a status.
+type Asker = oneshot::Sender<Status>;
+
+/// What is under way, for who asked.
+#[derive(Debug)]
+pub(super) struct Found {
+    app_id: String,
+    asker: Asker,
+    sessions: Sessions,
+}
+
+#[derive(Debug)]
+pub(super) struct Statuses {
+    found: (mpsc::Sender<Found>, mpsc::Receiver<Found>),
+    under_way: usize,
+    waiting: VecDeque<(String, Asker)>,
+}
+
+impl Default for Statuses {
+    fn default() -> Self {
+        Self { found: mpsc::channel(MOST), under_way: 0, waiting: VecDeque::new() }
+    }
+}
+
+impl Statuses {
+    pub(super) async fn found(&mut self) -> Option<Found> {
+        self.found.1.recv().await
+    }
+}
+
+/// Requests and connections under way by server, in the worker and in older ones that answer.
+async fn sessions(files: &Files, numbers: Option<Vec<u32>>) -> Sessions {
+    let mut all = workers::sessions(files, numbers.as_deref()).await.unwrap_or_default();
+    let old = workers::processes(files).await.map(|found| found.old_workers).unwrap_or_default();
+    for (server, count) in workers::sessions_of_old(files, &old).await.unwrap_or_default() {
+        *all.entry(server).or_default() += count;
+    }
+    all
+}
 
 impl Driver {
     pub(super) fn seen(&self) -> Report {
@@ -51,26 +92,39 @@ impl Driver {
         self.known_problems = problems;
     }
 
-    /// Requests and connections under way by server, in the worker and in older ones.
-    async fn sessions(&self) -> BTreeMap<(String, String), u32> {
-        let answer = socket::ask(&self.files.stats_socket(), "show stat -1 4 -1").await;
-        let mut sessions = socket::sessions(&answer.unwrap_or_default());
-        let old = self.process.processes().await.map(|found| found.old_workers).unwrap_or_default();
-        for pid in old {
-            let command = format!("@!{pid} show stat -1 4 -1; quit");
-            let socket = self.files.master_socket();
-            let asked = timeout(PATIENCE, socket::ask(&socket, &command)).await;
-            let answer = asked.ok().and_then(Result::ok).unwrap_or_default();
-            for (server, count) in socket::sessions(&answer) {
-                *sessions.entry(server).or_default() += count;
+    /// Has HAProxy asked what is under way, beside the loop.
+    pub(super) fn ask_for_status(&mut self, app_id: String, asker: Asker) {
+        if self.statuses.under_way == MOST {
+            // Without an answer the asker is told that there is none now.
+            if self.statuses.waiting.len() < LONGEST_QUEUE {
+                self.statuses.waiting.push_back((app_id, asker));
             }
+            return;
         }
-        sessions
+        self.statuses.under_way += 1;
+        let numbers = (!app_id.is_empty()).then(|| {
+            let services = self.core.services(&app_id);
+            services.filter_map(|service| self.running.numbers.get(&service.backend)).copied().collect()
+        });
+        let (files, found) = (self.files.clone(), self.statuses.found.0.clone());
+        self.env.tasks.spawn("lb-status", async move {
+            let sessions = sessions(&files, numbers).await;
+            // Nobody listens at the end.
+            let _ = found.send(Found { app_id, asker, sessions }).await;
+        });
+    }
+
+    pub(super) fn answer_status(&mut self, found: Found) {
+        // Who has gone needs no answer.
+        let _ = found.asker.send(self.status(&found.app_id, &found.sessions));
+        self.statuses.under_way -= 1;
+        if let Some((app_id, asker)) = self.statuses.waiting.pop_front() {
+            self.ask_for_status(app_id, asker);
+        }
     }
 
     /// Of one app, or of all.
-    pub(super) async fn status(&self, app_id: &str) -> Status {
-        let sessions = self.sessions().await;
+    fn status(&self, app_id: &str, sessions: &Sessions) -> Status {
         let service = |service: &core::service::Service| {
             let slots = self.core.slots(&service.backend);
             let room = self.running.applied.get(&service.backend).map_or(0, Vec::len);
@@ -124,6 +178,7 @@ impl Driver {
                 .map(problem)
                 .collect(),
             services: self.core.services(app_id).map(service).collect(),
+            changing: self.is_changing(),
         }
     }
 }
@@ -160,6 +215,7 @@ pub(crate) fn json(status: &Status) -> Value {
         "following": status.following,
         "staleSince": status.stale_since_ms,
         "workerPid": status.worker_pid,
+        "changing": status.changing,
         "reloads": status.reloads,
         "failedReloads": status.failed_reloads,
         "repairs": status.repairs,

@@ -58,6 +58,12 @@ impl Files {
         Ok(files)
     }
 
+    /// For names alone: nothing is made.
+    #[must_use]
+    pub fn at(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir

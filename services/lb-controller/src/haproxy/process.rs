@@ -22,6 +22,7 @@ use tracing::{info, warn};
 use super::{
     files::Files,
     socket::{self, Processes},
+    workers,
 };
 use crate::config::Ownership;
 
@@ -65,9 +66,7 @@ impl Process {
     /// # Errors
     /// When it cannot be reached.
     pub async fn processes(&self) -> io::Result<Processes> {
-        let answer = socket::ask(&self.files.master_socket(), "show proc; quit").await?;
-        let found = socket::processes(&answer);
-        if found.master == 0 { Err(io::Error::other(format!("no master in '{answer}'"))) } else { Ok(found) }
+        workers::processes(&self.files).await
     }
 
     /// Takes over a HAProxy that runs; none when there is none.

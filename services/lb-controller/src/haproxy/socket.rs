@@ -13,6 +13,9 @@ const DEADLINE: Duration = Duration::from_secs(15);
 /// Longest line of commands: what HAProxy takes at once is 16 KiB.
 const LONGEST_LINE: usize = 8 * 1024;
 
+/// Most answers are shorter.
+const ANSWER: usize = 4 * 1024;
+
 /// Runs one line of commands on a fresh connection (an old one would belong to an old worker after a reload).
 ///
 /// # Errors
@@ -20,11 +23,10 @@ const LONGEST_LINE: usize = 8 * 1024;
 pub async fn ask(socket: &Path, line: &str) -> io::Result<String> {
     let asked = async {
         let mut stream = UnixStream::connect(socket).await?;
-        stream.write_all(line.as_bytes()).await?;
-        stream.write_all(b"\n").await?;
+        stream.write_all(format!("{line}\n").as_bytes()).await?;
         // The master does not close by itself.
         stream.shutdown().await?;
-        let mut answer = Vec::new();
+        let mut answer = Vec::with_capacity(ANSWER);
         stream.read_to_end(&mut answer).await?;
         Ok(String::from_utf8_lossy(&answer).into_owned())
     };

@@ -2,7 +2,7 @@
 
 use meshos_proto::meshos::apps::v1::App;
 
-use crate::scene::{Scene, app, instance, label, port, port_of, served, until};
+use crate::scene::{Scene, app, instance, label, port, port_of, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lb_c36_c37_c38_one_bad_label_hurts_nobody_else() {
@@ -14,8 +14,8 @@ async fn lb_c36_c37_c38_one_bad_label_hurts_nobody_else() {
         scene.put(app);
         scene.run(app, &task);
     }
-    served(scene.lb.http, "h0.test").await;
-    served(port_of(&apps[99], 0), "x").await;
+    scene.lb.served("h0.test").await;
+    scene.served(port_of(&apps[99], 0)).await;
     // HAProxy refuses it: what was there before goes on.
     let bad = label(&apps[0], "HAPROXY_0_BALANCE", "bogus");
     scene.put(&bad);
@@ -24,7 +24,7 @@ async fn lb_c36_c37_c38_one_bad_label_hurts_nobody_else() {
     assert_eq!(scene.lb.host("h0.test", "/").await.status, 200);
     // The others are not kept from changing.
     scene.put(&label(&apps[1], "HAPROXY_0_VHOST", "new.test"));
-    served(scene.lb.http, "new.test").await;
+    scene.lb.served("new.test").await;
     scene.put(&label(&apps[2], "HAPROXY_0_BALANCE", "leastconn"));
     until("the other's label is in force", || async {
         let text = scene.lb.admin("/_haproxy_getconfig").await.body;
@@ -46,7 +46,7 @@ async fn lb_c36_c37_c38_one_bad_label_hurts_nobody_else() {
     scene.put(&label(&apps[4], "HAPROXY_0_AUTH", "a:b"));
     assert!(scene.lb.problem("/app-3").await.contains("HAPROXY_0_BACKEND_WEIGHT"));
     assert!(scene.lb.problem("/app-4").await.contains("realm:user:hash"));
-    served(scene.lb.http, "h3.test").await;
+    scene.lb.served("h3.test").await;
     assert_eq!(scene.lb.status().await.failed_reloads, 0);
     // Mended, it is published again.
     scene.put(&label(&apps[0], "HAPROXY_0_BALANCE", "source"));
@@ -65,7 +65,7 @@ async fn nothing_from_a_label_gets_out_of_its_place() {
     let good = app("/good", &[("HAPROXY_0_VHOST", "good.test")]);
     scene.put(&good);
     scene.run(&good, &scene.task("good").await);
-    served(scene.lb.http, "good.test").await;
+    scene.lb.served("good.test").await;
     let stolen = port();
     let evil = format!("x\n  bind *:{stolen}\nfrontend evil\n  bind *:{stolen}\n  default_backend good\n");
     let names = [
@@ -113,7 +113,7 @@ async fn nothing_from_a_label_gets_out_of_its_place() {
     let marker = app("/marker", &[("HAPROXY_0_VHOST", "marker.test")]);
     scene.put(&marker);
     scene.run(&marker, &scene.task("marker").await);
-    served(scene.lb.http, "marker.test").await;
+    scene.lb.served("marker.test").await;
     let text = scene.lb.admin("/_haproxy_getconfig").await.body;
     assert!(!text.contains(&stolen.to_string()) && !text.contains("evil\n"), "{text}");
     assert!(!text.contains("HOME"));
@@ -134,7 +134,7 @@ async fn every_kind_of_bad_input_is_named_and_touches_nobody_else() {
     scene.put(&good);
     let task = scene.task("good").await;
     scene.run(&good, &task);
-    served(scene.lb.http, "good.test").await;
+    scene.lb.served("good.test").await;
     let broken = scene.lb.dir.join("broken.pem");
     std::fs::write(&broken, "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n").unwrap();
     let broken = broken.to_str().unwrap();
@@ -180,12 +180,13 @@ async fn every_kind_of_bad_input_is_named_and_touches_nobody_else() {
         if answer.status == 200 { Ok(()) } else { Err(answer.status) }
     })
     .await;
+    scene.lb.calm().await;
     assert_eq!(scene.lb.host("good.test", "/").await.task(), "good");
     assert_eq!(crate::client::get(port_of(&good, 0), "x", "/", &[]).await.unwrap().task(), "good");
     let marker = app("/marker", &[("HAPROXY_0_VHOST", "marker.test")]);
     scene.put(&marker);
     scene.run(&marker, &task);
-    served(scene.lb.http, "marker.test").await;
+    scene.lb.served("marker.test").await;
     assert_eq!(scene.lb.status().await.failed_reloads, 0);
     scene.end().await;
 }

@@ -4,7 +4,7 @@ use meshos_proto::meshos::apps::v1::Snapshot;
 
 use crate::{
     client::{Load, get},
-    scene::{Scene, app, instance, port_of, served, until},
+    scene::{Scene, app, instance, port_of, until},
 };
 
 fn kill(pid: u32) {
@@ -18,7 +18,7 @@ async fn lb_c42_without_the_scheduler_everything_stays_and_then_catches_up() {
     let web = app("/web", &[("HAPROXY_0_VHOST", "a.test")]);
     scene.put(&web);
     scene.run(&web, &scene.task("one").await);
-    served(scene.lb.http, "a.test").await;
+    scene.lb.served("a.test").await;
     let txn = meshos_store::Txn::new().delete("leaders/app-scheduler");
     scene.store.txn(txn).await.unwrap();
     {
@@ -43,7 +43,7 @@ async fn lb_c42_without_the_scheduler_everything_stays_and_then_catches_up() {
     };
     let leader = prost::Message::encode_to_vec(&leader);
     scene.store.txn(meshos_store::Txn::new().put("leaders/app-scheduler", leader)).await.unwrap();
-    served(scene.lb.http, "b.test").await;
+    scene.lb.served("b.test").await;
     until("the task is the new one", || async {
         let answer = scene.lb.host("a.test", "/").await;
         if answer.task() == "three" { Ok(()) } else { Err(answer.body) }
@@ -62,7 +62,9 @@ async fn lb_c43_an_empty_list_is_believed_only_when_it_is_repeated() {
         scene.put(app);
         scene.run(app, &task);
     }
-    served(scene.lb.http, "h9.test").await;
+    for index in 0..10 {
+        scene.lb.served(&format!("h{index}.test")).await;
+    }
     let again = |empty: bool| {
         let mut state = scene.scheduler.0.lock().unwrap();
         if empty {
@@ -83,7 +85,7 @@ async fn lb_c43_an_empty_list_is_believed_only_when_it_is_repeated() {
         assert_eq!(scene.lb.host(&format!("h{index}.test"), "/").await.status, 200);
     }
     again(true);
-    crate::scene::unserved(scene.lb.http, "h5.test").await;
+    scene.lb.unserved("h5.test").await;
     assert_eq!(scene.lb.status().await.services.len(), 0);
     scene.end().await;
 }
@@ -94,7 +96,7 @@ async fn lb_c44_a_haproxy_that_dies_is_back_with_the_same_table() {
     let web = app("/web", &[("HAPROXY_0_VHOST", "a.test")]);
     scene.put(&web);
     let first = scene.run(&web, &scene.task("one").await);
-    served(scene.lb.http, "a.test").await;
+    scene.lb.served("a.test").await;
     scene.run(&web, &scene.task("two").await);
     until("both answer", || async {
         let answer = scene.lb.host("a.test", "/").await;
@@ -134,7 +136,7 @@ async fn lb_c45_a_new_controller_takes_over_without_a_reload() {
         scene.run(app, &task);
     }
     for index in 0..5 {
-        served(scene.lb.http, &format!("h{index}.test")).await;
+        scene.lb.served(&format!("h{index}.test")).await;
     }
     // Places in another order than a new controller would give them.
     let two = scene.task("two").await;
@@ -175,7 +177,7 @@ async fn lb_c45_a_new_controller_takes_over_without_a_reload() {
         if now != before.worker_pid && now != 0 { Ok(()) } else { Err(now) }
     })
     .await;
-    served(scene.lb.http, "h4.test").await;
+    scene.lb.served("h4.test").await;
     scene.lb.stop_haproxy().await;
     scene.end().await;
 }
@@ -187,7 +189,7 @@ async fn a_haproxy_beside_is_driven_and_waited_for() {
     scene.put(&web);
     let task = scene.task("one").await;
     let one = scene.run(&web, &task);
-    served(scene.lb.http, "a.test").await;
+    scene.lb.served("a.test").await;
     let reloads = scene.lb.reloads().await;
     scene.run(&web, &scene.task("two").await);
     scene.gone(&one);
@@ -204,7 +206,7 @@ async fn a_haproxy_beside_is_driven_and_waited_for() {
         if now == master { Err(now) } else { Ok(()) }
     })
     .await;
-    assert_eq!(served(scene.lb.http, "a.test").await.task(), "two");
+    assert_eq!(scene.lb.served("a.test").await.task(), "two");
     scene.end().await;
     drop(sidecar);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use meshos_proto::meshos::apps::v1::Delta;
 use tokio::time::Instant;
 
-use crate::scene::{Scene, app_at, instance, served};
+use crate::scene::{Scene, app_at, instance};
 
 const ROUNDS: usize = 200;
 /// Service ports of the apps begin here.
@@ -34,7 +34,7 @@ async fn figures_of_changes() {
         {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        served(scene.lb.http, &host(count - 1)).await;
+        scene.lb.served(&host(count - 1)).await;
         let first = begun.elapsed();
         scene.lb.reloads().await;
         let mut took = Vec::new();

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, net::TcpListener, os::unix::fs::Permissions
 
 use nix::unistd::geteuid;
 
-use crate::scene::{Scene, app, app_at, served, until};
+use crate::scene::{Scene, app, app_at, until};
 
 /// Users, and groups.
 type Ids = (BTreeSet<u32>, BTreeSet<u32>);
@@ -42,14 +42,14 @@ async fn haproxys_workers_drop_roots_rights_and_ports_below_1024_work() {
     for app in [&before, &low] {
         scene.put(app);
         scene.run(app, &task);
-        served(u16::try_from(app.port_definitions[0].port).unwrap(), "x").await;
+        scene.served(u16::try_from(app.port_definitions[0].port).unwrap()).await;
         let (worker, (users, groups)) = worker(&scene, &workers).await;
         assert!(users.len() == 1 && !users.contains(&0) && !groups.contains(&0), "{users:?} {groups:?}");
         workers.insert(worker);
     }
     let master = fs::read_to_string(scene.lb.dir.join("haproxy.pid")).unwrap().parse().unwrap();
     assert_eq!(identity(master).unwrap().0, BTreeSet::from([0]), "it opens ports");
-    served(scene.lb.http, "a.test").await;
+    scene.lb.served("a.test").await;
     // The worker reaches the controller; nobody else reads keys and hashes.
     for path in ["/_lb/status", "/_lb/metrics", "/_haproxy_getconfig"] {
         assert_eq!(scene.lb.admin(path).await.status, 200, "{path}");
@@ -70,7 +70,7 @@ async fn root_stays_root_only_where_the_operator_says_so() {
     let web = app("/web", &[("HAPROXY_0_VHOST", "a.test")]);
     scene.put(&web);
     scene.run(&web, &scene.task("one").await);
-    served(scene.lb.http, "a.test").await;
+    scene.lb.served("a.test").await;
     assert_eq!(worker(&scene, &BTreeSet::new()).await.1.0, BTreeSet::from([0]));
     scene.end().await;
 }

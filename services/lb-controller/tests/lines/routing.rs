@@ -4,10 +4,7 @@ use meshos_proto::meshos::apps::v1::{App, Condition, Delta, Instance, IpAddress,
 
 use crate::{
     client::{Load, get},
-    scene::{
-        Scene, app, app_at, app_with_addresses, checked_app, instance, label, port, port_of, served,
-        unserved, until,
-    },
+    scene::{Scene, app, app_at, app_with_addresses, checked_app, instance, label, port, port_of, until},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -39,8 +36,8 @@ async fn lb_c02_c03_c04_groups_decide_where_it_is_served() {
     scene.put(&none);
     scene.instance(instance(&both, "both", &[task.port, task.port]));
     scene.run(&none, &task);
-    served(internal.http, "b.test").await;
-    served(all.http, "none.test").await;
+    internal.served("b.test").await;
+    all.served("none.test").await;
     assert_eq!(internal.host("none.test", "/").await.status, 503);
     // All bind the same service ports here: what is whose is seen in what each of them publishes.
     for (lb, wanted) in [
@@ -65,7 +62,7 @@ async fn lb_c05_c06_hosts_are_compared_whole_without_case_and_port() {
     let web = app("/web", &[("HAPROXY_0_VHOST", "A.Example.com,b.example.com,*.wild.test")]);
     scene.put(&web);
     scene.run(&web, &scene.task("one").await);
-    served(scene.lb.http, "a.example.com").await;
+    scene.lb.served("a.example.com").await;
     for host in ["A.EXAMPLE.COM", "b.example.com", "a.example.com:8080", "x.wild.test"] {
         assert_eq!(scene.lb.host(host, "/").await.status, 200, "{host}");
     }
@@ -145,7 +142,7 @@ async fn lb_c20_the_app_id_header_chooses_the_app() {
     let tweeter = app("/tweeter", &[("HAPROXY_0_MODE", "http")]);
     scene.put(&tweeter);
     scene.run(&tweeter, &scene.task("one").await);
-    served(port_of(&tweeter, 0), "x").await;
+    scene.served(port_of(&tweeter, 0)).await;
     let ask = |id: &'static str| async move {
         get(scene.lb.app_id, "x", "/", &[("X-Marathon-App-Id", id)]).await.unwrap().status
     };
@@ -176,7 +173,7 @@ async fn lb_c21_only_running_and_unreachable_tasks_are_asked() {
         scene.instance(instance);
         tasks.push(task);
     }
-    served(port_of(&web, 0), "x").await;
+    scene.served(port_of(&web, 0)).await;
     until("both are asked", || async {
         get(port_of(&web, 0), "x", "/", &[]).await.unwrap();
         let hits: Vec<bool> = tasks.iter().map(|task| task.hits() > 0).collect();
@@ -194,7 +191,7 @@ async fn lb_c22_c23_c32_health_decides_and_is_remembered() {
     let (good, new) = (scene.task("good").await, scene.task("new").await);
     let first = scene.run(&web, &good);
     scene.checked(&first, true);
-    served(port_of(&web, 0), "x").await;
+    scene.served(port_of(&web, 0)).await;
     let reloads = scene.lb.reloads().await;
     let second = scene.run(&web, &new);
     for _ in 0..20 {
@@ -243,14 +240,14 @@ async fn lb_c24_scaled_to_zero_nobody_answers() {
     scene.put(&web);
     let task = scene.task("one").await;
     let one = scene.run(&web, &task);
-    served(scene.lb.http, "a.test").await;
+    scene.lb.served("a.test").await;
     scene.gone(&one);
-    unserved(scene.lb.http, "a.test").await;
+    scene.lb.unserved("a.test").await;
     assert_eq!(scene.lb.host("a.test", "/").await.status, 503);
-    unserved(port_of(&web, 0), "x").await;
+    scene.unserved(port_of(&web, 0)).await;
     scene.run(&web, &task);
-    served(scene.lb.http, "a.test").await;
-    served(port_of(&web, 0), "x").await;
+    scene.lb.served("a.test").await;
+    scene.served(port_of(&web, 0)).await;
     scene.end().await;
 }
 
@@ -264,7 +261,7 @@ async fn lb_c27_in_strict_mode_only_what_says_so_is_served() {
         scene.put(app);
         scene.run(app, &task);
     }
-    served(scene.lb.http, "on.test").await;
+    scene.lb.served("on.test").await;
     assert_eq!(scene.lb.host("off.test", "/").await.status, 503);
     scene.end().await;
 }
@@ -305,7 +302,7 @@ async fn lb_c48_blue_makes_room_for_green() {
         scene.checked(&instance, true);
         blues.push(task);
     }
-    served(number, "x").await;
+    scene.served(number).await;
     scene.put(&green);
     let task = scene.task("g1").await;
     let instance = scene.run(&green, &task);
@@ -332,7 +329,7 @@ async fn lb_c30_tasks_come_and_go_without_a_failed_request_and_without_a_reload(
         tasks.push(scene.task(&format!("t{index}")).await);
     }
     scene.run(&web, &tasks[0]);
-    served(scene.lb.http, "a.test").await;
+    scene.lb.served("a.test").await;
     let reloads = scene.lb.reloads().await;
     let load = Load::start(&scene.env, 20, false, scene.lb.http, "a.test");
     for round in 0..100 {
@@ -359,16 +356,16 @@ async fn lb_c31_apps_come_and_go_without_a_failed_request() {
     scene.put(&web);
     let task = scene.task("one").await;
     scene.run(&web, &task);
-    served(scene.lb.http, "a.test").await;
+    scene.lb.served("a.test").await;
     let load = Load::start(&scene.env, 20, true, scene.lb.http, "a.test");
     for round in 0..10 {
         let other = app(&format!("/other-{round}"), &[("HAPROXY_0_VHOST", "o.test")]);
         scene.put(&other);
         let one = scene.run(&other, &task);
-        served(port_of(&other, 0), "x").await;
+        scene.served(port_of(&other, 0)).await;
         scene.gone(&one);
         scene.remove(&other);
-        unserved(port_of(&other, 0), "x").await;
+        scene.unserved(port_of(&other, 0)).await;
     }
     assert!(scene.lb.status().await.reloads >= 10);
     let asked = load.asked();
@@ -384,7 +381,7 @@ async fn lb_c35_more_tasks_than_there_was_room_for_are_all_asked() {
     scene.put(&web);
     let first = scene.task("t0").await;
     scene.run(&web, &first);
-    served(scene.lb.http, "a.test").await;
+    scene.lb.served("a.test").await;
     let load = Load::start(&scene.env, 4, false, scene.lb.http, "a.test");
     let mut tasks = Vec::new();
     let mut instances = Vec::new();
@@ -442,7 +439,7 @@ async fn lb_c26_a_port_is_assigned_where_none_is_named_and_all_assign_the_same()
         scene.put(&app);
         scene.instance(with_address(&app, &format!("own-{number}"), own.port));
     }
-    assert_eq!(served(scene.lb.http, "a2.test").await.task(), "own");
+    assert_eq!(scene.lb.served("a2.test").await.task(), "own");
     let mut published = Vec::new();
     for lb in [&scene.lb, &other] {
         let ports = until("three services", || async {

@@ -6,7 +6,6 @@ use std::{
     fs::{self, Permissions},
     future::Future,
     io,
-    net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::PathBuf,
     sync::{
@@ -33,6 +32,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     client::{self, Answer},
+    ports::ports,
     scheduler::Scheduler,
     tasks::TaskServer,
 };
@@ -45,15 +45,11 @@ struct Arguments {
 
 /// A port that nobody else gets.
 pub(crate) fn port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let base = 12_000 + u16::try_from(std::process::id() % 64).unwrap() * 300;
-    loop {
-        let port = base + NEXT.fetch_add(1, Ordering::Relaxed) % 3000;
-        if TcpListener::bind(("0.0.0.0", port)).is_ok() {
-            return port;
-        }
-    }
+    ports::<1>()[0]
 }
+
+/// For what a slow and busy machine needs; a test that passes does not wait for it.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until `probe` gives a value.
 pub(crate) async fn until<T, E: Debug, F: Future<Output = Result<T, E>>>(
@@ -64,7 +60,7 @@ pub(crate) async fn until<T, E: Debug, F: Future<Output = Result<T, E>>>(
     loop {
         match probe().await {
             Ok(value) => return value,
-            Err(missing) if begun.elapsed() > Duration::from_secs(30) => panic!("{what}: {missing:?}"),
+            Err(missing) if begun.elapsed() > PATIENCE => panic!("{what}: {missing:?}"),
             Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
         }
     }
@@ -115,6 +111,31 @@ impl Lb {
         client::get(self.http, host, path, &[]).await.unwrap()
     }
 
+    /// Waits until the host is answered 200 at the virtual hosts' port.
+    pub(crate) async fn served(&self, host: &str) -> Answer {
+        let answer = served(self.http, host).await;
+        self.calm().await;
+        answer
+    }
+
+    /// Waits until nobody serves the virtual host.
+    pub(crate) async fn unserved(&self, host: &str) {
+        unserved(self.http, host).await;
+        self.calm().await;
+    }
+
+    /// Waits until the workers of former configurations are gone: for a moment after a reload they still accept
+    /// connections, and answer what the former configuration says.
+    pub(crate) async fn calm(&self) {
+        until("one worker is left", || async {
+            match client::get(self.admin, "lb", "/_haproxy_getpids", &[]).await {
+                Ok(answer) if answer.status == 200 && answer.body.split(' ').count() == 2 => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    }
+
     pub(crate) async fn admin(&self, path: &str) -> Answer {
         client::get(self.admin, "lb", path, &[]).await.unwrap()
     }
@@ -139,13 +160,11 @@ impl Lb {
             .unwrap();
     }
 
-    /// The number of reloads, once nothing is under way: what is served was loaded a moment ago.
+    /// The number of reloads, once none is due or under way: what is served was loaded a moment ago.
     pub(crate) async fn reloads(&self) -> u64 {
         until("a reload is known", || async {
-            let first = self.status().await.reloads;
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            let second = self.status().await.reloads;
-            if first > 0 && first == second { Ok(first) } else { Err(second) }
+            let Status { reloads, changing, .. } = self.status().await;
+            if reloads > 0 && !changing { Ok(reloads) } else { Err((reloads, changing)) }
         })
         .await
     }
@@ -180,6 +199,7 @@ impl Scene {
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         lb.config.haproxy_variables = variables.collect::<BTreeMap<_, _>>();
         lb.start_controller(&env).await;
+        lb.calm().await;
         Self { env, store, scheduler, confirmed, lb, dirs: vec![dir] }
     }
 
@@ -190,6 +210,7 @@ impl Scene {
         scene.lb.config.keep_haproxy = true;
         let env = scene.env.clone();
         scene.lb.start_controller(&env).await;
+        scene.lb.calm().await;
         scene
     }
 
@@ -202,6 +223,7 @@ impl Scene {
         let mut lb = new_lb(&env, &store, &dir, &["--haproxy=beside"]);
         let sidecar = Sidecar::start(lb.dir.clone());
         lb.start_controller(&env).await;
+        lb.calm().await;
         (Self { env, store, scheduler, confirmed, lb, dirs: vec![dir] }, sidecar)
     }
 
@@ -253,14 +275,22 @@ impl Scene {
         self.scheduler.change(Delta { health: vec![health], ..Delta::default() });
     }
 
-    /// Waits until the port answers 200.
+    /// Waits until the service port answers 200.
     pub(crate) async fn served(&self, port: u16) -> Answer {
-        served(port, "x").await
+        let answer = served(port, "x").await;
+        self.lb.calm().await;
+        answer
+    }
+
+    /// Waits until nobody serves the service port.
+    pub(crate) async fn unserved(&self, port: u16) {
+        unserved(port, "x").await;
+        self.lb.calm().await;
     }
 }
 
 /// Waits until host at port answers 200.
-pub(crate) async fn served(port: u16, host: &str) -> Answer {
+async fn served(port: u16, host: &str) -> Answer {
     until(&format!("{host} at {port} is served"), || async {
         match client::get(port, host, "/", &[]).await {
             Ok(answer) if answer.status == 200 => Ok(answer),
@@ -271,7 +301,7 @@ pub(crate) async fn served(port: u16, host: &str) -> Answer {
 }
 
 /// Waits until nobody serves it.
-pub(crate) async fn unserved(port: u16, host: &str) {
+async fn unserved(port: u16, host: &str) {
     until(&format!("{host} at {port} is not served"), || async {
         match client::get(port, host, "/", &[]).await {
             Ok(answer) if answer.status == 200 => Err(answer.body),

@@ -6,7 +6,6 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -18,6 +17,7 @@ use meshos_mesh::Env;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
+    sync::Semaphore,
 };
 
 /// A task: answers its name, a colon, the path, and the headers it got.
@@ -29,6 +29,8 @@ pub(crate) struct TaskServer {
     pub(crate) hits: Arc<AtomicUsize>,
     /// Requests under way.
     pub(crate) busy: Arc<AtomicUsize>,
+    /// Never has permits: closed, it lets requests of `?hold` go.
+    held: Arc<Semaphore>,
 }
 
 impl TaskServer {
@@ -39,6 +41,7 @@ impl TaskServer {
             port: listener.local_addr().unwrap().port(),
             hits: Arc::default(),
             busy: Arc::default(),
+            held: Arc::new(Semaphore::new(0)),
         };
         let (this, scope) = (server.clone(), env.clone());
         env.tasks.spawn("task", async move {
@@ -62,6 +65,11 @@ impl TaskServer {
         self.hits.load(Ordering::Relaxed)
     }
 
+    /// Answers the requests of `?hold`.
+    pub(crate) fn release(&self) {
+        self.held.close();
+    }
+
     async fn answer(&self, mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
         self.hits.fetch_add(1, Ordering::Relaxed);
         self.busy.fetch_add(1, Ordering::SeqCst);
@@ -69,8 +77,8 @@ impl TaskServer {
         if request.headers().contains_key("upgrade") {
             return Ok(self.echo(&mut request));
         }
-        if let Some(ms) = uri.query().and_then(|query| query.strip_prefix("ms=")) {
-            tokio::time::sleep(Duration::from_millis(ms.parse().unwrap())).await;
+        if uri.query() == Some("hold") {
+            let _closed = self.held.acquire().await;
         }
         let mut text = format!("{}:{}\n", self.name, uri.path());
         for (name, value) in request.headers() {

@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::{
     client::{Load, exchange},
-    scene::{Scene, app, served, until},
+    scene::{Scene, app, until},
 };
 
 /// Takes every certificate: the test looks at it itself.
@@ -84,7 +84,7 @@ async fn lb_c46_certificates_are_replaced_while_it_runs() {
     let web = app("/web", &[("HAPROXY_0_VHOST", "a.test,b.test")]);
     scene.put(&web);
     scene.run(&web, &scene.task("one").await);
-    served(scene.lb.http, "a.test").await;
+    scene.lb.served("a.test").await;
     let port = scene.lb.https;
     let (status, shown, proto) = https(port, "a.test", "a.test").await.unwrap();
     assert_eq!((status, shown == of_a, proto.as_str()), (200, true, "https"));

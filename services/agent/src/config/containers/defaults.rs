@@ -1,5 +1,7 @@
 //! Flags about containers that do not ask for anything themselves, and about what none may ask for.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 use meshos_proto::{json::from_json, mesos::v1 as pb};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -9,6 +11,7 @@ use crate::{
     config::values::parse_bytes,
     containerizer::{
         container::DnsSetup,
+        oci::seccomp,
         runtimes::defaults::{ByNetwork, Defaults, DnsDefaults},
     },
 };
@@ -40,6 +43,12 @@ pub struct DefaultsConfig {
     /// What a container may ever have; tasks may not ask for more. Needs `--isolation=linux/capabilities`.
     #[arg(long = "bounding_capabilities", env = "MESOS_BOUNDING_CAPABILITIES", value_name = "JSON")]
     pub bounding_capabilities: Option<String>,
+    /// Seccomp profiles in the form of Docker's, for tasks that name one; needs `--isolation=linux/seccomp`.
+    #[arg(long = "seccomp_config_dir", env = "MESOS_SECCOMP_CONFIG_DIR", value_name = "DIR")]
+    pub seccomp_config_dir: Option<PathBuf>,
+    /// The profile, in that directory, of containers and processes whose task names none.
+    #[arg(long = "seccomp_profile_name", env = "MESOS_SECCOMP_PROFILE_NAME", value_name = "FILE")]
+    pub seccomp_profile_name: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -79,6 +88,8 @@ impl DefaultsConfig {
             ("default_container_info", self.default_container_info.clone()),
             ("default_container_shm_size", self.default_container_shm_size.map(|size| format!("{size}B"))),
             ("effective_capabilities", self.effective_capabilities.clone()),
+            ("seccomp_config_dir", shown(self.seccomp_config_dir.as_deref())),
+            ("seccomp_profile_name", shown(self.seccomp_profile_name.as_deref())),
         ];
         flags.extend(optional.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))));
         flags
@@ -104,10 +115,26 @@ impl DefaultsConfig {
                 self.bounding_capabilities.as_deref(),
                 capabilities,
             )?,
+            seccomp_dir: self.seccomp_config_dir.clone(),
+            seccomp_profile: self.seccomp_profile()?,
             own_pids: self.disallow_sharing_agent_pid_namespace,
             own_ipc: self.disallow_sharing_agent_ipc_namespace,
         })
     }
+
+    /// The file that holds where tasks name none.
+    fn seccomp_profile(&self) -> Result<Option<PathBuf>, Error> {
+        let Some(name) = &self.seccomp_profile_name else { return Ok(None) };
+        let failed = |reason| Error::Flag { flag: "seccomp_profile_name", reason };
+        let dir = self.seccomp_config_dir.as_ref();
+        let path = dir.ok_or_else(|| failed("it needs --seccomp_config_dir".to_owned()))?.join(name);
+        seccomp::read(&path, None).map_err(failed)?;
+        Ok(Some(path))
+    }
+}
+
+fn shown(path: Option<&Path>) -> Option<String> {
+    path.map(|path| path.display().to_string())
 }
 
 /// Reads a flag's text, or the file that it names.

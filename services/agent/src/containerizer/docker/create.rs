@@ -168,7 +168,7 @@ fn volumes(draft: &mut Draft, spec: &ContainerSpec, setup: &ContainerSetup) {
                 mounts.push(bind(&sandbox.join(path), &target, mount.read_only));
             }
             MountSource::Persistent(path) => mounts.push(bind(path, &target, mount.read_only)),
-            MountSource::Tmpfs { .. } | MountSource::DockerVolume { .. } => {
+            MountSource::Tmpfs(_) | MountSource::DockerVolume { .. } => {
                 mounts.push(of_engine(mount, &target));
             }
             // Refused before.
@@ -203,10 +203,11 @@ fn of_engine(mount: &MountSetup, target: &Path) -> Mount {
         ..Mount::default()
     };
     match &mount.source {
-        MountSource::Tmpfs { size } => Mount {
+        MountSource::Tmpfs(memory) => Mount {
             typ: Some(MountType::TMPFS),
-            tmpfs_options: size.map(|size| MountTmpfsOptions {
-                size_bytes: i64::try_from(size).ok(),
+            tmpfs_options: Some(MountTmpfsOptions {
+                size_bytes: memory.size.and_then(|size| i64::try_from(size).ok()),
+                mode: memory.mode.map(i64::from),
                 ..MountTmpfsOptions::default()
             }),
             ..made

@@ -11,14 +11,12 @@ use super::{
     auth::Credentials,
     engine::{Engine, EngineError},
 };
-use crate::containerizer::container::ImageSetup;
+use crate::containerizer::{container::ImageSetup, lines::TOLD};
 
 /// For the engine to say whether it has an image.
 const LOOK: Duration = Duration::from_secs(30);
 /// A pull that tells nothing for so long is given up.
 const SILENCE: Duration = Duration::from_secs(300);
-/// Between two lines about a pull.
-const TOLD: Duration = Duration::from_secs(5);
 
 /// A name taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]

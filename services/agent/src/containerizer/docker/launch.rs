@@ -22,7 +22,7 @@ use crate::{
     containerizer::{
         ContainerSpec, ContainerizerError,
         container::{ContainerSetup, MountSource},
-        output_paths,
+        lines::Lines,
     },
 };
 
@@ -49,8 +49,7 @@ impl Shared {
         let given = wanted.pull_config.as_deref().map(Credentials::parse);
         let own = given.or_else(|| image::own_credentials(&spec.sandbox)).transpose().map_err(failed)?;
         let credentials = own.or_else(|| self.credentials());
-        let (_, stderr) = output_paths(&spec.sandbox);
-        let mut lines = Lines::open(&stderr, spec);
+        let mut lines = Lines::open(spec);
         lines.add(&format!("Pulling the image {}", wanted.name));
         let pulled = image::pull(&self.engine, wanted, credentials.as_ref(), |text| {
             lines.add(&format!("Pulling: {text}"))
@@ -204,22 +203,4 @@ fn make_places(spec: &ContainerSpec, setup: &ContainerSetup) -> Result<(), Strin
         made.map_err(|error| format!("cannot make the volume {} in the sandbox: {error}", path.display()))?;
     }
     Ok(())
-}
-
-/// Lines about a pull, among the task's own in `stderr`.
-struct Lines(Option<std::fs::File>);
-
-impl Lines {
-    fn open(path: &Path, spec: &ContainerSpec) -> Self {
-        let name = path.file_name().map(Path::new);
-        let beneath = Beneath::open(&spec.sandbox, None).ok();
-        Self(name.zip(beneath).and_then(|(name, beneath)| beneath.write(name).ok()))
-    }
-
-    fn add(&mut self, line: &str) {
-        use std::io::{Seek, SeekFrom, Write};
-        if let Some(file) = &mut self.0 {
-            let _ = file.seek(SeekFrom::End(0)).and_then(|_| writeln!(file, "{line}"));
-        }
-    }
 }

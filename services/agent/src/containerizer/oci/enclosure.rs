@@ -80,6 +80,7 @@ fn rights(state: &State) -> Rights {
         ambient_capabilities: state.ambient_capabilities,
         seccomp: state.seccomp,
         no_new_privileges: state.no_new_privileges,
+        seccomp_programs: state.seccomp_programs(),
     }
 }
 
@@ -139,7 +140,11 @@ fn mount(wanted: &MountSetup, state: &State) -> Result<EnclosedMount, String> {
         MountSource::Persistent(path) => {
             EnclosedMount { source: text(path), flags: flags(MsFlags::MS_NODEV), ..plain }
         }
-        MountSource::Tmpfs { size } => EnclosedMount { size: size.unwrap_or_default(), ..plain },
+        MountSource::Tmpfs(made) => EnclosedMount {
+            size: made.size.unwrap_or_default(),
+            mode: made.mode.unwrap_or_default(),
+            ..plain
+        },
         // It is a file of the container's own directory.
         MountSource::Secret(_) => return Err("the secret was not written".to_owned()),
         MountSource::DockerVolume { name, .. } => {

@@ -102,7 +102,7 @@ impl OciContainerizer {
         if let Some(holder) = &network {
             state::check_id(holder)?;
         }
-        Ok(State {
+        let state = State {
             has_image: image.is_some(),
             sandbox: spec.sandbox.clone(),
             sandbox_inside: setup.sandbox_directory.clone(),
@@ -113,7 +113,9 @@ impl OciContainerizer {
             seccomp: rights.seccomp,
             no_new_privileges: rights.no_new_privileges,
             network,
-        })
+            ..State::default()
+        };
+        Ok(state.with_programs(&rights.seccomp_programs))
     }
 
     async fn make_directory(&self, id: &str, state: &State) -> Result<PathBuf, ContainerizerError> {
@@ -247,9 +249,7 @@ async fn make_sources(
                 MountSource::Persistent(path) => {
                     owner.map_or(Ok(()), |(uid, gid)| std::os::unix::fs::chown(path, Some(uid), Some(gid)))
                 }
-                MountSource::Tmpfs { .. } | MountSource::Secret(_) | MountSource::DockerVolume { .. } => {
-                    Ok(())
-                }
+                MountSource::Tmpfs(_) | MountSource::Secret(_) | MountSource::DockerVolume { .. } => Ok(()),
             }
             .map_err(|error| {
                 format!("cannot provide the volume {}: {error}", mount.container_path.display())

@@ -3,6 +3,7 @@
 use caps::Capability;
 use meshos_proto::meshos::agent::v1::Rights;
 
+use super::seccomp;
 use crate::containerizer::container::LinuxSetup;
 
 /// Docker's, without CAP_MKNOD: which devices a container may use is not limited otherwise.
@@ -25,16 +26,25 @@ const DEFAULT: [Capability; 13] = [
 /// Of a container; one without an image keeps what it is not asked to give up.
 ///
 /// # Errors
-/// A name that is no capability.
+/// A name that is no capability, a profile that is none.
 pub(super) fn rights(linux: &LinuxSetup, has_image: bool, no_new_privileges: bool) -> Result<Rights, String> {
     let effective = linux.effective_capabilities.as_deref().map(bits).transpose()?;
     let bounding = linux.bounding_capabilities.as_deref().map(bits).transpose()?.or(effective);
     let default = (has_image && !linux.privileged).then(|| set(&DEFAULT));
+    let bounding_capabilities = bounding.or(default);
+    let profile = linux.seccomp_profile.as_deref().filter(|_| !linux.seccomp_unconfined);
+    let programs = profile.map(|path| seccomp::read(path, bounding_capabilities)).transpose()?;
     Ok(Rights {
-        bounding_capabilities: bounding.or(default),
+        bounding_capabilities,
         ambient_capabilities: effective.unwrap_or_default(),
-        seccomp: has_image && !linux.privileged && !linux.seccomp_unconfined,
+        // A profile that allows everything comes to nothing.
+        seccomp: programs
+            .as_ref()
+            .map_or(has_image && !linux.privileged && !linux.seccomp_unconfined, |programs| {
+                !programs.is_empty()
+            }),
         no_new_privileges,
+        seccomp_programs: programs.unwrap_or_default(),
     })
 }
 

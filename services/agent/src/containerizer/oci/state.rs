@@ -9,6 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::containerizer::TaskUser;
@@ -27,12 +29,27 @@ pub(super) struct State {
     pub(super) bounding_capabilities: Option<u64>,
     pub(super) ambient_capabilities: u64,
     pub(super) seccomp: bool,
+    /// Of its own profile, in base64; none: the supervisor's filter.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) seccomp_programs: Vec<String>,
     pub(super) no_new_privileges: bool,
     /// Whose network namespace it is in; none: the machine's.
     pub(super) network: Option<String>,
 }
 
 impl State {
+    /// Keeps the programs of a profile, as it is when the container starts.
+    pub(super) fn with_programs(self, programs: &[Bytes]) -> Self {
+        let seccomp_programs = programs.iter().map(|program| STANDARD.encode(program)).collect();
+        Self { seccomp_programs, ..self }
+    }
+
+    /// What was damaged since is empty: no process starts with it.
+    pub(super) fn seccomp_programs(&self) -> Vec<Bytes> {
+        let decode = |text: &String| STANDARD.decode(text).unwrap_or_default().into();
+        self.seccomp_programs.iter().map(decode).collect()
+    }
+
     pub(super) fn task_user(&self) -> Option<TaskUser> {
         let (uid, gid, groups) = self.user.clone()?;
         Some(TaskUser { name: uid.to_string(), uid, gid, groups })

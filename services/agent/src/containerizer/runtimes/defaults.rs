@@ -1,6 +1,6 @@
 //! What the operator gives to containers that do not ask, and what none may ask for.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use meshos_proto::mesos::v1 as pb;
 
@@ -18,6 +18,10 @@ pub struct Defaults {
     pub effective_capabilities: Option<Vec<String>>,
     /// What may be asked for at most, as well.
     pub bounding_capabilities: Option<Vec<String>>,
+    /// Where seccomp profiles are found by their names.
+    pub seccomp_dir: Option<PathBuf>,
+    /// A file with that of containers that ask for none.
+    pub seccomp_profile: Option<PathBuf>,
     /// No container may see the machine's processes.
     pub own_pids: bool,
     /// No container may share the machine's IPC.

@@ -1,5 +1,7 @@
 //! `linux_info` and `tty_info` of containers of type MESOS.
 
+use std::path::{Component, Path, PathBuf};
+
 use meshos_proto::mesos::v1::{self as pb, linux_info::IpcMode};
 
 use crate::containerizer::{container::LinuxSetup, runtimes::Runtimes};
@@ -24,14 +26,12 @@ pub(super) fn setup(runtimes: &Runtimes, info: &pb::ContainerInfo) -> Result<Lin
             .seccomp
             .as_ref()
             .is_some_and(|seccomp| seccomp.unconfined.unwrap_or_default()),
+        seccomp_profile: profile(runtimes, linux.seccomp.as_ref())?,
         shm_size: linux.shm_size.map(|megabytes| u64::from(megabytes) * MB),
         share_ipc_namespace: linux.ipc_mode() == IpcMode::ShareParent,
         terminal: info.tty_info.is_some(),
         privileged: false,
     };
-    if let Some(profile) = linux.seccomp.as_ref().and_then(|seccomp| seccomp.profile_name.as_ref()) {
-        return Err(format!("the seccomp profile '{profile}' is not known: this agent has Docker's alone"));
-    }
     if setup.share_ipc_namespace && setup.shm_size.is_some() {
         return Err(
             "shm_size cannot be set for a container that shares the IPC namespace above it".to_owned()
@@ -51,6 +51,22 @@ pub(super) fn setup(runtimes: &Runtimes, info: &pb::ContainerInfo) -> Result<Lin
     let mut wanted = wanted.iter().filter(|(is, ..)| *is);
     wanted.try_for_each(|(_, isolator, what)| runtimes.require_isolators(&[isolator], what))?;
     with_defaults(runtimes, setup)
+}
+
+/// The file that is asked for: a path in the operator's directory, as upstream has it.
+fn profile(runtimes: &Runtimes, asked: Option<&pb::SeccompInfo>) -> Result<Option<PathBuf>, String> {
+    let Some(name) = asked.and_then(|asked| asked.profile_name.as_deref()) else { return Ok(None) };
+    if asked.and_then(|asked| asked.unconfined).unwrap_or_default() {
+        return Err("'profile_name' is given even though 'unconfined' is true".to_owned());
+    }
+    runtimes.require_isolators(&["linux/seccomp"], "a seccomp profile")?;
+    let dir = runtimes.defaults.seccomp_dir.as_ref();
+    let dir = dir.ok_or("a seccomp profile needs --seccomp_config_dir on this agent")?;
+    let is_broken = |part: Component<'_>| !matches!(part, Component::Normal(_));
+    match name.is_empty() || name.contains('\0') || Path::new(name).components().any(is_broken) {
+        true => Err(format!("'{}' is no name of a seccomp profile", name.escape_debug())),
+        false => Ok(Some(dir.join(name))),
+    }
 }
 
 /// What the operator gives where nothing is asked for, unless more was asked for than he gives to anybody.
@@ -73,8 +89,10 @@ fn with_defaults(runtimes: &Runtimes, setup: LinuxSetup) -> Result<LinuxSetup, S
         return Err(format!("the capability {beyond} is not among those that this agent gives: {most}"));
     }
     let shm_size = defaults.shm_size.filter(|_| is_on("namespaces/ipc") && !setup.share_ipc_namespace);
+    let profile = defaults.seccomp_profile.clone().filter(|_| is_on("linux/seccomp"));
     let setup = LinuxSetup {
         shm_size: setup.shm_size.or(shm_size),
+        seccomp_profile: setup.seccomp_profile.or(profile).filter(|_| !setup.seccomp_unconfined),
         effective_capabilities: setup.effective_capabilities.or(given(&defaults.effective_capabilities)),
         bounding_capabilities: setup.bounding_capabilities.or(most),
         ..setup

@@ -5,7 +5,7 @@ use meshos_proto::mesos::v1::{
 use meshos_types::parse_resources;
 
 use super::*;
-use crate::containerizer::{container::NetworkMode, runtimes::Runtimes};
+use crate::containerizer::{container::NetworkMode, runtimes::Runtimes, tmpfs::Tmpfs};
 
 fn settings(containerizers: &[&str], isolation: &str) -> Settings {
     let runtimes = Runtimes {
@@ -237,7 +237,7 @@ fn the_operators_defaults_hold_where_nothing_is_asked_for_and_limit_what_is() {
     let ipc = pb::linux_info::IpcMode::ShareParent as i32;
     assert!(asked(pb::LinuxInfo { ipc_mode: Some(ipc), ..Default::default() }).contains("IPC namespace"));
     let profile = pb::SeccompInfo { profile_name: Some("own.json".to_owned()), ..Default::default() };
-    assert!(asked(pb::LinuxInfo { seccomp: Some(profile), ..Default::default() }).contains("'own.json'"));
+    assert!(asked(pb::LinuxInfo { seccomp: Some(profile), ..Default::default() }).contains("linux/seccomp"));
     // A plain process is limited as well.
     let order = Order { info: None, command: None, resources: &[], parent: None };
     assert_eq!(
@@ -284,4 +284,88 @@ fn secrets_are_files_of_containers_of_our_own() {
     assert!(run(&on, &mesos(&reference)).unwrap_err().contains("is a reference"));
     let of_docker = docker(|info, _| info.volumes = mesos(&value).volumes);
     assert!(of_docker.unwrap_err().contains("only a container of type MESOS"));
+}
+
+#[test]
+fn a_volume_in_memory_is_the_same_for_all_containers() {
+    let driven = |driver: Option<&str>, options: &[(&str, &str)]| {
+        let parameter = options
+            .iter()
+            .map(|(key, value)| pb::Parameter { key: (*key).to_owned(), value: (*value).to_owned() })
+            .collect();
+        let docker_volume = source::DockerVolume {
+            driver: driver.map(str::to_owned),
+            name: "any".to_owned(),
+            driver_options: Some(pb::Parameters { parameter }),
+        };
+        let source = Source {
+            r#type: Some(source::Type::DockerVolume as i32),
+            docker_volume: Some(docker_volume),
+            ..Default::default()
+        };
+        vec![volume("/scratch", None, Some(source))]
+    };
+    let mesos = |isolation: &str, volumes: Vec<pb::Volume>| {
+        let info = pb::ContainerInfo { r#type: Type::Mesos as i32, volumes, ..Default::default() };
+        run(&settings(&["mesos"], isolation), &info).map(|setup| setup.unwrap().mounts.remove(0).source)
+    };
+    let engine = |volumes: Vec<pb::Volume>| {
+        docker(|info, _| info.volumes = volumes).map(|mut setup| setup.mounts.remove(0).source)
+    };
+    let wanted = MountSource::Tmpfs(Tmpfs { size: Some(64 << 20), mode: Some(0o700) });
+    let plain = || driven(Some("tmpfs"), &[("size", "64m"), ("mode", "700")]);
+    assert_eq!(mesos("filesystem/linux", plain()), Ok(wanted.clone()));
+    assert_eq!(engine(plain()), Ok(wanted.clone()));
+    // Docker's own way: a volume of the engine where there is one.
+    let local =
+        || driven(Some("local"), &[("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=64m,mode=700")]);
+    assert_eq!(mesos("filesystem/linux", local()), Ok(wanted));
+    assert!(matches!(engine(local()), Ok(MountSource::DockerVolume { .. })));
+    // Without mounts of its own there is no place for it.
+    let refused = mesos("posix/cpu", plain()).unwrap_err();
+    assert_eq!(refused, "a volume in memory needs --isolation=filesystem/linux on this agent");
+    let hostile = || driven(Some("tmpfs"), &[("size", "1m,mode=4755")]);
+    for refused in [mesos("filesystem/linux", hostile()), engine(hostile())] {
+        let text = refused.unwrap_err();
+        assert!(text.starts_with("the volume in memory at '/scratch' cannot be: its size"), "{text}");
+    }
+    assert!(mesos("filesystem/linux", driven(None, &[])).unwrap_err().contains("docker/volume"));
+}
+
+#[test]
+fn seccomp_profiles_are_files_in_the_operators_directory() {
+    let profile = |name: &str, unconfined: Option<bool>| pb::ContainerInfo {
+        linux_info: Some(pb::LinuxInfo {
+            seccomp: Some(pb::SeccompInfo { profile_name: Some(name.to_owned()), unconfined }),
+            ..Default::default()
+        }),
+        ..pb::ContainerInfo { r#type: Type::Mesos as i32, ..Default::default() }
+    };
+    let mut all = settings(&["mesos"], "linux/seccomp");
+    assert!(run(&all, &profile("own.json", None)).unwrap_err().contains("--seccomp_config_dir"));
+    all.runtimes.defaults.seccomp_dir = Some("/etc/seccomp".into());
+    let given = |info: &pb::ContainerInfo| run(&all, info).map(|setup| setup.unwrap().linux.seccomp_profile);
+    assert_eq!(given(&profile("own.json", None)), Ok(Some("/etc/seccomp/own.json".into())));
+    for name in ["", "/etc/passwd", "../x", "a/../../x", ".", "a\0b"] {
+        assert!(
+            given(&profile(name, None)).unwrap_err().contains("no name of a seccomp profile"),
+            "{name:?}"
+        );
+    }
+    assert!(given(&profile("own.json", Some(true))).unwrap_err().contains("'unconfined'"));
+    let off = settings(&["mesos"], "cgroups");
+    assert!(run(&off, &profile("own.json", None)).unwrap_err().contains("--isolation=linux/seccomp"));
+    // The operator's holds for plain processes as well, unless a task has its own or none.
+    all.runtimes.defaults.seccomp_profile = Some("/etc/seccomp/all.json".into());
+    let order = Order { info: None, command: None, resources: &[], parent: None };
+    let plain = setup(&all, order).unwrap().unwrap().linux;
+    assert_eq!(plain.seccomp_profile, Some("/etc/seccomp/all.json".into()));
+    let own = run(&all, &profile("own.json", None)).unwrap().unwrap().linux;
+    assert_eq!(own.seccomp_profile, Some("/etc/seccomp/own.json".into()));
+    let unconfined = pb::LinuxInfo {
+        seccomp: Some(pb::SeccompInfo { profile_name: None, unconfined: Some(true) }),
+        ..Default::default()
+    };
+    let free = pb::ContainerInfo { linux_info: Some(unconfined), ..profile("", None) };
+    assert_eq!(run(&all, &free).unwrap().unwrap().linux.seccomp_profile, None);
 }

@@ -15,6 +15,7 @@ use super::inside;
 use crate::containerizer::{
     container::{Hidden, MountSetup, MountSource},
     runtimes::Runtimes,
+    tmpfs::{self, Tmpfs},
 };
 
 /// Volumes of a container of type DOCKER.
@@ -70,20 +71,41 @@ pub(super) fn of_mesos(
             (None, Some(source)) => source_of(source, &container_path, parent)?,
             _ => return Err(only_one(volume)),
         };
+        let source = in_memory(source, &container_path)?;
         let (isolator, what) = match &source {
-            MountSource::Host(_) | MountSource::Persistent(_) | MountSource::Tmpfs { .. } => {
-                ("volume/host_path", "a volume of a host path")
+            MountSource::Host(_) | MountSource::Persistent(_) => {
+                (Some("volume/host_path"), "a volume of a host path")
             }
             MountSource::Sandbox(_) | MountSource::Parent { .. } => {
-                ("volume/sandbox_path", "a volume of a sandbox path")
+                (Some("volume/sandbox_path"), "a volume of a sandbox path")
             }
-            MountSource::Secret(_) => ("volume/secret", "a volume with a secret"),
-            MountSource::DockerVolume { .. } => ("docker/volume", "a volume of a Docker volume driver"),
+            MountSource::Tmpfs(_) => (None, "a volume in memory"),
+            MountSource::Secret(_) => (Some("volume/secret"), "a volume with a secret"),
+            MountSource::DockerVolume { .. } => (Some("docker/volume"), "a volume of a Docker volume driver"),
         };
-        runtimes.require_isolators(&["filesystem/linux", isolator], what)?;
+        let isolators: Vec<_> = std::iter::once("filesystem/linux").chain(isolator).collect();
+        runtimes.require_isolators(&isolators, what)?;
         mounts.push(MountSetup { source, container_path, read_only: read_only(volume) });
     }
     Ok(mounts)
+}
+
+/// Docker's own way to ask for a file system in memory, where no Docker Engine is asked.
+fn in_memory(source: MountSource, container_path: &Path) -> Result<MountSource, String> {
+    match &source {
+        MountSource::DockerVolume { driver, options, .. }
+            if driver.as_deref().is_none_or(|driver| driver == "local") =>
+        {
+            let made =
+                Tmpfs::of_local(options).transpose().map_err(|reason| broken(container_path, &reason))?;
+            Ok(made.map_or(source, MountSource::Tmpfs))
+        }
+        _ => Ok(source),
+    }
+}
+
+fn broken(container_path: &Path, reason: &str) -> String {
+    format!("the volume in memory at '{}' cannot be: {reason}", container_path.display())
 }
 
 /// Directories of the sandbox above, and where in the container's own they are to be found; none when there is more to
@@ -194,11 +216,14 @@ fn source_of(
                 return Err(missing("docker_volume.name"));
             }
             let options = volume.driver_options.iter().flat_map(|options| &options.parameter);
-            Ok(MountSource::DockerVolume {
-                driver: volume.driver.clone().filter(|driver| !driver.is_empty()),
-                name: volume.name.clone(),
-                options: options.map(|option| (option.key.clone(), option.value.clone())).collect(),
-            })
+            let options: Vec<_> = options.map(|option| (option.key.clone(), option.value.clone())).collect();
+            let driver = volume.driver.clone().filter(|driver| !driver.is_empty());
+            match driver.as_deref() {
+                Some(tmpfs::DRIVER) => Tmpfs::of_driver(&options)
+                    .map(MountSource::Tmpfs)
+                    .map_err(|reason| broken(container_path, &reason)),
+                _ => Ok(MountSource::DockerVolume { driver, name: volume.name.clone(), options }),
+            }
         }
         source::Type::Secret => {
             let secret = source.secret.as_ref().ok_or_else(|| missing("secret"))?;

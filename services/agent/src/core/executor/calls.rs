@@ -48,6 +48,19 @@ impl Core {
         claims: Option<&Claims>,
         now: Now,
     ) -> Result<Vec<Effect>, CallError> {
+        let is_update = call.r#type() == call::Type::Update;
+        let done = self.executor_call_of(call, stream, claims, now);
+        self.counters.invalid_updates += u64::from(is_update && done.is_err());
+        done.map(|()| std::mem::take(&mut self.effects))
+    }
+
+    fn executor_call_of(
+        &mut self,
+        call: Call,
+        stream: Option<u64>,
+        claims: Option<&Claims>,
+        now: Now,
+    ) -> Result<(), CallError> {
         let id = &call.framework_id.value;
         let key = ExecutorKey::parse(id, &call.executor_id.value).ok_or(CallError::NoExecutor)?;
         let framework = self.frameworks.get(&key.framework_id).ok_or(CallError::NoFramework)?;
@@ -77,7 +90,7 @@ impl Core {
             }
             call::Type::Heartbeat | call::Type::Unknown => {}
         }
-        Ok(std::mem::take(&mut self.effects))
+        Ok(())
     }
 
     /// The reader of this stream is gone.
@@ -168,17 +181,24 @@ impl Core {
 
     /// A status update of an executor: written down, then acknowledged to it.
     fn update_from_executor(&mut self, key: &ExecutorKey, mut status: pb::TaskStatus, now: Now) {
-        let Some(task_key) = TaskKey::parse(key.framework_id.as_str(), &status.task_id.value) else { return };
+        let Some(task_key) = TaskKey::parse(key.framework_id.as_str(), &status.task_id.value) else {
+            self.counters.invalid_updates += 1;
+            return;
+        };
         let uuid = status.uuid.clone().unwrap_or_default();
         let mine = self.task(&task_key).filter(|task| task.home.executor() == Some(&key.executor_id));
         match mine {
             // It is history: its terminal update reached the framework.
-            None => debug!(task_id = %task_key.task_id, "update of a task that is not here"),
+            None => {
+                debug!(task_id = %task_key.task_id, "update of a task that is not here");
+                self.counters.invalid_updates += 1;
+            }
             Some(task) if task.knows_update(&uuid) => {
                 debug!(task_id = %task_key.task_id, "update told twice")
             }
             Some(task) if task.is_over() => {
                 warn!(task_id = %task_key.task_id, framework_id = %key.framework_id, "update of a task that has ended dropped");
+                self.counters.invalid_updates += 1;
             }
             // Its framework is gone: nobody is told.
             Some(task) if task.silent => {

@@ -179,6 +179,25 @@ fn calls_of_nobody_and_with_the_token_of_another_are_refused() {
 }
 
 #[test]
+fn updates_that_can_be_of_no_task_are_counted() {
+    let mut scene = Scene::new();
+    let stray = |scene: &mut Scene| {
+        let update = update("t", TaskState::TaskRunning, 9);
+        scene.call(Call { update: Some(update), ..call(call::Type::Update) }, None)
+    };
+    assert_eq!(stray(&mut scene), Err(CallError::NoFramework));
+    scene.with_executor("t");
+    scene.update("unknown", TaskState::TaskRunning, 1);
+    scene.update("", TaskState::TaskRunning, 2);
+    scene.update("t", TaskState::TaskRunning, 3);
+    scene.update("t", TaskState::TaskRunning, 3);
+    assert_eq!(scene.core.view().counters.invalid_updates, 3, "told twice is no fault");
+    scene.update("t", TaskState::TaskFinished, 4);
+    scene.update("t", TaskState::TaskFailed, 5);
+    assert_eq!(scene.core.view().counters.invalid_updates, 4);
+}
+
+#[test]
 fn an_end_before_the_link_is_accepted_is_told_then() {
     let mut scene = Scene::new();
     let container = scene.with_executor("t");

@@ -5,10 +5,11 @@ mod profile;
 use std::{collections::BTreeMap, env::consts::ARCH};
 
 use caps::Capability;
+use meshos_proto::meshos::agent::v1::Rights;
 use nix::libc::{self, c_long};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch,
+    TargetArch, sock_filter,
 };
 
 use super::{Step, failed, syscalls};
@@ -25,8 +26,16 @@ pub(in crate::supervisor) struct Filter {
 }
 
 impl Filter {
+    /// A container's own, or what all have.
+    pub(super) fn of(rights: &Rights) -> Step<Self> {
+        match rights.seccomp_programs.as_slice() {
+            [] => Self::new(rights.bounding_capabilities),
+            given => Ok(Self { programs: given.iter().map(|bytes| program(bytes)).collect::<Step<_>>()? }),
+        }
+    }
+
     /// For a container with these capabilities; none: with all of them.
-    pub(super) fn new(capabilities: Option<u64>) -> Step<Self> {
+    fn new(capabilities: Option<u64>) -> Step<Self> {
         let has = |capability: Capability| capabilities.is_none_or(|bits| bits & capability.bitmask() != 0);
         let compile = || -> Result<_, seccompiler::Error> {
             let allowed = SeccompFilter::new(
@@ -58,6 +67,21 @@ impl Filter {
         }
         Ok(())
     }
+}
+
+/// Instructions as the kernel has them in memory.
+fn program(bytes: &[u8]) -> Step<BpfProgram> {
+    let (instructions, rest) = bytes.as_chunks::<8>();
+    if instructions.is_empty() || !rest.is_empty() {
+        return Err("the system call filter of the container is damaged".to_owned());
+    }
+    let instruction = |[a, b, jt, jf, c, d, e, f]: &[u8; 8]| sock_filter {
+        code: u16::from_ne_bytes([*a, *b]),
+        jt: *jt,
+        jf: *jf,
+        k: u32::from_ne_bytes([*c, *d, *e, *f]),
+    };
+    Ok(instructions.iter().map(instruction).collect())
 }
 
 fn arch() -> Result<TargetArch, seccompiler::BackendError> {

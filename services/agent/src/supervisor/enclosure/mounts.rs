@@ -19,6 +19,9 @@ use super::{
     tree::{Kind, Tree},
 };
 
+/// Permissions of a file system in memory, as of `/tmp`.
+const EVERYBODYS: u32 = 0o1777;
+
 /// Mounts everything in its order. Absolute targets lie in `tree`, and are made when `make` is true; relative ones lie
 /// in the sandbox.
 pub(super) fn all(mounts: &[EnclosedMount], tree: &Tree, sandbox: &Tree, make: bool) -> Step {
@@ -43,7 +46,8 @@ fn one(wanted: &EnclosedMount, tree: &Tree, sandbox: &Tree, make: bool) -> Step 
         Some(source) => bind(&source, &place, attributes(wanted)),
         None => {
             let size = if wanted.size == 0 { String::new() } else { format!("size={},", wanted.size) };
-            memory(&place, &format!("{size}mode=1777"), wanted.read_only)
+            let mode = if wanted.mode == 0 { EVERYBODYS } else { wanted.mode };
+            memory(&place, &format!("{size}mode={mode:o}"), wanted.read_only)
         }
     }
 }

@@ -10,7 +10,10 @@ use meshos_proto::{
         task_status::Reason,
     },
 };
-use meshos_types::{Format, Resources, TaskId, secrets::without_secrets};
+use meshos_types::{
+    Format, Resources, TaskId,
+    secrets::{check_without_secrets, without_secrets},
+};
 
 use super::Taken;
 use crate::core::{
@@ -140,17 +143,16 @@ impl Core {
     ) -> pb::TaskInfo {
         task.resources = resources.allocate(&place.role).to_proto(Format::PostRefinement);
         let (agent, role) = (place.agent.clone(), place.role.clone());
-        let record = Arc::new(Record::new(&self.record_of(place, &task), agent.clone()));
+        let record = Arc::new(Record::new(&Self::record_of(place, &task), agent.clone()));
         let entry = Entry { task: record, agent, role, resources, holds: false };
         self.enter_task(&place.framework, TaskId::from(&task.task_id), entry);
         task
     }
 
-    fn record_of(&self, place: &Place, task: &pb::TaskInfo) -> pb::Task {
+    fn record_of(place: &Place, task: &pb::TaskInfo) -> pb::Task {
         let executor = task.executor.as_ref();
         let command = task.command.as_ref().or_else(|| executor?.command.as_ref());
         let user = command.and_then(|command| command.user.clone());
-        let framework = self.frameworks.get(&place.framework);
         pb::Task {
             name: task.name.clone(),
             task_id: task.task_id.clone(),
@@ -162,9 +164,10 @@ impl Core {
             labels: task.labels.clone(),
             discovery: task.discovery.clone(),
             container: task.container.clone().map(without_secrets),
-            health_check: task.health_check.clone(),
+            health_check: task.health_check.clone().map(check_without_secrets),
             kill_policy: task.kill_policy,
-            user: user.or_else(|| framework.map(|framework| framework.info.user.clone())),
+            // That of the framework is not told here, as Mesos does not.
+            user,
             limits: task.limits.clone(),
             ..pb::Task::default()
         }

@@ -2,7 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use meshos_proto::mesos::v1::{self as pb, scheduler::event};
+use meshos_proto::{
+    meshos::{allocator::v1::allocator_message::Body, registry::v1::AgentState},
+    mesos::v1::{
+        self as pb,
+        domain_info::{
+            FaultDomain,
+            fault_domain::{RegionInfo, ZoneInfo},
+        },
+        scheduler::event,
+    },
+};
 use meshos_types::RoleName;
 
 use super::{super::*, harness::*};
@@ -30,12 +40,39 @@ fn only_agents_of_listed_hosts_are_offered() {
 }
 
 #[test]
-fn agents_without_a_domain_are_refused_where_one_is_required() {
-    for (required, offers) in [(false, 1), (true, 0)] {
-        let mut cluster = Harness::with(CoreConfig { require_agent_domain: required, ..config() });
+fn an_agent_whose_fault_domain_does_not_fit_is_told_why_it_is_not_taken() {
+    let domain = || pb::DomainInfo {
+        fault_domain: Some(FaultDomain {
+            region: RegionInfo { name: "r".to_owned() },
+            zone: ZoneInfo { name: "z".to_owned() },
+        }),
+    };
+    // Whether the leader has a domain, whether it requires one of agents, whether the agent has one; what it is told.
+    let cases = [
+        (false, false, false, None),
+        (true, false, false, None),
+        (true, true, true, None),
+        (true, true, false, Some("--require_agent_domain")),
+        (false, true, false, Some("--require_agent_domain")),
+        (false, false, true, Some("the allocator has none")),
+    ];
+    for (leader, require_agent_domain, agent, refusal) in cases {
+        let mut config = CoreConfig { require_agent_domain, ..config() };
+        config.master.domain = leader.then(domain);
+        let mut cluster = Harness::with(config);
         let framework = cluster.subscribe(info("a"));
-        cluster.agent("s1", "cpus:4;mem:1024");
-        assert_eq!(cluster.take_offers(&framework.1).len(), offers);
+        cluster.input(Input::RegistryChanged(Box::new(record("s1", AgentState::Connected))));
+        let mut report = report("s1", "cpus:4;mem:1024");
+        report.agent.as_mut().unwrap().domain = agent.then(domain);
+        let link = cluster.link(report);
+        let told = cluster.take_commands(link).into_iter().find_map(|body| match body {
+            Body::Refused(refused) => Some(refused.reason),
+            _ => None,
+        });
+        assert_eq!(told.is_some(), refusal.is_some(), "{told:?}");
+        assert!(refusal.is_none_or(|part| told.unwrap().contains(part)));
+        assert_eq!(cluster.closed_links.contains(&link), refusal.is_some());
+        assert_eq!(cluster.take_offers(&framework.1).is_empty(), refusal.is_some());
     }
 }
 

@@ -1,7 +1,10 @@
 //! Weights, quotas, and what they do to offers.
 
 use meshos_proto::{
-    meshos::allocator::v1::{UpdateQuotaRequest, explain_request::Subject},
+    meshos::{
+        allocator::v1::{UpdateQuotaRequest, explain_request::Subject},
+        registry::v1 as registry,
+    },
     mesos::v1::{
         self as pb,
         framework_info::{Capability, capability::Type as CapabilityType},

@@ -39,6 +39,13 @@ fn domain(region: &str) -> pb::DomainInfo {
     pb::DomainInfo { fault_domain: Some(fault_domain) }
 }
 
+/// A cluster whose leader has a fault domain in this region.
+fn in_region(region: &str) -> Harness {
+    let mut config = config();
+    config.master.domain = Some(domain(region));
+    Harness::with(config)
+}
+
 /// An agent with the text attribute `rack`, the number `floor`, and a region.
 fn agent(cluster: &mut Harness, name: &str, rack: &str) {
     cluster.input(Input::RegistryChanged(Box::new(record(name, AgentState::Connected))));
@@ -99,7 +106,7 @@ fn update(
 
 /// The agents that a framework with these constraints is offered.
 fn offered(groups: Vec<Vec<AttributeConstraint>>) -> Vec<String> {
-    let mut cluster = Harness::new();
+    let mut cluster = in_region("r1");
     let framework = cluster.subscribe(info("a"));
     cluster.call(&framework.1, update(&framework, info("a"), Some(wish(groups))));
     for (name, rack) in [("s1", "r-1"), ("s2", "r-22"), ("s3", "x")] {
@@ -139,7 +146,7 @@ fn constraints_choose_agents_by_attribute() {
 
 #[test]
 fn agents_that_constraints_keep_away_are_counted() {
-    let mut cluster = Harness::new();
+    let mut cluster = in_region("r1");
     let framework = cluster.subscribe(info("a"));
     let x = wish(vec![vec![attribute("rack", equals("x"))]]);
     cluster.call(&framework.1, update(&framework, info("a"), Some(x)));
@@ -154,7 +161,7 @@ fn agents_that_constraints_keep_away_are_counted() {
 
 #[test]
 fn bad_constraints_are_refused() {
-    let mut cluster = Harness::new();
+    let mut cluster = in_region("r1");
     let framework = cluster.subscribe(info("a"));
     let mut elsewhere = wish(vec![vec![attribute("rack", equals("x"))]]);
     let groups = elsewhere.role_constraints.remove("*").unwrap();
@@ -187,7 +194,7 @@ fn bad_constraints_are_refused() {
 
 #[test]
 fn an_update_changes_roles_and_takes_offers_of_left_roles_back() {
-    let mut cluster = Harness::new();
+    let mut cluster = in_region("r1");
     cluster.agent("s1", "cpus:2;mem:100");
     let framework = cluster.subscribe(info("a"));
     cluster.take(&framework.1);
@@ -218,9 +225,7 @@ fn an_update_changes_roles_and_takes_offers_of_left_roles_back() {
 
 #[test]
 fn an_agent_in_another_region_is_for_those_who_know_of_regions() {
-    let mut config = config();
-    config.master.domain = Some(domain("r2"));
-    let mut cluster = Harness::with(config);
+    let mut cluster = in_region("r2");
     agent(&mut cluster, "s1", "x");
     let plain = cluster.subscribe(info("a"));
     assert!(cluster.take_offers(&plain.1).is_empty());

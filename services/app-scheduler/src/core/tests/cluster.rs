@@ -70,8 +70,12 @@ pub(super) fn app(id: &str) -> AppUpdate {
 
 impl Cluster {
     pub(super) fn new(seed: u64) -> Self {
+        Self::of(seed, MarathonArgs::default())
+    }
+
+    pub(super) fn of(seed: u64, args: MarathonArgs) -> Self {
         let rng = Rng::seeded(seed);
-        let settings = Settings::new(MarathonArgs::default());
+        let settings = Settings::new(args);
         let core = Core::restore(settings, rng.clone(), Records::default(), 1_000_000);
         let mut cluster = Self {
             core,

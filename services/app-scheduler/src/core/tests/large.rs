@@ -145,3 +145,23 @@ fn while_agents_say_nothing_not_everything_is_launched() {
     cluster.pass(2000);
     assert_eq!(cluster.launched.len(), 12_000);
 }
+
+#[test]
+fn kills_that_nothing_is_heard_of_hold_the_next_ones_back() {
+    let mut cluster = cluster();
+    cluster.create(many(13_000)).unwrap();
+    cluster.pass(2000);
+    assert_eq!(cluster.running("/a"), 13_000);
+    cluster.ask(Request::Delete(DeleteAppRequest { id: "/a".into(), force: false }));
+    let mut told = BTreeSet::new();
+    for _ in 0..20 {
+        cluster.now += 40;
+        cluster.input(Input::Tick);
+        while cluster.commit() {}
+        told.extend(cluster.calls.drain(..).filter_map(|call| Some(call.kill?.task_id.value)));
+    }
+    assert_eq!(told.len(), 12_000, "the last ones come more slowly");
+    while cluster.commit() || cluster.deliver() {}
+    cluster.pass(5000);
+    assert_eq!((cluster.instances("/a").len(), cluster.tasks.len(), cluster.deployments().len()), (0, 0, 0));
+}

@@ -166,7 +166,9 @@ fn docker_volume(external: &ExternalVolume) -> DockerVolume {
         .map(|(key, value)| (key.strip_prefix("dvdi/").unwrap_or(key), value.clone()))
         .collect();
     if let Some(size) = external.size {
-        options.insert("size", size.to_string());
+        // Of GiB, as the drivers of the provider take it; memory is asked for with its unit.
+        let in_memory = external.options.get(DRIVER).is_some_and(|driver| driver == "tmpfs");
+        options.insert("size", if in_memory { format!("{size}g") } else { size.to_string() });
     }
     let parameter = |(key, value): (&str, String)| pb::Parameter { key: key.to_owned(), value };
     let parameter: Vec<pb::Parameter> = options.into_iter().map(parameter).collect();

@@ -5,10 +5,7 @@ use meshos_proto::meshos::apps::v1::{
 };
 use serde_json::{Map, Value};
 
-use super::{
-    faults::{Faults, Field, field},
-    unsupported::NOT_SUPPORTED,
-};
+use super::faults::{Faults, Field, field};
 
 const ONE: &str = "Only one of http, tcp, or command may be specified";
 
@@ -45,14 +42,9 @@ fn read_http(found: &Field<'_>, faults: &mut Faults) -> Option<HttpTaskCheck> {
     let object = faults.object(found)?;
     let (port_index, port) = ports((object, &found.path), faults);
     let path = field(object, &found.path, "path").and_then(|path| faults.string(&path));
-    if let Some(scheme) = field(object, &found.path, "scheme") {
-        // Agents make these checks without TLS.
-        let plain = faults.word(&scheme, &[("HTTP", true), ("HTTPS", false)]);
-        if plain == Some(false) {
-            faults.invalid(&scheme.path, NOT_SUPPORTED);
-        }
-    }
-    Some(HttpTaskCheck { port_index, port, path })
+    let scheme = field(object, &found.path, "scheme");
+    let https = scheme.and_then(|scheme| faults.word(&scheme, &[("HTTP", false), ("HTTPS", true)]));
+    Some(HttpTaskCheck { port_index, port, path, https: https.unwrap_or_default() })
 }
 
 fn read_tcp(found: &Field<'_>, faults: &mut Faults) -> Option<TcpTaskCheck> {
@@ -91,9 +83,11 @@ mod tests {
     #[test]
     fn each_kind_has_its_fields_and_defaults() {
         let http = check(json!({"http": {"path": "/x", "scheme": "http"}, "intervalSeconds": 5}));
-        let kind = HttpTaskCheck { port_index: Some(0), port: None, path: Some("/x".into()) };
+        let kind = HttpTaskCheck { port_index: Some(0), port: None, path: Some("/x".into()), https: false };
         let wanted = TaskCheck { kind: Some(Kind::Http(kind)), interval_s: 5, timeout_s: 20, delay_s: 15 };
         assert_eq!(http, wanted);
+        let https = check(json!({"http": {"scheme": "HTTPS"}}));
+        assert!(matches!(https.kind, Some(Kind::Http(http)) if http.https));
         let tcp = check(json!({"tcp": {"port": 80}}));
         assert_eq!(tcp.kind, Some(Kind::Tcp(TcpTaskCheck { port_index: None, port: Some(80) })));
         let shell = check(json!({"exec": {"command": {"shell": "true"}}}));
@@ -110,8 +104,8 @@ mod tests {
         let one = json!([{"path": "/check", "errors": [ONE]}]);
         assert_eq!(details(json!({"tcp": {}, "http": {}})), one);
         assert_eq!(details(json!({"intervalSeconds": 5})), one);
-        let tls = json!([{"path": "/check/http/scheme", "errors": [NOT_SUPPORTED]}]);
-        assert_eq!(details(json!({"http": {"scheme": "HTTPS"}})), tls);
+        let strange = json!([{"path": "/check/http/scheme", "errors": ["error.unknown.enum.literal"]}]);
+        assert_eq!(details(json!({"http": {"scheme": "FTP"}})), strange);
         let missing = json!([{"path": "/check/exec/command", "errors": ["error.path.missing"]}]);
         assert_eq!(details(json!({"exec": {}})), missing);
         assert_eq!(details(json!({"exec": {"command": {}}})), missing);

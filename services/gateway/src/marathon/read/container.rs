@@ -9,8 +9,10 @@ use meshos_proto::meshos::apps::v1::{
 use super::{
     faults::{Faults, Field, field},
     parts,
-    unsupported::NOT_SUPPORTED,
 };
+
+/// The violation's text for what Marathon has and this version does not act on.
+const NOT_SUPPORTED: &str = "is not supported by this version of meshos; leave it out";
 
 /// Longest name of a network.
 const LONGEST_NAME: usize = 63;

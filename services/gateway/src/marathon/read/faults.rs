@@ -106,6 +106,18 @@ impl Faults {
         Some(number)
     }
 
+    /// A whole number from `min` to `max`.
+    pub(super) fn integer_from<T>(&mut self, found: &Field<'_>, min: T, max: T) -> Option<T>
+    where
+        T: TryFrom<u64> + Into<u64> + PartialOrd,
+    {
+        let number = self.integer(found, max)?;
+        if number < min {
+            self.read(&found.path, "error.min");
+        }
+        Some(number)
+    }
+
     /// A whole number from 0 to `max`.
     pub(super) fn integer<T>(&mut self, found: &Field<'_>, max: T) -> Option<T>
     where

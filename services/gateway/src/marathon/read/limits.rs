@@ -1,6 +1,6 @@
-//! `resourceLimits`
+//! `resourceLimits` and `executorResources`
 
-use meshos_proto::meshos::apps::v1::ResourceLimits;
+use meshos_proto::meshos::apps::v1::{ExecutorResources, ResourceLimits};
 
 use super::faults::{Faults, Field, field};
 
@@ -8,6 +8,20 @@ pub(super) fn read(found: &Field<'_>, faults: &mut Faults) -> Option<ResourceLim
     let object = faults.object(found)?;
     let mut limit = |name: &str| limit(&field(object, &found.path, name)?, faults);
     Some(ResourceLimits { cpus: limit("cpus"), mem: limit("mem") })
+}
+
+/// With the least that an executor gets where a part is not named, as upstream.
+pub(super) fn executor(found: &Field<'_>, faults: &mut Faults) -> Option<ExecutorResources> {
+    let object = faults.object(found)?;
+    let mut amount = |name: &str, least: f64| {
+        let found = field(object, &found.path, name);
+        found.and_then(|found| faults.number(&found, least, f64::MAX)).unwrap_or(least)
+    };
+    Some(ExecutorResources {
+        cpus: amount("cpus", 0.1),
+        mem: amount("mem", 32.0),
+        disk: amount("disk", 10.0),
+    })
 }
 
 /// A number, or infinity for `unlimited`.
@@ -27,6 +41,20 @@ mod tests {
 
     use super::*;
     use crate::marathon::read::app;
+
+    #[test]
+    fn an_executor_has_at_least_so_much() {
+        let read = |sent| app(&json!({"executorResources": sent})).map(|update| update.executor_resources);
+        let least = ExecutorResources { cpus: 0.1, mem: 32.0, disk: 10.0 };
+        assert_eq!(read(json!({})).unwrap(), Some(least));
+        assert_eq!(read(json!({"cpus": 2})).unwrap(), Some(ExecutorResources { cpus: 2.0, ..least }));
+        let error = read(json!({"cpus": 0.05, "mem": "much"})).unwrap_err();
+        let wanted = json!([
+            {"path": "/executorResources/cpus", "errors": ["error.min"]},
+            {"path": "/executorResources/mem", "errors": ["error.expected.jsnumber"]},
+        ]);
+        assert_eq!(error.body["details"], wanted);
+    }
 
     #[test]
     fn a_limit_is_a_number_or_unlimited() {

@@ -110,6 +110,17 @@ pub(super) fn upgrade(found: &Field<'_>, faults: &mut Faults) -> Option<UpgradeS
     })
 }
 
+/// `//cmd`, a path of the agent's files, or nothing.
+pub(super) fn executor(found: &Field<'_>, faults: &mut Faults) -> Option<String> {
+    let text = faults.string(found)?;
+    let path = text.strip_prefix('/').unwrap_or(&text);
+    let fits = text.is_empty() || text == "//cmd" || path.split('/').all(|segment| !segment.is_empty());
+    if !fits {
+        faults.read(&found.path, "error.pattern");
+    }
+    Some(text)
+}
+
 pub(super) fn kill_selection(found: &Field<'_>, faults: &mut Faults) -> Option<KillSelection> {
     let text = faults.string(found)?;
     match text.to_uppercase().as_str() {
@@ -144,16 +155,18 @@ pub(super) fn unreachable(found: &Field<'_>, faults: &mut Faults) -> Option<Unre
 }
 
 pub(super) fn constraints(found: &Field<'_>, faults: &mut Faults) -> Option<ConstraintList> {
-    let items = faults.list(found)?;
-    Some(ConstraintList { items: items.iter().filter_map(|item| constraint(item, faults)).collect() })
+    let mut items: Vec<Constraint> = Vec::new();
+    for item in faults.list(found)? {
+        // Upstream it is a set.
+        items.extend(constraint(&item, faults).filter(|found| !items.contains(found)));
+    }
+    Some(ConstraintList { items })
 }
 
 fn constraint(found: &Field<'_>, faults: &mut Faults) -> Option<Constraint> {
     let words = faults.string_list(found)?;
-    match words.len() {
-        2 | 3 => {}
-        0 | 1 => faults.read(&found.path, "error.minLength"),
-        _ => faults.read(&found.path, "error.maxLength"),
+    if !(2..=3).contains(&words.len()) {
+        faults.invalid(&found.path, "Each constraint must have either 2 or 3 fields");
     }
     let mut words = words.into_iter();
     Some(Constraint { field: words.next()?, operator: words.next()?.to_uppercase(), value: words.next() })

@@ -20,17 +20,17 @@ fn check(found: &Field<'_>, faults: &mut Faults) -> Option<ReadinessCheck> {
     let text = |name: &str, default: &str, faults: &mut Faults| {
         get(name).and_then(|value| faults.string(&value)).unwrap_or_else(|| default.to_owned())
     };
-    let seconds = |name: &str, default: u64, faults: &mut Faults| {
-        get(name).and_then(|value| faults.integer(&value, u64::MAX)).unwrap_or(default)
-    };
+    let name = get("name").and_then(|name| faults.text(&name, 1, usize::MAX));
+    let interval = get("intervalSeconds").and_then(|value| faults.integer(&value, u64::MAX));
+    let timeout = get("timeoutSeconds").and_then(|value| faults.integer_from(&value, 1, u64::MAX));
     let protocol = get("protocol").and_then(|word| protocol(&word, faults));
     Some(ReadinessCheck {
-        name: text("name", "readinessCheck", faults),
+        name: name.unwrap_or_else(|| "readinessCheck".to_owned()),
         protocol: protocol.unwrap_or(HealthProtocol::Http).into(),
         path: text("path", "/", faults),
         port_name: text("portName", "http-api", faults),
-        interval_s: seconds("intervalSeconds", 30, faults),
-        timeout_s: seconds("timeoutSeconds", 10, faults),
+        interval_s: interval.unwrap_or(30),
+        timeout_s: timeout.unwrap_or(10),
         ready_statuses: get("httpStatusCodesForReady")
             .and_then(|list| statuses(&list, faults))
             .unwrap_or_else(|| vec![200]),
@@ -51,7 +51,8 @@ fn protocol(found: &Field<'_>, faults: &mut Faults) -> Option<HealthProtocol> {
 
 fn statuses(found: &Field<'_>, faults: &mut Faults) -> Option<Vec<u32>> {
     let items = faults.list(found)?;
-    let statuses: Vec<u32> = items.iter().filter_map(|item| faults.integer(item, 999_u32)).collect();
+    let statuses: Vec<u32> =
+        items.iter().filter_map(|item| faults.integer_from(item, 100_u32, 999)).collect();
     if items.is_empty() {
         faults.read(&found.path, "error.minLength");
     }
@@ -84,5 +85,14 @@ mod tests {
         assert_eq!(detail(json!([{"protocol": "TCP"}]))["path"], "/readinessChecks(0)/protocol");
         let codes = detail(json!([{"httpStatusCodesForReady": [200, 200]}]));
         assert_eq!(codes["path"], "/readinessChecks(0)/httpStatusCodesForReady");
+        for (check, path, code) in [
+            (json!({"name": ""}), "name", "error.minLength"),
+            (json!({"timeoutSeconds": 0}), "timeoutSeconds", "error.min"),
+            (json!({"httpStatusCodesForReady": [99]}), "httpStatusCodesForReady(0)", "error.min"),
+            (json!({"httpStatusCodesForReady": [1000]}), "httpStatusCodesForReady(0)", "error.max"),
+        ] {
+            let wanted = json!({"path": format!("/readinessChecks(0)/{path}"), "errors": [code]});
+            assert_eq!(detail(json!([check])), wanted);
+        }
     }
 }

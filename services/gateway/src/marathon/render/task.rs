@@ -5,7 +5,7 @@ use meshos_types::app_ports;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::timestamp;
+use super::Stamp;
 use crate::views::Apps;
 
 /// How many tasks of an app are in which state.
@@ -58,11 +58,8 @@ pub(in crate::marathon) fn state(instance: &Instance) -> &str {
 
 /// Whether the task may still run.
 fn is_active(instance: &Instance) -> bool {
-    use Condition::{Killing, Provisioned, Running, Staging, Starting, Unreachable, UnreachableInactive};
-    matches!(
-        instance.condition(),
-        Provisioned | Staging | Starting | Running | Killing | Unreachable | UnreachableInactive
-    )
+    use Condition::{Killing, Provisioned, Running, Staging, Starting, Unreachable};
+    matches!(instance.condition(), Provisioned | Staging | Starting | Running | Killing | Unreachable)
 }
 
 /// A task as it is shown. There may be very many, so they are written out without a tree of values in between.
@@ -76,11 +73,11 @@ pub(in crate::marathon) struct Shown<'a> {
     role: &'a str,
     state: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    staged_at: Option<String>,
+    staged_at: Option<Stamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    started_at: Option<String>,
+    started_at: Option<Stamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<String>,
+    version: Option<Stamp>,
     ports: Vec<u32>,
     service_ports: Vec<u32>,
     ip_addresses: Vec<ShownAddress<'a>>,
@@ -108,13 +105,13 @@ struct ShownHealth<'a> {
     alive: bool,
     consecutive_failures: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    first_success: Option<String>,
+    first_success: Option<Stamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_failure: Option<String>,
+    last_failure: Option<Stamp>,
     #[serde(skip_serializing_if = "str::is_empty")]
     last_failure_cause: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_success: Option<String>,
+    last_success: Option<Stamp>,
     instance_id: &'a str,
 }
 
@@ -133,7 +130,7 @@ impl<'a> Shown<'a> {
             state: state(instance),
             staged_at: time(instance.staged_at_ms).filter(|_| active),
             started_at: time(instance.started_at_ms).filter(|_| active),
-            version: active.then(|| timestamp(instance.version_ms)),
+            version: active.then_some(Stamp(instance.version_ms)),
             ports: if active { own_ports(instance).collect() } else { Vec::new() },
             service_ports: Vec::new(),
             ip_addresses: instance.ip_addresses.iter().map(address).collect(),
@@ -154,8 +151,8 @@ impl<'a> Shown<'a> {
 }
 
 /// None for 0: it has not come yet.
-fn time(unix_ms: u64) -> Option<String> {
-    (unix_ms > 0).then(|| timestamp(unix_ms))
+fn time(unix_ms: u64) -> Option<Stamp> {
+    (unix_ms > 0).then_some(Stamp(unix_ms))
 }
 
 fn shown_health<'a>(instance_id: &'a str, found: &'a HealthResult) -> ShownHealth<'a> {
@@ -229,6 +226,16 @@ pub(in crate::marathon) mod tests {
             "servicePorts": [], "ipAddresses": [], "healthCheckResults": [], "localVolumes": [],
         });
         assert_eq!(task(&running("/a", "1"), &[]), wanted);
+    }
+
+    #[test]
+    fn one_that_has_a_replacement_shows_no_ports() {
+        let mut lost = running("/a", "1");
+        lost.set_condition(Condition::Unreachable);
+        assert_eq!(task(&lost, &[])["ports"], json!([31_000]));
+        lost.set_condition(Condition::UnreachableInactive);
+        let shown = task(&lost, &[]);
+        assert_eq!((&shown["ports"], shown.get("version")), (&json!([]), None));
     }
 
     #[test]

@@ -159,7 +159,7 @@ const CHANGES: [Text; 12] = [
     ),
 ];
 
-const PROCESS: [Text; 12] = [
+const PROCESS: [Text; 15] = [
     (Route::Health, "Health status of the Master.", "Returns 200 OK iff the master can answer at all."),
     (Route::Version, "Provides version information.", "Returns 200 OK with the version of the API."),
     (Route::Flags, "Exposes the master's flag configuration.", "Returns 200 OK with settings by name."),
@@ -203,6 +203,21 @@ const PROCESS: [Text; 12] = [
         Route::FilesDebug,
         "Returns the internal virtual path mapping.",
         "Returns 200 OK with paths by their names.",
+    ),
+    (
+        Route::ProfilerStart,
+        "Starts profiling.",
+        "Returns 400 Bad Request: there is no profiler in this process. `perf` can be attached to it from outside.",
+    ),
+    (
+        Route::ProfilerStop,
+        "Stops profiling.",
+        "Returns 400 Bad Request: there is no profiler in this process.",
+    ),
+    (
+        Route::Processes,
+        "Actors of this process, with the messages that wait for them.",
+        "Returns 200 OK with an empty list: there are none here.",
     ),
     (
         Route::Help,

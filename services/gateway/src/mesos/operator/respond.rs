@@ -17,7 +17,7 @@ use meshos_proto::{
 };
 use serde_json::Value;
 
-use super::super::{About, about, render, roles, settings};
+use super::super::{About, about, render, render::Allocated, render::allocated, roles, settings};
 use crate::views::{
     Cluster,
     cluster::{framework_id, is_away},
@@ -123,10 +123,16 @@ fn of(kind: Type) -> Response {
 }
 
 fn get_agents(cluster: &Cluster) -> GetAgents {
+    let allocated = Allocated::of(cluster);
+    let full = |found: &Agent| get_agents::Agent {
+        allocated_resources: render::shown(&allocated.used(found)),
+        offered_resources: render::shown(&allocated.offered(found)),
+        ..agent(found)
+    };
     let (recovered, known): (Vec<&Agent>, Vec<_>) =
         cluster.agents.values().map(AsRef::as_ref).partition(|agent| agent.recovered);
     GetAgents {
-        agents: known.into_iter().filter(|agent| !is_away(agent)).map(agent).collect(),
+        agents: known.into_iter().filter(|agent| !is_away(agent)).map(full).collect(),
         recovered_agents: recovered.into_iter().filter_map(|agent| agent.info.clone()).collect(),
     }
 }
@@ -170,6 +176,8 @@ fn framework(cluster: &Cluster, framework: &Framework) -> get_frameworks::Framew
     get_frameworks::Framework {
         offers: cluster.offers_of(framework_id(framework)).cloned().collect(),
         offer_constraints: Some(framework.offer_constraints.clone().unwrap_or_default()),
+        allocated_resources: render::shown(&allocated::used(cluster, framework)),
+        offered_resources: render::shown(&allocated::offered(cluster, framework)),
         ..bare_framework(framework)
     }
 }

@@ -10,7 +10,7 @@ use meshos_proto::{
 use meshos_types::{Format, Resources, render};
 use serde_json::{Map, Value, json};
 
-use super::{attributes_object, put_counts, resources, resources_object, seconds};
+use super::{Allocated, attributes_object, put_counts, resources, resources_object, seconds};
 use crate::views::{
     Cluster,
     cluster::{agent_id, is_away},
@@ -56,15 +56,15 @@ pub(super) fn summary(cluster: &Cluster, agent: &Agent) -> Value {
 }
 
 /// In `/slaves`: with whole resources.
-pub(super) fn full(agent: &Agent) -> Value {
+pub(super) fn full(agent: &Agent, allocated: &Allocated<'_>) -> Value {
     let mut object = self::agent(agent);
     let total = resources(&agent.total);
     let reserved: Map<_, _> =
         total.reservations().iter().map(|(role, part)| (role.to_string(), whole(part))).collect();
     object.insert("reserved_resources_full".to_owned(), Value::Object(reserved));
     object.insert("unreserved_resources_full".to_owned(), whole(&total.unreserved()));
-    object.insert("used_resources_full".to_owned(), whole(&resources(&agent.used)));
-    object.insert("offered_resources_full".to_owned(), whole(&resources(&agent.offered)));
+    object.insert("used_resources_full".to_owned(), whole(&allocated.used(agent)));
+    object.insert("offered_resources_full".to_owned(), whole(&allocated.offered(agent)));
     Value::Object(object)
 }
 

@@ -1,5 +1,7 @@
 //! The text for every label, compared with files that HAProxy finds good. `MESHOS_TEST_UPDATE_GOLDEN=1` writes them.
 
+mod rules;
+
 use std::{fs, path::Path};
 
 use crate::{
@@ -27,6 +29,8 @@ fn checked(name: &'static str, labels: &'static [(&'static str, &'static str)], 
     Case { name, labels, check: Some(check) }
 }
 
+/// Another file lies there when HAProxy looks.
+const CERTIFICATE: &str = "/run/site.pem";
 const HOST: (&str, &str) = ("HAPROXY_0_VHOST", "a.test");
 
 /// One case for each label, and for combinations that depend on each other.
@@ -367,11 +371,15 @@ fn compare(name: &str, text: &str) {
 async fn every_label_gives_a_text_that_haproxy_takes() {
     let dir = tempfile::tempdir().unwrap();
     let mut texts = Vec::new();
-    let cases = cases();
+    let certificate = dir.path().join("site.pem");
+    fs::write(&certificate, crate::haproxy::certs::self_signed().unwrap()).unwrap();
+    let cases: Vec<Case> = cases().into_iter().chain(rules::cases()).collect();
     for (index, case) in cases.iter().enumerate() {
         let core = core_of(case);
         compare(case.name, &shown(&core));
-        texts.push(to_check(index, &core));
+        let mut text = to_check(index, &core);
+        text.text = text.text.replace(CERTIFICATE, &certificate.display().to_string());
+        texts.push(text);
     }
     let head = "defaults\n  timeout connect 1s\n  timeout client 1s\n  timeout server 1s\n";
     let checker = Checker::new("haproxy", dir.path().join("check"), head);

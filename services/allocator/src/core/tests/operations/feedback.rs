@@ -5,7 +5,7 @@ use meshos_proto::{
     mesos::v1::{
         self as pb, OperationState,
         offer::operation::Type,
-        scheduler::{Call, call},
+        scheduler::{self, Call, call},
     },
 };
 

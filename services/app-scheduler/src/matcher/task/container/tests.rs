@@ -12,6 +12,7 @@ const CONTEXT: TaskContext<'_> = TaskContext {
     host: "h",
     executor: "//cmd",
     prefix: "",
+    role_is_enforced: false,
     bridge_name: "mesos-bridge",
 };
 
@@ -49,6 +50,7 @@ fn task(app: &App) -> TaskInfo {
     let launch = Launch {
         instance_id: "a.instance-1".into(),
         resources: Default::default(),
+        executor: Default::default(),
         ports: vec![31_000, 0],
         container_ports: vec![80, 81],
     };
@@ -96,6 +98,22 @@ fn an_image_that_the_agent_runs_itself() {
     let network = &info.network_infos[0];
     assert_eq!((network.name.as_deref(), network.ip_addresses.len()), (Some("mesos-bridge"), 1));
     assert_eq!(network.port_mappings.len(), 2);
+}
+
+#[test]
+fn a_volume_in_memory_has_the_size_that_the_field_means() {
+    let options = [("dvdi/driver", "tmpfs"), ("dvdi/mode", "700")];
+    let external = ExternalVolume {
+        name: "v".into(),
+        provider: "dvdi".into(),
+        options: options.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        size: Some(5),
+        shared: false,
+    };
+    let made = super::docker_volume(&external);
+    let options = made.driver_options.unwrap().parameter;
+    let options: Vec<_> = options.iter().map(|p| (p.key.as_str(), p.value.as_str())).collect();
+    assert_eq!((made.driver.as_deref(), options), (Some("tmpfs"), vec![("mode", "700"), ("size", "5g")]));
 }
 
 #[test]
