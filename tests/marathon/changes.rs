@@ -101,6 +101,7 @@ fn marathon_c38_unknown_apps_are_not_found() {
         ("POST", "/v2/apps//x/restart"),
         ("DELETE", "/v2/apps//x"),
         ("GET", "/v2/apps//x/tasks"),
+        ("DELETE", "/v2/apps//x/tasks/t"),
     ] {
         assert_eq!(message(&marathon.bare(method, path)), (404, text.clone()), "{method} {path}");
     }

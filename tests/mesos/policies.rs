@@ -36,9 +36,17 @@ async fn only_hosts_on_the_whitelist_are_offered_and_the_file_is_read_again() {
         assert_eq!(framework.offer()["hostname"], "h2");
         framework.none("OFFERS", QUIET);
         fs::write(&list, "h1\nh2\n").unwrap();
-        assert_eq!(framework.offer()["hostname"], "h1");
-        // Offers that are out stay, and later ones are of listed hosts.
+        let mut offer = framework.offer();
+        assert_eq!(offer["hostname"], "h1");
+        // Offers that are out stay, and later ones are of listed hosts: what is given back comes until the list is read.
         fs::write(&list, "").unwrap();
+        loop {
+            framework.decline(&offer, json!({"refuse_seconds": 0}));
+            match framework.next_within("OFFERS", QUIET) {
+                Some(event) => offer = event["offers"]["offers"][0].clone(),
+                None => break,
+            }
+        }
         framework.none("RESCIND", QUIET);
     })
     .await;

@@ -1,6 +1,10 @@
 //! Sandboxes of the past: which may go, and when (Mesos 10.7).
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
 
 /// How old a sandbox may become: less, the fuller the disk. `usage` and `headroom` are parts of the whole disk.
 #[must_use]
@@ -15,12 +19,18 @@ pub fn allowed_age(delay: Duration, headroom: f64, usage: f64) -> Duration {
 pub struct Gc {
     /// When they ended, in milliseconds on that clock; before its beginning: negative.
     ended: BTreeSet<(i64, PathBuf)>,
+    by_path: BTreeMap<PathBuf, i64>,
 }
 
 impl Gc {
-    /// Takes in a sandbox that has been over for `age` at `now`.
+    /// Takes in a sandbox that has been over for `age` at `now`; of one that comes twice the later end holds.
     pub fn add(&mut self, sandbox: PathBuf, age: Duration, now: Duration) {
-        let ended = millis(now).saturating_sub(millis(age));
+        let mut ended = millis(now).saturating_sub(millis(age));
+        if let Some(known) = self.by_path.get(&sandbox) {
+            self.ended.remove(&(*known, sandbox.clone()));
+            ended = ended.max(*known);
+        }
+        self.by_path.insert(sandbox.clone(), ended);
         self.ended.insert((ended, sandbox));
     }
 
@@ -28,7 +38,12 @@ impl Gc {
     pub fn due(&mut self, allowed: Duration, now: Duration) -> Vec<PathBuf> {
         let newest = millis(now).saturating_sub(millis(allowed));
         let kept = self.ended.split_off(&(newest.saturating_add(1), PathBuf::new()));
-        std::mem::replace(&mut self.ended, kept).into_iter().map(|(_, sandbox)| sandbox).collect()
+        let due = std::mem::replace(&mut self.ended, kept).into_iter().map(|(_, sandbox)| sandbox);
+        let due: Vec<_> = due.collect();
+        for sandbox in &due {
+            self.by_path.remove(sandbox);
+        }
+        due
     }
 
     /// How many are kept.
@@ -60,6 +75,19 @@ mod tests {
         let age = |usage| allowed_age(week, 0.1, usage).as_secs();
         assert_eq!((age(0.0), age(0.4), age(0.9), age(1.0)), (544_320, 302_400, 0, 0));
         assert_eq!(allowed_age(week, f64::NAN, 0.5), Duration::ZERO);
+    }
+
+    #[test]
+    fn of_one_that_comes_twice_the_later_end_holds() {
+        let seconds = Duration::from_secs;
+        let mut gc = Gc::default();
+        for age in [9, 1, 5] {
+            gc.add(PathBuf::from("a"), seconds(age), seconds(10));
+        }
+        assert_eq!(gc.len(), 1);
+        assert!(gc.due(seconds(3), seconds(11)).is_empty());
+        assert_eq!(gc.due(seconds(3), seconds(12)), [PathBuf::from("a")]);
+        assert!(gc.is_empty() && gc.by_path.is_empty());
     }
 
     proptest! {

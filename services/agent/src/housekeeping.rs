@@ -128,10 +128,12 @@ impl Housekeeping {
 
     /// Works until the agent ends.
     pub(crate) async fn run(self) {
+        // Asked before and after they are listed: tasks come and end meanwhile.
+        let Some(mut known) = self.in_use().await else { return };
         let (work_dir, now) = (self.work_dir.clone(), self.env.clock.since_epoch());
         let found = on_thread(move || sandboxes(&work_dir, now)).await.unwrap_or_default();
-        // Asked after they were listed: one that a task has got meanwhile is not listed, or is in use.
-        let Some(known) = self.in_use().await else { return };
+        let Some(after) = self.in_use().await else { return };
+        known.extend(after);
         let past = found.into_iter().filter(|(sandbox, _)| !known.contains(sandbox));
         past.for_each(|(sandbox, age)| self.past.add_aged(sandbox, age));
         let (mut output, mut collection) = (ticks(OUTPUT), ticks(self.rules.every));

@@ -184,8 +184,10 @@ struct AppState {
     told_checks_ms: u64,
     /// Until then surplus instances stay (a deployment was stopped).
     hold_surplus_until_ms: u64,
-    /// Until then the next of very many instances wait.
+    /// Until then the next of very many instances are not made.
     paused_until_ms: u64,
+    /// Until then the next of very many instances are not ended.
+    kills_paused_until_ms: u64,
 }
 
 impl AppState {
@@ -248,8 +250,8 @@ pub struct Core {
     dirty: BTreeSet<String>,
     /// Apps with waiting instances and no delay.
     launchable: BTreeSet<String>,
-    /// Instances whose task was told to end and has not.
-    kills: BTreeSet<String>,
+    /// Instances whose task was told to end and has not, with when it is told again.
+    kills: BTreeMap<String, u64>,
     asking: Asking,
     patterns: Patterns,
     timers: Timers,

@@ -126,6 +126,8 @@ pub struct Terms {
     /// Where in an offer's ports the search for free ones begins; 0: with the lowest. A port that was just given back
     /// is then seldom the next one to be taken, while load balancers and peers may still know it as another task's.
     pub port_seed: u64,
+    /// Executor of apps that name none.
+    pub executor: String,
     /// Where the masters are: agents elsewhere take only apps that name a region or a zone.
     pub home_region: Option<String>,
 }
@@ -152,12 +154,12 @@ pub fn place(requests: &[Request<'_>], offers: &mut [Offered], terms: &Terms) ->
     let supply: Vec<Amounts> = offers.iter().map(|offered| Amounts::of(&offered.left)).collect();
     let mut best = Attempt::run(requests, offers, terms, Order::Spread);
     let few = requests.len().saturating_mul(offers.len()) <= MOST_PAIRS;
-    if few && is_tight(requests, &supply, &best) {
+    if few && is_tight(requests, &supply, &best, terms) {
         let total = supply.iter().fold(Amounts::default(), |sum, one| sum.plus(one));
-        let mut most = best.placed_share(requests, &total);
+        let mut most = best.placed_share(requests, &total, terms);
         for order in [Order::Pack, Order::First] {
             let other = Attempt::run(requests, offers, terms, order);
-            let share = other.placed_share(requests, &total);
+            let share = other.placed_share(requests, &total, terms);
             // Sums of the same shares in another order differ in their last digits.
             if share > most + 1e-9 {
                 (best, most) = (other, share);
@@ -171,9 +173,9 @@ pub fn place(requests: &[Request<'_>], offers: &mut [Offered], terms: &Terms) ->
 const MOST_PAIRS: usize = 2_000_000;
 
 /// Whether something found no place that would have fitted into an offer that nothing else uses.
-fn is_tight(requests: &[Request<'_>], supply: &[Amounts], attempt: &Attempt) -> bool {
+fn is_tight(requests: &[Request<'_>], supply: &[Amounts], attempt: &Attempt, terms: &Terms) -> bool {
     let left_over = requests.iter().zip(attempt.refusals()).filter(|(_, refusals)| refusals.left_over > 0);
-    let mut needs = left_over.map(|(request, _)| Amounts::wanted(request.app));
+    let mut needs = left_over.map(|(request, _)| Amounts::wanted(request.app, terms));
     needs.any(|need| supply.iter().any(|offer| need.shortage(offer).is_empty()))
 }
 

@@ -38,7 +38,7 @@ impl Metrics {
             groups: registry.gauge("marathon_groups_active_gauge", "Groups"),
             killing: registry
                 .gauge("marathon_instances_inflight_kills_gauge", "Instances that are being killed"),
-            started: registry.counter("marathon_deployments_counter", "Deployments that were asked for"),
+            started: registry.counter("marathon_deployments_counter", "Deployments started"),
             dismissed: registry.counter(
                 "marathon_deployments_dismissed_counter",
                 "Deployments refused because too many run",
@@ -67,12 +67,14 @@ impl Metrics {
         set(&self.staged, staged.map(|condition| view.in_condition(condition)).iter().sum());
     }
 
+    pub(crate) fn deployments_started(&self, count: u64) {
+        self.started.inc_by(count);
+    }
+
     /// What became of a request.
     pub(crate) fn answered(&self, reply: &Result<Reply, Refusal>) {
-        match reply {
-            Ok(Reply::Change(change)) if !change.deployment_id.is_empty() => self.started.inc(),
-            Err(Refusal::TooManyDeployments(_)) => self.dismissed.inc(),
-            _ => {}
+        if matches!(reply, Err(Refusal::TooManyDeployments(_))) {
+            self.dismissed.inc();
         }
     }
 

@@ -58,10 +58,18 @@ impl Found {
             self.add(path, error);
         }
     }
+
+    fn refusal(self) -> Result<(), Refusal> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let violation = |(path, errors)| Violation { path, errors };
+        Err(Refusal::Invalid(self.0.into_iter().map(violation).collect()))
+    }
 }
 
-/// Checks one definition.
-pub fn app(app: &App, rules: &Rules) -> Result<(), Refusal> {
+/// Checks one definition. Of what the app `stored` has as well, only what every version of this program refused.
+pub fn app(app: &App, stored: Option<&App>, rules: &Rules) -> Result<(), Refusal> {
     let mut found = Found::default();
     if let Err(error) = app_id(&app.id) {
         found.add("/id", error);
@@ -76,6 +84,7 @@ pub fn app(app: &App, rules: &Rules) -> Result<(), Refusal> {
     let one = app.cmd.is_some() || !app.args.is_empty() || container::has_image(app);
     found.check(one && !both, "/", COMMAND);
     found.check(app.cmd.as_ref().is_none_or(|cmd| !cmd.is_empty()), "/cmd", "must not be empty");
+    number(app, rules, &mut found);
     resources(app, rules, &mut found);
     labels(app, &mut found);
     launching(app, &mut found);
@@ -106,13 +115,20 @@ pub fn app(app: &App, rules: &Rules) -> Result<(), Refusal> {
             found.add(&format!("/dependencies({index})"), error.to_string());
         }
     }
-    for (index, fetch) in app.fetch.iter().enumerate() {
-        found.check(is_uri(&fetch.uri), &format!("/fetch({index})/uri"), "URI has invalid syntax.");
+    if stored.is_none_or(|stored| stored.fetch != app.fetch) {
+        fetched(app, &mut found);
     }
-    if found.0.is_empty() {
-        return Ok(());
+    if stored.is_none_or(|stored| stored.labels != app.labels) {
+        migration(app, &mut found);
     }
-    Err(Refusal::Invalid(found.0.into_iter().map(|(path, errors)| Violation { path, errors }).collect()))
+    found.refusal()
+}
+
+/// Checks what a mere change of the number of instances may break.
+pub fn scaled(app: &App, rules: &Rules) -> Result<(), Refusal> {
+    let mut found = Found::default();
+    number(app, rules, &mut found);
+    found.refusal()
 }
 
 /// Checks the id of an app.
@@ -162,8 +178,24 @@ fn seconds(app: &App, found: &mut Found) {
     }
 }
 
-fn resources(app: &App, rules: &Rules, found: &mut Found) {
+/// The number of instances.
+fn number(app: &App, rules: &Rules, found: &mut Found) {
     found.check(app.instances <= rules.max_instances, "/instances", "error.max");
+    if is_single(app) {
+        found.check(app.instances <= 1, "/instances", "Single instance app may only have one instance");
+    }
+}
+
+fn is_single(app: &App) -> bool {
+    label(app, "MARATHON_SINGLE_INSTANCE_APP") == "true"
+}
+
+/// The value of a label, or nothing.
+fn label<'a>(app: &'a App, name: &str) -> &'a str {
+    app.labels.get(name).map(String::as_str).unwrap_or_default()
+}
+
+fn resources(app: &App, rules: &Rules, found: &mut Found) {
     found.check(app.cpus.is_finite() && app.cpus >= 0.001, "/cpus", "error.min");
     found.check(app.mem.is_finite() && app.mem >= 0.0, "/mem", "error.min");
     found.check(app.disk.is_finite() && app.disk >= 0.0, "/disk", "error.min");
@@ -176,11 +208,9 @@ fn resources(app: &App, rules: &Rules, found: &mut Found) {
     executor_resources(app, found);
 }
 
-/// Labels that mean something to the scheduler and to its pages.
+/// Labels that mean something to the scheduler.
 fn labels(app: &App, found: &mut Found) {
-    let label = |name: &str| app.labels.get(name).map(String::as_str).unwrap_or_default();
-    if label("MARATHON_SINGLE_INSTANCE_APP") == "true" {
-        found.check(app.instances <= 1, "/instances", "Single instance app may only have one instance");
+    if is_single(app) {
         let strategy = app.upgrade_strategy.unwrap_or_default();
         for (path, value) in [
             ("/upgradeStrategy/minimumHealthCapacity", strategy.minimum_health_capacity),
@@ -189,9 +219,13 @@ fn labels(app: &App, found: &mut Found) {
             found.check(value == 0.0, path, format!("got {value:?}, expected 0.0"));
         }
     }
-    let version = label("DCOS_MIGRATION_API_VERSION");
+}
+
+/// Labels that mean something to pages.
+fn migration(app: &App, found: &mut Found) {
+    let version = label(app, "DCOS_MIGRATION_API_VERSION");
     let companions = ["DCOS_PACKAGE_FRAMEWORK_NAME", "DCOS_MIGRATION_API_PATH"];
-    let complete = version == "v1" && companions.iter().all(|name| !label(name).is_empty());
+    let complete = version == "v1" && companions.iter().all(|name| !label(app, name).is_empty());
     found.check(version.is_empty() || complete, "/", MIGRATION);
 }
 
@@ -242,6 +276,12 @@ fn launching(app: &App, found: &mut Found) {
         "/executor",
         "must fully match regular expression '^(//cmd)|(/?[^/]+(/[^/]+)*)|$'",
     );
+}
+
+fn fetched(app: &App, found: &mut Found) {
+    for (index, fetch) in app.fetch.iter().enumerate() {
+        found.check(is_uri(&fetch.uri), &format!("/fetch({index})/uri"), "URI has invalid syntax.");
+    }
 }
 
 /// Whether it has only characters that a URI may have, and escapes that are complete.

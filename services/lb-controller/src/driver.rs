@@ -12,6 +12,7 @@ mod leaving;
 mod publish;
 mod reconcile;
 mod reload;
+mod revive;
 mod service_ports;
 mod start;
 mod status;
@@ -329,6 +330,13 @@ impl Driver {
         }
         for (app_id, id) in &touched.tasks {
             self.put_task(app_id, id);
+        }
+        // One that is left out may be the last one now.
+        let apps: BTreeSet<&String> = touched.tasks.iter().map(|(app_id, _)| app_id).collect();
+        for app_id in apps {
+            for id in self.flapping.held_of(app_id) {
+                self.put_task(app_id, &id);
+            }
         }
         let changes = if self.synced { self.core.settle() } else { self.core.settle_first() };
         let first = !std::mem::replace(&mut self.synced, true);

@@ -92,6 +92,8 @@ pub(crate) struct Agent {
     pub(crate) usage_changed: bool,
     /// Whether it has linked to this leader since it was last admitted.
     pub(crate) heard: bool,
+    /// It may not link: its fault domain does not fit.
+    pub(crate) kept_out: bool,
     /// Whether its tasks were declared unreachable, and have not been reported since.
     pub(crate) was_unreachable: bool,
     /// Its part of what is free for guarantees.
@@ -129,6 +131,7 @@ impl Agent {
             unavailability: record.unavailability,
             link: None,
             heard: false,
+            kept_out: false,
             was_unreachable: state == AgentState::Unreachable,
             total: Resources::new(),
             used: Resources::new(),
@@ -143,6 +146,11 @@ impl Agent {
             headroom: Quantities::new(),
             kills: BTreeMap::new(),
         }
+    }
+
+    /// Whether it is known and has not linked yet.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.is_admitted() && self.link.is_none() && !self.heard && !self.kept_out
     }
 
     /// Whether the registry lets it take part. A broken session (disconnected) is not a silent agent.

@@ -194,9 +194,17 @@ impl Core {
         }
     }
 
+    /// Nobody waits for an agent that may not link: frameworks get answers without it.
+    pub(super) fn keep_out(&mut self, id: &AgentId) {
+        if let Some(agent) = self.agents.get_mut(id).filter(|agent| agent.link.is_none()) {
+            agent.kept_out = true;
+            self.note_recovered(id);
+        }
+    }
+
     /// Keeps the set of agents that are known and have not linked yet.
     pub(super) fn note_recovered(&mut self, id: &AgentId) {
-        let waiting = self.agents.get(id).is_some_and(|a| a.is_admitted() && a.link.is_none() && !a.heard);
+        let waiting = self.agents.get(id).is_some_and(Agent::is_awaited);
         if waiting {
             self.recovered.insert(id.clone());
         } else {

@@ -134,6 +134,12 @@ impl Core {
         }
         let known = agent.and_then(|agent| self.agents.get(agent));
         let (precise, text) = match known.map(|agent| agent.state) {
+            // It may run there, but the agent may not say so.
+            Some(AgentState::Connected | AgentState::Disconnected)
+                if known.is_some_and(|agent| agent.kept_out) =>
+            {
+                (TaskState::TaskUnreachable, "Reconciliation: Task is unreachable: its agent is not taken")
+            }
             Some(AgentState::Connected | AgentState::Disconnected) => {
                 (TaskState::TaskGone, "Reconciliation: Task is unknown to the agent")
             }
@@ -150,6 +156,7 @@ impl Core {
         let mut status = events::status(task, agent, &verdict, self.now);
         if precise == TaskState::TaskUnreachable {
             let ms = known.map_or(0, |agent| agent.unreachable_at_ms);
+            let ms = if ms == 0 { self.now } else { ms };
             let nanoseconds = i64::try_from(ms.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
             status.unreachable_time = Some(pb::TimeInfo { nanoseconds });
         }

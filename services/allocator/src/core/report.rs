@@ -37,8 +37,10 @@ impl Core {
             return self.refuse_link(link, "Agent reports no id: it must register with the registry first");
         };
         if let Some(problem) = self.domain_problem(&report) {
+            // It is not told: a new session with the registry, which a refusal leads to, would change nothing.
             tracing::warn!(agent_id = %id, problem, "agent is not taken");
-            return self.refuse_link(link, problem);
+            self.effects.push(Effect::CloseLink { link });
+            return self.keep_out(&id);
         }
         match self.agents.get(&id) {
             Some(agent) if agent.state == AgentState::Gone => {
@@ -112,6 +114,7 @@ impl Core {
         let old_link = agent.link.replace(link);
         let first = !agent.heard;
         agent.heard = true;
+        agent.kept_out = false;
         let returned = std::mem::take(&mut agent.was_unreachable);
         if !first {
             agent.reregistered_at_ms = now;

@@ -177,7 +177,8 @@ impl Core {
             rules.roles.extend(top_level_group(id));
         }
         let app = update::apply(id, update, base, &defaults);
-        validate::app(&app, &rules)?;
+        let stored = self.apps.get(id).and_then(|state| state.spec.as_deref());
+        validate::app(&app, stored, &rules)?;
         Ok(Edit::put(app))
     }
 

@@ -23,6 +23,8 @@ const MOST_DYING: usize = 10 * AT_ONCE;
 const LONG_PAUSE_MS: u64 = 1000;
 /// Until the next ones: about as fast as they can be launched or killed, so that no more calls wait than there is room for.
 const PAUSE_MS: u64 = 40;
+/// Of those that exist, the classes that are not ready.
+const UNREADY: [Class; 4] = [Class::Waiting, Class::Sent, Class::Launched, Class::Unreachable];
 
 /// A deployment that is under way.
 #[derive(Debug)]
@@ -52,6 +54,7 @@ impl Running {
 
 impl Core {
     pub(super) fn start_deployment(&mut self, record: Deployment) {
+        self.out.deployments_started += 1;
         let id = record.id.clone();
         if record.steps.is_empty() {
             self.tell_deployment(&record, Phase::Success, "");
@@ -196,9 +199,7 @@ impl Core {
 
     /// Ends instances, whichever, until none is left.
     fn end_some(&mut self, app_id: &str) {
-        let Some(state) = self.apps.get(app_id).filter(|state| state.paused_until_ms <= self.now) else {
-            return;
-        };
+        let Some(state) = self.may_end(app_id) else { return };
         let ids = state.members.staying(AT_ONCE);
         self.end_more_if(ids.len() == AT_ONCE, app_id);
         for id in ids {
@@ -206,22 +207,27 @@ impl Core {
         }
     }
 
-    /// The app is looked at again before long, and left alone until then.
+    /// The app is looked at again before long; no more of its instances are made until then.
     fn go_on_if(&mut self, more: bool, app_id: &str) {
-        self.pause_if(more, app_id, PAUSE_MS);
-    }
-
-    /// As [`Self::go_on_if`], for those that end.
-    fn end_more_if(&mut self, more: bool, app_id: &str) {
-        let dying = self.apps.get(app_id).map_or(0, |state| state.members.count(Class::Dying));
-        self.pause_if(more, app_id, if dying > MOST_DYING { LONG_PAUSE_MS } else { PAUSE_MS });
-    }
-
-    fn pause_if(&mut self, more: bool, app_id: &str, pause_ms: u64) {
         if let Some(state) = self.apps.get_mut(app_id).filter(|_| more) {
-            state.paused_until_ms = self.now.saturating_add(pause_ms);
+            state.paused_until_ms = self.now.saturating_add(PAUSE_MS);
             self.timers.set(state.paused_until_ms, Timer::App(app_id.to_owned()));
         }
+    }
+
+    /// As [`Self::go_on_if`], for those that end: what is to be made need not wait for them.
+    fn end_more_if(&mut self, more: bool, app_id: &str) {
+        if let Some(state) = self.apps.get_mut(app_id).filter(|_| more) {
+            let many = state.members.count(Class::Dying) > MOST_DYING;
+            let pause_ms = if many { LONG_PAUSE_MS } else { PAUSE_MS };
+            state.kills_paused_until_ms = self.now.saturating_add(pause_ms);
+            self.timers.set(state.kills_paused_until_ms, Timer::App(app_id.to_owned()));
+        }
+    }
+
+    /// The app, unless its next instances to end have to wait.
+    fn may_end(&self, app_id: &str) -> Option<&super::AppState> {
+        self.apps.get(app_id).filter(|state| state.kills_paused_until_ms <= self.now)
     }
 
     /// Makes instances, some of them at once.
@@ -261,9 +267,7 @@ impl Core {
 
     /// Ends `count` instances, of one configuration only where that is given.
     fn shrink(&mut self, app_id: &str, count: usize, current: Option<bool>) {
-        let Some(state) = self.apps.get(app_id).filter(|state| state.paused_until_ms <= self.now) else {
-            return;
-        };
+        let Some(state) = self.may_end(app_id) else { return };
         let Some(spec) = state.spec.clone() else { return };
         let ids = state.members.existing_ids(current);
         let instances: Vec<&Instance> = ids.iter().filter_map(|id| self.instances.get(id)).collect();
@@ -280,12 +284,8 @@ impl Core {
 
     /// One move of a rolling restart.
     fn roll(&mut self, app_id: &str, target: usize) -> bool {
-        const UNREADY: [Class; 4] = [Class::Waiting, Class::Sent, Class::Launched, Class::Unreachable];
         let Some(state) = self.apps.get(app_id) else { return true };
         let Some(spec) = state.spec.clone() else { return true };
-        if state.paused_until_ms > self.now {
-            return false;
-        }
         let members = &state.members;
         let unready =
             |current| UNREADY.map(|class| members.count_config(class, current)).iter().sum::<usize>();
@@ -299,18 +299,24 @@ impl Core {
         let strategy = spec.upgrade_strategy.unwrap_or_default();
         let limits = Limits::new(target, strategy.minimum_health_capacity, strategy.maximum_over_capacity);
         let moves = upgrade::next(target, limits, counts);
-        let mut old = members.some(Class::Ready, false, moves.kill_ready_old.min(AT_ONCE));
-        for class in UNREADY.into_iter().chain([Class::Inactive]) {
-            old.extend(members.some(class, false, AT_ONCE));
-        }
-        self.end_more_if(old.len() >= AT_ONCE, app_id);
-        for id in old {
-            self.decommission(&id);
-        }
+        self.end_old(app_id, moves.kill_ready_old);
         if moves.kill_new > 0 {
             self.shrink(app_id, moves.kill_new, Some(true));
         }
         self.create_instances(app_id, moves.start);
         moves.done
+    }
+
+    /// Ends instances of former configurations: those that are not ready, and up to `ready` of the others.
+    fn end_old(&mut self, app_id: &str, ready: usize) {
+        let Some(state) = self.may_end(app_id) else { return };
+        let mut old = state.members.some(Class::Ready, false, ready.min(AT_ONCE));
+        for class in UNREADY.into_iter().chain([Class::Inactive]) {
+            old.extend(state.members.some(class, false, AT_ONCE));
+        }
+        self.end_more_if(old.len() >= AT_ONCE, app_id);
+        for id in old {
+            self.decommission(&id);
+        }
     }
 }

@@ -9,10 +9,7 @@ use meshos_proto::meshos::apps::v1::{
 use meshos_types::{AppId, Timestamp};
 
 use super::{Core, apps::Edit, change::Batch, history::is_within};
-use crate::{
-    error::Refusal,
-    validate::{self, Rules},
-};
+use crate::{error::Refusal, validate};
 
 /// Groups that one group may depend on.
 const MAX_DEPENDENCIES: usize = 1000;
@@ -155,9 +152,8 @@ impl Core {
         for (id, app) in self.tree(id).apps {
             let instances = (f64::from(app.instances) * factor).ceil().min(f64::from(u32::MAX)) as u32;
             let app = App { instances, ..app };
-            // Only the number changes: the role stays, whatever a group insists on by now.
-            let rules = Rules { roles: vec![app.role.clone()], ..self.settings.rules.clone() };
-            validate::app(&app, &rules).map_err(|refusal| refusal.below(&id))?;
+            // Only the number changes: the rest stays, whatever else is asked of apps by now.
+            validate::scaled(&app, &self.settings.rules).map_err(|refusal| refusal.below(&id))?;
             batch.edits.push(Edit::put(app));
         }
         Ok(())

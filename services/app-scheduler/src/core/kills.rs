@@ -11,6 +11,9 @@ use meshos_types::{TaskId, TaskName};
 use super::{After, Core, apps::Edit, change::Batch, timers::Timer};
 use crate::error::Refusal;
 
+/// Kills that are repeated in one millisecond: calls wait in a queue that has an end.
+const REPEATS_PER_MS: u64 = 25;
+
 impl Core {
     /// Tells the instance's task to end, and again after a while until it has.
     pub(super) fn kill(&mut self, id: &str) {
@@ -23,14 +26,28 @@ impl Core {
             // Load balancers let go of it first.
             self.out.delta.leaving_instances.push(id.to_owned());
         }
-        self.kills.insert(id.to_owned());
         let again = self.now.saturating_add(self.settings.args.kill_retry_timeout_ms);
-        self.timers.set(again, Timer::Kill(id.to_owned()));
+        self.kill_again(id, again);
         self.kill_task(&task_id, Some(&agent_id));
     }
 
-    pub(super) fn repeat_kill(&mut self, id: &str) {
-        if self.kills.contains(id) {
+    /// The task is told to end again at this time, and at no other.
+    pub(super) fn kill_again(&mut self, id: &str, at_ms: u64) {
+        self.kills.insert(id.to_owned(), at_ms);
+        self.timers.set(at_ms, Timer::Kill(id.to_owned()));
+    }
+
+    /// All tasks that were told to end are told again, from `from_ms` on.
+    pub(super) fn repeat_kills(&mut self, from_ms: u64) {
+        let ids: Vec<String> = self.kills.keys().cloned().collect();
+        for (count, id) in (0u64..).zip(ids) {
+            self.kill_again(&id, from_ms.saturating_add(count / REPEATS_PER_MS));
+        }
+    }
+
+    pub(super) fn kill_due(&mut self, id: &str) {
+        // Else it ended, or it was told again since, and another timer is set.
+        if self.kills.get(id).is_some_and(|due| *due <= self.now) {
             self.kill(id);
         }
     }

@@ -240,6 +240,7 @@ impl Core {
                 .then(|| args.draining_seconds.saturating_mul(1000)),
             gpus_are_kept: args.gpu_scheduling_behavior == "restricted",
             port_seed: self.rng.u64(),
+            executor: args.executor.clone(),
             home_region: self.home_region.clone(),
         }
     }

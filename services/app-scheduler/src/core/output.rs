@@ -51,6 +51,8 @@ pub struct Output {
     /// In order, once the records are stored.
     pub after: Vec<After>,
     pub came_up: Vec<CameUp>,
+    /// Deployments that began.
+    pub deployments_started: u64,
     /// Health checks to make at once.
     pub probes: Vec<Probe>,
     /// Readiness checks to make at once.

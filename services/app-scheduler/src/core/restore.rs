@@ -40,7 +40,7 @@ impl Core {
             last_version: 0,
             dirty: BTreeSet::new(),
             launchable: BTreeSet::new(),
-            kills: BTreeSet::new(),
+            kills: BTreeMap::new(),
             asking: Asking::default(),
             patterns: super::Patterns::default(),
             timers: super::Timers::default(),
@@ -143,9 +143,7 @@ impl Core {
                 _ => {}
             }
             if instance.goal() != Goal::Running {
-                self.kills.insert(id.clone());
-                let again = self.now.saturating_add(self.settings.args.kill_retry_timeout_ms);
-                self.timers.set(again, Timer::Kill(id.clone()));
+                self.kills.insert(id.clone(), self.now);
             }
             let running = instance.condition() == Condition::Running;
             self.instances.insert(id.clone(), instance);
@@ -155,6 +153,7 @@ impl Core {
                 self.watch_readiness(&id);
             }
         }
+        self.repeat_kills(self.now.saturating_add(self.settings.args.kill_retry_timeout_ms));
     }
 }
 

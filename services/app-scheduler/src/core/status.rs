@@ -41,9 +41,7 @@ impl Core {
         self.update_framework();
         self.tell_scheduler(if known { "reregistered" } else { "registered" });
         self.reconcile_tasks();
-        for id in self.kills.clone() {
-            self.kill(&id);
-        }
+        self.repeat_kills(self.now);
     }
 
     /// The stream of events ended.

@@ -11,7 +11,7 @@ use super::Core;
 pub(super) enum Timer {
     /// A launch without status, or a task that does not come up. Holds the incarnation.
     Launch(String, u32),
-    /// A kill without effect.
+    /// A kill without effect, or one that is to be repeated. The time is also in `Core::kills`.
     Kill(String),
     /// An unreachable instance becomes inactive, or is forgotten.
     Unreachable(String),
@@ -65,7 +65,7 @@ impl Core {
     fn fire(&mut self, timer: Timer) {
         match timer {
             Timer::Launch(id, incarnation) => self.launch_overdue(&id, incarnation),
-            Timer::Kill(id) => self.repeat_kill(&id),
+            Timer::Kill(id) => self.kill_due(&id),
             Timer::Unreachable(id) => self.unreachable_due(&id),
             Timer::App(app_id) => {
                 self.refresh_launchable(&app_id);

@@ -75,7 +75,7 @@ impl Ord for Candidate {
 
 impl Attempt {
     pub(super) fn run(requests: &[Request<'_>], offers: &[Offered], terms: &Terms, order: Order) -> Self {
-        let scale = Scale::of(requests, offers, order);
+        let scale = Scale::of(requests, offers, terms, order);
         let amounts: Vec<Amounts> = offers.iter().map(|offered| Amounts::of(&offered.left)).collect();
         let first = |(at, left): (usize, &Amounts)| scale.candidate(at, left, &Amounts::default(), 0);
         let mut attempt = Self {
@@ -86,7 +86,7 @@ impl Attempt {
             refusals: vec![Refusals::default(); requests.len()],
             placed: vec![0; requests.len()],
         };
-        for at in scale.requests(requests) {
+        for at in scale.requests(requests, terms) {
             let mut turn = Turn::new(&requests[at], offers, terms, &scale);
             match (requests[at].app.constraints.is_empty(), order) {
                 (true, Order::Pack) => turn.pack(&mut attempt),
@@ -115,9 +115,10 @@ impl Attempt {
     }
 
     /// How much of the whole supply was given out: of each instance its largest share.
-    pub(super) fn placed_share(&self, requests: &[Request<'_>], total: &Amounts) -> f64 {
+    pub(super) fn placed_share(&self, requests: &[Request<'_>], total: &Amounts, terms: &Terms) -> f64 {
+        let share = |request: &Request<'_>| Amounts::wanted(request.app, terms).share_of(total);
         let shares = requests.iter().zip(&self.placed).filter(|(_, placed)| **placed > 0);
-        shares.map(|(request, placed)| Amounts::wanted(request.app).share_of(total) * *placed as f64).sum()
+        shares.map(|(request, placed)| share(request) * *placed as f64).sum()
     }
 
     /// Holds from now on.
@@ -131,23 +132,23 @@ impl Attempt {
 }
 
 impl Scale {
-    fn of(requests: &[Request<'_>], offers: &[Offered], order: Order) -> Self {
+    fn of(requests: &[Request<'_>], offers: &[Offered], terms: &Terms, order: Order) -> Self {
         let amounts: Vec<Amounts> = offers.iter().map(|offered| Amounts::of(&offered.left)).collect();
         let largest = amounts.iter().fold(Amounts::default(), |largest, one| largest.max(one));
         let supply = amounts.iter().fold(Amounts::default(), |sum, one| sum.plus(one));
-        let wanted =
-            requests.iter().map(|request| Amounts::wanted(request.app).times(request.waiting.len() as f64));
-        let wanted = wanted.fold(Amounts::default(), |sum, one| sum.plus(&one));
+        let all =
+            |request: &Request<'_>| Amounts::wanted(request.app, terms).times(request.waiting.len() as f64);
+        let wanted = requests.iter().map(all).fold(Amounts::default(), |sum, one| sum.plus(&one));
         Self { order, largest, scarcity: wanted.per(&supply) }
     }
 
     /// Places of the requests, in turn.
-    fn requests(&self, requests: &[Request<'_>]) -> Vec<usize> {
+    fn requests(&self, requests: &[Request<'_>], terms: &Terms) -> Vec<usize> {
         let mut places: Vec<usize> = (0..requests.len()).collect();
         if self.order != Order::First {
             let hardness = |at: usize| {
                 let app = requests[at].app;
-                (!app.constraints.is_empty(), Amounts::wanted(app).share_of(&self.largest))
+                (!app.constraints.is_empty(), Amounts::wanted(app, terms).share_of(&self.largest))
             };
             places.sort_by(|a, b| {
                 let ((a_bound, a_share), (b_bound, b_share)) = (hardness(*a), hardness(*b));
@@ -187,7 +188,7 @@ impl<'a> Turn<'a> {
     fn new(request: &'a Request<'a>, offers: &'a [Offered], terms: &'a Terms, scale: &'a Scale) -> Self {
         let mut spread = Spread::new(request.app, &request.placed, &request.patterns);
         spread.meet(offers.iter().map(|offered| &*offered.offer), request.relaxed);
-        let need = Amounts::wanted(request.app);
+        let need = Amounts::wanted(request.app, terms);
         let (used, refused) = (BTreeMap::new(), BTreeMap::new());
         Self { request, offers, terms, scale, need, spread, next: 0, used, refused }
     }

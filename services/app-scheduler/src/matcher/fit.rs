@@ -10,7 +10,7 @@ use meshos_types::{
     HostPort, Milli, Ranges, Resource, Resources, RoleName, Shortage, Wanted, app_ports, rank_for_role,
 };
 
-use super::{Offered, Reason, Request, Terms, constraints::Spread};
+use super::{Offered, Reason, Request, Terms, constraints::Spread, task::own_executor};
 
 /// The label by which an app chooses its own GPU policy.
 const GPU_LABEL: &str = "GPU_SCHEDULING_BEHAVIOR";
@@ -34,16 +34,16 @@ impl Amounts {
     }
 
     /// What one instance needs, with its executor.
-    pub(super) fn wanted(app: &App) -> Self {
-        Self::of_task(app).plus(&Self::of_executor(app))
+    pub(super) fn wanted(app: &App, terms: &Terms) -> Self {
+        Self::of_task(app).plus(&Self::of_executor(app, terms))
     }
 
     fn of_task(app: &App) -> Self {
         Self([app.cpus, app.mem, app.disk, f64::from(app.gpus)])
     }
 
-    fn of_executor(app: &App) -> Self {
-        let ExecutorResources { cpus, mem, disk } = executor_resources(app).unwrap_or_default();
+    fn of_executor(app: &App, terms: &Terms) -> Self {
+        let ExecutorResources { cpus, mem, disk } = executor_resources(app, terms).unwrap_or_default();
         Self([cpus, mem, disk, 0.0])
     }
 
@@ -110,8 +110,8 @@ pub(super) struct Place {
 }
 
 /// What is asked for the app's own executor. The agents' one is part of the task.
-fn executor_resources(app: &App) -> Option<ExecutorResources> {
-    app.executor_resources.filter(|_| !matches!(app.executor.as_str(), "" | "//cmd"))
+fn executor_resources(app: &App, terms: &Terms) -> Option<ExecutorResources> {
+    app.executor_resources.filter(|_| own_executor(app, &terms.executor).is_some())
 }
 
 /// Takes the instance's place out of `left`, or says every reason why it cannot be.
@@ -128,7 +128,7 @@ pub(super) fn fit(
         reasons.insert(Reason::UnfulfilledConstraint);
     }
     // Cheap, and true of most offers that do not fit: all that is left, whoever may use it, is too little.
-    reasons.extend(Amounts::wanted(app).shortage(&Amounts::of(left)));
+    reasons.extend(Amounts::wanted(app, terms).shortage(&Amounts::of(left)));
     if !reasons.is_empty() {
         return Err(reasons);
     }
@@ -144,7 +144,7 @@ pub(super) fn fit(
     let mut rest = left.clone();
     let (mut resources, short) = take_scalars(&Amounts::of_task(app), &mut rest, rank);
     reasons.extend(short);
-    let (executor, short) = take_scalars(&Amounts::of_executor(app), &mut rest, rank);
+    let (executor, short) = take_scalars(&Amounts::of_executor(app, terms), &mut rest, rank);
     reasons.extend(short);
     if !reasons.is_empty() {
         return Err(reasons);

@@ -61,16 +61,22 @@ pub fn task_info(app: &App, launch: &Launch, context: TaskContext<'_>) -> pb::Ta
         ..Default::default()
     };
     let container = container::container_info(app, launch, context);
-    let executor = if app.executor.is_empty() { context.executor } else { &app.executor };
-    if executor.is_empty() || executor == "//cmd" {
-        task.command = Some(command);
-        task.container = container;
-    } else {
-        let info = custom_executor(executor, command, context.task_id);
+    if let Some(path) = own_executor(app, context.executor) {
+        let info = custom_executor(path, command, context.task_id);
         let resources = launch.executor.to_proto(Format::PostRefinement);
         task.executor = Some(pb::ExecutorInfo { container, resources, ..info });
+    } else {
+        task.command = Some(command);
+        task.container = container;
     }
     task
+}
+
+/// Path of the executor that the task brings along; none: the agents' own runs it. `default` is that of apps that
+/// name none.
+pub(super) fn own_executor<'a>(app: &'a App, default: &'a str) -> Option<&'a str> {
+    let executor = if app.executor.is_empty() { default } else { &app.executor };
+    Some(executor).filter(|executor| !matches!(*executor, "" | "//cmd"))
 }
 
 /// Up to how much the task may use, where that is more than it asks for; infinite: without a limit.

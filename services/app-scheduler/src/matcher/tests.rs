@@ -495,20 +495,34 @@ fn limits_and_the_check_reach_the_agent() {
 #[test]
 fn an_executor_of_its_own_gets_what_is_asked_for_it() {
     let asked = Some(ExecutorResources { cpus: 0.5, mem: 64.0, disk: 0.0 });
-    let own = App { executor: "/opt/x".into(), executor_resources: asked, ..app("/a", 1.0) };
-    let mut offers = [Offered::new(offer("o", "h", 1.5, (1, 9)))];
-    place(&[request(&own, 1)], &mut offers, &terms(10));
-    let task = task_info(&own, &offers[0].launches[0], CONTEXT);
+    let with =
+        |executor: &str| App { executor: executor.into(), executor_resources: asked, ..app("/a", 1.0) };
     let cpus = |resources: &[pb::Resource]| {
         resources.iter().find(|r| r.name == "cpus").and_then(|r| r.scalar.as_ref()).map(|scalar| scalar.value)
     };
-    assert_eq!(cpus(&task.resources), Some(1.0));
-    assert_eq!(cpus(&task.executor.unwrap().resources), Some(0.5));
+    // The app's, and that of apps that name none.
+    for (named, default) in [("/opt/x", "//cmd"), ("", "/opt/x"), ("/opt/x", "/opt/y")] {
+        let own = with(named);
+        let terms = Terms { executor: default.into(), ..terms(10) };
+        let context = TaskContext { executor: default, ..CONTEXT };
+        let mut offers = [Offered::new(offer("o", "h", 1.5, (1, 9)))];
+        place(&[request(&own, 1)], &mut offers, &terms);
+        let task = task_info(&own, &offers[0].launches[0], context);
+        assert_eq!(cpus(&task.resources), Some(1.0));
+        let executor = task.executor.unwrap();
+        assert_eq!(cpus(&executor.resources), Some(0.5), "{named} {default}");
+        assert!(executor.command.unwrap().value().contains("/opt/x"));
 
-    let mut offers = [Offered::new(offer("o", "h", 1.4, (1, 9)))];
-    let refusals = place(&[request(&own, 1)], &mut offers, &terms(10));
-    assert_eq!(refusals[0].by_reason, BTreeMap::from([(Reason::InsufficientCpus, 1)]));
-    let agents = App { executor: "//cmd".into(), ..own };
-    place(&[request(&agents, 1)], &mut offers, &terms(10));
-    assert!(task_info(&agents, &offers[0].launches[0], CONTEXT).executor.is_none());
+        let mut offers = [Offered::new(offer("o", "h", 1.4, (1, 9)))];
+        let refusals = place(&[request(&own, 1)], &mut offers, &terms);
+        assert_eq!(refusals[0].by_reason, BTreeMap::from([(Reason::InsufficientCpus, 1)]));
+    }
+    for (named, default) in [("//cmd", "/opt/x"), ("", "//cmd"), ("", "")] {
+        let agents = with(named);
+        let terms = Terms { executor: default.into(), ..terms(10) };
+        let context = TaskContext { executor: default, ..CONTEXT };
+        let mut offers = [Offered::new(offer("o", "h", 1.4, (1, 9)))];
+        place(&[request(&agents, 1)], &mut offers, &terms);
+        assert!(task_info(&agents, &offers[0].launches[0], context).executor.is_none());
+    }
 }

@@ -242,6 +242,7 @@ impl Leading {
 
     fn carry_out(&mut self, output: Output) {
         output.came_up.iter().for_each(spans::task_running);
+        self.metrics.deployments_started(output.deployments_started);
         for call in output.now {
             self.send(call, Vec::new());
         }

@@ -17,7 +17,7 @@ pub(super) fn refused(app: &App) -> Vec<(String, String)> {
 }
 
 pub(super) fn refused_by(app: &App, rules: &Rules) -> Vec<(String, String)> {
-    match super::app(app, rules) {
+    match super::app(app, None, rules) {
         Ok(()) => Vec::new(),
         Err(Refusal::Invalid(violations)) => {
             violations.into_iter().map(|v| (v.path, v.errors.join("; "))).collect()
@@ -265,4 +265,24 @@ fn what_is_fetched_is_named_by_a_uri() {
     for uri in ["", "http://h/a b", "http://h/{x}", "http://h/100%", "http://h/%zz", "h|x", "a\\b"] {
         has(&with(uri), "/fetch(0)/uri", "URI has invalid syntax.");
     }
+}
+
+#[test]
+fn what_is_stored_already_need_not_obey_later_rules() {
+    let rules = Rules { roles: vec!["*".into()], max_instances: 100, ..Rules::default() };
+    let stored = App {
+        fetch: vec![Fetch { uri: "http://h/a b".into(), ..Default::default() }],
+        labels: [("DCOS_MIGRATION_API_VERSION".to_owned(), "v1".to_owned())].into(),
+        ..valid()
+    };
+    let allowed = |app: &App| super::app(app, Some(&stored), &rules).is_ok();
+    assert_eq!(refused(&stored).len(), 2, "a new app has to");
+    assert!(allowed(&App { instances: 3, ..stored.clone() }));
+    assert!(!allowed(&App { cpus: 0.0, ..stored.clone() }));
+    let mut other = stored.clone();
+    other.fetch[0].uri = "http://h/{x}".into();
+    assert!(!allowed(&other));
+    let mut other = stored.clone();
+    other.labels.insert("a".into(), "b".into());
+    assert!(!allowed(&other));
 }

@@ -1,15 +1,21 @@
 //! What HAProxy is asked and told beside the loop, because old workers may be slow to answer or never do: which
 //! servers have something under way, and what old workers are not to send anybody to. One question at a time.
 
-use std::{collections::BTreeSet, io};
+mod untold;
 
-use tokio::sync::mpsc;
+use std::{collections::BTreeSet, io, time::Duration};
+
+use tokio::{sync::mpsc, time::sleep};
 
 use super::{Driver, leaving::Place};
 use crate::{
     core::slots::Commands,
     haproxy::{files::Files, workers},
 };
+use untold::Untold;
+
+/// After which a master that did not say who the old workers are is asked again.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What was found.
 #[derive(Debug)]
@@ -20,6 +26,8 @@ pub(super) struct Answer {
     old: Option<usize>,
     /// Servers with something under way; none: that cannot be told.
     busy: Option<BTreeSet<Place>>,
+    /// Commands that nobody was given, because the master did not say to whom.
+    untold: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -29,30 +37,18 @@ pub(super) struct Asking {
     /// Old workers may still be busy.
     pub(super) old_workers: bool,
     /// Commands that they have not been given yet.
-    untold: Vec<String>,
+    untold: Untold,
 }
 
 impl Default for Asking {
     fn default() -> Self {
-        Self { answers: mpsc::channel(1), under_way: false, old_workers: false, untold: Vec::new() }
+        Self { answers: mpsc::channel(1), under_way: false, old_workers: false, untold: Untold::default() }
     }
 }
 
 impl Asking {
     pub(super) async fn answer(&mut self) -> Option<Answer> {
         self.answers.1.recv().await
-    }
-
-    /// Remembers commands; a later one for the same thing takes the place of the earlier one.
-    fn remember(&mut self, commands: impl Iterator<Item = String>) {
-        let about = |command: &str| command.split(' ').take(4).collect::<Vec<_>>().join(" ");
-        for command in commands {
-            if !self.untold.is_empty() {
-                let new = about(&command);
-                self.untold.retain(|old| about(old) != new);
-            }
-            self.untold.push(command);
-        }
     }
 }
 
@@ -67,15 +63,21 @@ struct Question {
 }
 
 impl Question {
-    async fn ask(self) -> Answer {
+    async fn ask(mut self) -> Answer {
         let found = if self.old_workers { workers::processes(&self.files).await.ok() } else { None };
         let old = found.map(|found| found.old_workers);
-        workers::tell(&self.files, old.as_deref().unwrap_or_default(), &self.tell).await;
+        let mut untold = std::mem::take(&mut self.tell);
+        match &old {
+            Some(old) => workers::tell(&self.files, old, &std::mem::take(&mut untold)).await,
+            // It is about to be back.
+            None if !untold.is_empty() => sleep(PAUSE).await,
+            None => {}
+        }
         let busy = match (self.old_workers, &old) {
             (true, None) => None,
             _ => self.busy(old.as_deref().unwrap_or_default()).await.ok(),
         };
-        Answer { worker: self.worker, old: old.map(|old| old.len()), busy }
+        Answer { worker: self.worker, old: old.map(|old| old.len()), busy, untold }
     }
 
     async fn busy(&self, old: &[u32]) -> io::Result<BTreeSet<Place>> {
@@ -93,11 +95,23 @@ impl Question {
 impl Driver {
     /// An old worker answers once more on each connection: it must not send anybody to a task that goes.
     pub(super) fn tell_old_workers(&mut self, wanted: &Commands) {
-        if self.asking.old_workers {
-            self.asking.remember(wanted.adding.iter().chain(&wanted.removing).cloned());
-            if !self.asking.untold.is_empty() {
-                self.ask();
-            }
+        // What comes during a reload is for the worker that is replaced as well.
+        if self.asking.old_workers || self.phase.is_reloading() {
+            self.asking.untold.remember(wanted.adding.iter().chain(&wanted.removing).cloned());
+            self.tell_untold();
+        }
+    }
+
+    /// Gives old workers what they have not been given, once it is clear who they are.
+    pub(super) fn tell_untold(&mut self) {
+        if self.phase.is_reloading() {
+            return;
+        }
+        if !self.asking.old_workers {
+            self.asking.untold.clear();
+        }
+        if !self.asking.untold.is_empty() {
+            self.ask();
         }
     }
 
@@ -107,7 +121,8 @@ impl Driver {
             return;
         }
         // During a reload it is not clear whom the sockets belong to.
-        let numbers = (!self.phase.is_reloading()).then(|| {
+        let reloading = self.phase.is_reloading();
+        let numbers = (!reloading).then(|| {
             let backends = self.leaving.begin();
             backends.iter().filter_map(|backend| self.running.numbers.get(backend)).copied().collect()
         });
@@ -115,7 +130,7 @@ impl Driver {
             files: self.files.clone(),
             worker: self.running.worker,
             old_workers: self.asking.old_workers,
-            tell: std::mem::take(&mut self.asking.untold),
+            tell: if reloading { Vec::new() } else { self.asking.untold.take() },
             numbers,
         };
         self.asking.under_way = true;
@@ -128,6 +143,7 @@ impl Driver {
 
     pub(super) fn take_answer(&mut self, answer: Answer) {
         self.asking.under_way = false;
+        self.asking.untold.put_back(answer.untold);
         // A reload has come between: whom it is about is not clear.
         let current = answer.worker == self.running.worker && !self.phase.is_reloading();
         if current && answer.old == Some(0) {
@@ -135,22 +151,6 @@ impl Driver {
             self.asking.untold.clear();
         }
         self.conclude(answer.busy.filter(|_| current));
-        if !self.asking.untold.is_empty() {
-            self.ask();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_old_workers_are_told_does_not_pile_up() {
-        let mut asking = Asking::default();
-        let of = |words: &[&str]| words.iter().map(|word| format!("set server b/{word}")).collect::<Vec<_>>();
-        asking.remember(of(&["s1 addr 10.0.0.1 port 1", "s1 state ready", "s2 state maint"]).into_iter());
-        asking.remember(of(&["s1 state maint"]).into_iter());
-        assert_eq!(asking.untold, of(&["s1 addr 10.0.0.1 port 1", "s2 state maint", "s1 state maint"]));
+        self.tell_untold();
     }
 }

@@ -67,7 +67,11 @@ impl Driver {
     fn judge(&mut self, candidate: Candidate, verdict: Option<String>) {
         let Candidate { unit, services, .. } = candidate;
         match verdict {
-            None => self.core.accept(&unit, services),
+            None if self.core.still_wants(&unit, &services) => self.core.accept(&unit, services),
+            // Some of it was taken back meanwhile: what it is to be now is looked at next.
+            None => {
+                self.stale.insert(unit);
+            }
             Some(message) => {
                 let app_id = services.first().map_or(unit.as_str(), |service| service.app_id.as_str());
                 let label = blamed_label(&services, &message);

@@ -1,7 +1,11 @@
 //! What cannot be changed while HAProxy runs: texts are looked at, files written, the master told to read them, and
 //! the new worker brought up to date. One step at a time, and the loop goes on between them.
 
-use std::{collections::BTreeMap, io, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -47,6 +51,8 @@ pub(super) struct Reloading {
     /// Digests of the structures that were loaded; none: the unit is gone.
     structures: BTreeMap<String, Option<u64>>,
     maps: BTreeMap<Map, BTreeMap<String, String>>,
+    /// Ports that the new worker listens on.
+    ports: BTreeSet<u16>,
     /// What the files held before.
     before: BTreeMap<String, String>,
     head_before: String,
@@ -102,6 +108,7 @@ impl Driver {
                 let candidates = self.core.candidates_to_check(&stale);
                 if candidates.is_empty() {
                     self.drop_found_entries();
+                    self.publish_entries().await;
                     self.load().await;
                 } else {
                     self.check(candidates);
@@ -188,8 +195,9 @@ impl Driver {
             self.files.write_map(map, self.core.map(map))?;
             maps.insert(map, self.core.map(map).clone());
         }
-        self.pending.clear();
         self.dump_state().await?;
+        let ports = self.ports_to_bind();
+        self.pending.clear();
         self.phase = Phase::Reloading(Reloading {
             since: Instant::now(),
             next: Instant::now() + LOOK,
@@ -198,6 +206,7 @@ impl Driver {
             head: digest(head.as_bytes()),
             structures,
             maps,
+            ports,
             before,
             head_before,
         });
@@ -245,18 +254,17 @@ impl Driver {
             };
         }
         self.running.maps = done.maps;
+        self.running.ports = done.ports;
         self.running.applied.clear();
         self.resync_servers().await;
-        self.keep_ports();
         self.mark_applied();
         if let Err(error) = self.files.clear_state() {
             warn!(%error, "states of servers cannot be cleared");
         }
-        let unwritten = std::mem::take(&mut self.unwritten).into_iter();
-        let texts = unwritten.map(|unit| (unit.clone(), self.core.text(&unit))).collect();
-        self.write_units(pairs(&texts));
+        self.write_unwritten();
         self.publish_entries().await;
         self.asking.old_workers = true;
+        self.tell_untold();
         self.metrics.services.set(super::signed(self.core.services("").count()));
         self.own_problems.remove("reload");
         self.last_reload = Some(Instant::now());
@@ -264,6 +272,17 @@ impl Driver {
         self.metrics.reload_seconds.observe(since.elapsed().as_secs_f64());
         info!(worker, ms = since.elapsed().as_millis(), "HAProxy runs a new configuration");
         self.name_problems();
+    }
+
+    fn unwritten_texts(&mut self) -> BTreeMap<String, String> {
+        let unwritten = std::mem::take(&mut self.unwritten).into_iter();
+        unwritten.map(|unit| (unit.clone(), self.core.text(&unit))).collect()
+    }
+
+    /// Files that waited for the end of a reload.
+    pub(super) fn write_unwritten(&mut self) {
+        let texts = self.unwritten_texts();
+        self.write_units(pairs(&texts));
     }
 
     /// Its socket answers a moment after the master names it.
@@ -285,16 +304,8 @@ impl Driver {
         self.failed_reloads += 1;
         let problem = Problem::new("", "", format!("HAProxy did not load the new configuration: {said}"));
         self.own_problems.insert("reload".to_owned(), problem);
-        if let Phase::Reloading(reloading) = std::mem::replace(&mut self.phase, Phase::Idle) {
-            let unwritten = std::mem::take(&mut self.unwritten).into_iter();
-            let mut texts: BTreeMap<_, _> =
-                unwritten.map(|unit| (unit.clone(), self.core.text(&unit))).collect();
-            texts.extend(reloading.before);
-            self.write_units(pairs(&texts));
-            self.stale.extend(texts.into_keys());
-            if let Err(error) = replace(&self.files.head(), reloading.head_before.as_bytes()) {
-                error!(%error, "configuration cannot be written");
-            }
+        if let Some(reloading) = self.cut_reload() {
+            self.take_back(reloading);
             // The maps of the old worker are behind by what it was not told.
             let behind =
                 Map::ALL.into_iter().filter(|map| self.running.maps.get(map) != Some(self.core.map(*map)));
@@ -303,10 +314,34 @@ impl Driver {
                 self.pending.extend(entries.map(|(key, value)| ((map, key.clone()), Some(value.clone()))));
             }
             self.publish_entries().await;
+            self.tell_untold();
         }
         self.last_reload = Some(Instant::now() + AFTER_FAILURE);
         self.touch_stale();
         self.name_problems();
+    }
+
+    /// The reload that was under way, which is no more.
+    pub(super) fn cut_reload(&mut self) -> Option<Reloading> {
+        match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Reloading(reloading) => Some(reloading),
+            phase => {
+                self.phase = phase;
+                None
+            }
+        }
+    }
+
+    /// The files become again what they were before a reload, which is not tried again at once.
+    pub(super) fn take_back(&mut self, reloading: Reloading) {
+        self.last_reload = Some(Instant::now() + AFTER_FAILURE);
+        let mut texts = self.unwritten_texts();
+        texts.extend(reloading.before);
+        self.write_units(pairs(&texts));
+        self.stale.extend(texts.into_keys());
+        if let Err(error) = replace(&self.files.head(), reloading.head_before.as_bytes()) {
+            error!(%error, "configuration cannot be written");
+        }
     }
 }
 

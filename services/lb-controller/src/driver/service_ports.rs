@@ -8,12 +8,11 @@ use super::Driver;
 use crate::haproxy::ports;
 
 impl Driver {
-    /// Ports of services, as they are bound now.
-    pub(super) fn keep_ports(&mut self) {
+    /// Ports that a worker binds which is started now.
+    pub(super) fn ports_to_bind(&self) -> BTreeSet<u16> {
         let services = self.core.services("").filter(|service| service.frontend);
-        let mut ports: BTreeSet<u16> = services.map(|service| service.port).collect();
-        ports.extend(self.own_listeners().into_iter().flatten());
-        self.running.ports = ports;
+        let ports = services.map(|service| service.port);
+        ports.chain(self.own_listeners().into_iter().flatten()).collect()
     }
 
     /// New ports that another program holds are left out, and tried again later. Whether there are any.

@@ -1,7 +1,5 @@
 //! The begin: settings, the head of the configuration, a HAProxy that runs already or is started.
 
-use std::time::Duration;
-
 use nix::sys::resource::{Resource, getrlimit};
 use tracing::{error, info, warn};
 
@@ -25,9 +23,6 @@ use crate::{
     },
 };
 
-/// Pause between two tries to start HAProxy.
-const PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Connections that are taken when nothing limits them.
 const MOST_CONNECTIONS: u64 = 50_000;
 const OPTIONS: &str = "redispatch,http-server-close,dontlognull";
@@ -130,11 +125,11 @@ impl Driver {
         self.head_with([None; 4], &RuleTexts::default()).unwrap_or_default()
     }
 
-    fn head_with(&self, listeners: [Listener; 4], rules: &RuleTexts) -> Result<String, Problem> {
+    pub(super) fn head_with(&self, listeners: [Listener; 4], rules: &RuleTexts) -> Result<String, Problem> {
         head_of(&self.config, &self.core, &self.files, self.identity, (listeners, rules))
     }
 
-    fn name_listeners(&mut self, listeners: [Listener; 4]) {
+    pub(super) fn name_listeners(&mut self, listeners: [Listener; 4]) {
         let args = &self.config.args;
         let hosts = !args.dont_bind_http_https;
         let wanted = [
@@ -206,11 +201,11 @@ impl Driver {
         let applied = std::fs::read_to_string(self.files.applied()).unwrap_or_default();
         if taken_over && applied != self.digest() {
             warn!("HAProxy runs something else than lies on disk: it will be reloaded");
-            self.running.structures.clear();
+            // Names stay: those that are nobody's any more are to be taken out.
+            self.running.structures.values_mut().for_each(|structure| *structure = 0);
             self.running.head = 0;
         }
-        self.running.ports =
-            std::iter::once(&head).chain(units.values()).flat_map(|text| bound(text)).collect();
+        self.running.ports = ports::of_texts(std::iter::once(&head).chain(units.values()));
         self.adopt_servers().await;
         for map in Map::ALL {
             let file = self.files.map(map).display().to_string();
@@ -271,74 +266,6 @@ impl Driver {
         }
         format!("{:016x}", digest(all.as_bytes()))
     }
-
-    /// HAProxy died: it is started again on its files, which are up to date.
-    pub(super) async fn revive(&mut self) {
-        let mut pause = PAUSE;
-        let stop = self.env.tasks.stopping();
-        if self.phase.is_reloading() {
-            // The files are complete; the structures are known once it runs.
-            self.phase = super::Phase::Idle;
-        }
-        // Sockets of the dead: nobody answers there.
-        for socket in [self.files.master_socket(), self.files.stats_socket()] {
-            let _ = std::fs::remove_file(socket);
-        }
-        loop {
-            self.metrics.restarts.inc();
-            match self.process.start().await {
-                Ok(found) => {
-                    self.running.worker = found.worker;
-                    break;
-                }
-                Err(error) => error!(%error, "HAProxy does not start"),
-            }
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
-            }
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-        self.await_socket().await;
-        self.after_revival().await;
-        info!(worker = self.running.worker, "HAProxy is back");
-    }
-
-    async fn await_socket(&self) {
-        for _ in 0..1000 {
-            if socket::ask(&self.files.stats_socket(), "show info").await.is_ok() {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    }
-
-    /// The files were its configuration.
-    async fn after_revival(&mut self) {
-        let units = self.files.read_units().unwrap_or_default();
-        let head = std::fs::read_to_string(self.files.head()).unwrap_or_default();
-        self.running.head = digest(head.as_bytes());
-        self.running.structures =
-            units.iter().filter_map(|(unit, text)| Some((unit.clone(), structure_of(text)?))).collect();
-        for map in Map::ALL {
-            let entries = self.files.read_map(map).unwrap_or_default();
-            self.running.maps.insert(map, entries);
-            let wanted = self.core.map(map).iter();
-            self.pending.extend(wanted.map(|(key, value)| ((map, key.clone()), Some(value.clone()))));
-        }
-        self.running.applied.clear();
-        self.resync_servers().await;
-        self.publish_entries().await;
-        self.mark_applied();
-    }
-}
-
-/// Ports that a text binds.
-fn bound(text: &str) -> impl Iterator<Item = u16> {
-    let addresses = text.lines().filter_map(|line| line.trim_start().strip_prefix("bind "));
-    let ports = addresses.filter_map(|rest| rest.split_whitespace().next()?.rsplit(':').next()?.parse().ok());
-    ports.collect::<Vec<_>>().into_iter()
 }
 
 /// Descriptors that HAProxy opens whatever the number of connections: for listeners, and for servers that it checks.

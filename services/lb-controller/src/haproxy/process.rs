@@ -100,7 +100,13 @@ impl Process {
         };
         match tokio::time::timeout(START, started).await {
             Ok(started) => started,
-            Err(_) => Err(io::Error::other("HAProxy did not start in time")),
+            Err(_) => {
+                // It would hold the ports against the next one.
+                if let Some(mut child) = self.child.take() {
+                    let _ = child.kill().await;
+                }
+                Err(io::Error::other("HAProxy did not start in time"))
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, io, time::Duration};
 
+use futures::{StreamExt, stream};
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -10,8 +11,10 @@ use super::{
     socket::{self, Processes},
 };
 
-/// All old workers together have so long.
+/// So long has each old worker to take commands, and have all together to say what they have under way.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Old workers that are told at once: the master serves ten connections, and others need it meanwhile.
+const TOGETHER: usize = 4;
 
 /// Requests and connections under way by backend and server.
 pub type Sessions = BTreeMap<(String, String), u32>;
@@ -47,19 +50,21 @@ pub async fn sessions(files: &Files, numbers: Option<&[u32]>) -> io::Result<Sess
     Ok(all)
 }
 
-/// Gives old workers commands. What one does not have, or its end, is no failure.
+/// Gives old workers commands. What one does not have, or its end, is no failure; one that does not answer holds
+/// nobody else up.
 pub async fn tell(files: &Files, old: &[u32], commands: &[String]) {
-    let told = async {
-        for pid in old {
-            let prefixed: Vec<String> = commands.iter().map(|command| format!("@!{pid} {command}")).collect();
-            if let Err(error) = socket::run(&files.master_socket(), &prefixed).await {
-                debug!(pid, %error, "old worker cannot be reached");
-            }
+    if commands.is_empty() {
+        return;
+    }
+    let tell = |pid: u32| async move {
+        let prefixed: Vec<String> = commands.iter().map(|command| format!("@!{pid} {command}")).collect();
+        match timeout(PATIENCE, socket::run(&files.master_socket(), &prefixed)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => debug!(pid, %error, "old worker cannot be reached"),
+            Err(_) => debug!(pid, "old worker does not answer"),
         }
     };
-    if !commands.is_empty() && timeout(PATIENCE, told).await.is_err() {
-        debug!("old workers do not answer");
-    }
+    stream::iter(old.iter().copied()).for_each_concurrent(TOGETHER, tell).await;
 }
 
 /// Of all backends in old workers together.
@@ -80,4 +85,48 @@ pub async fn sessions_of_old(files: &Files, old: &[u32]) -> io::Result<Sessions>
         Ok(all)
     };
     timeout(PATIENCE, asked).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::UnixListener,
+    };
+
+    use super::*;
+
+    /// Plays a master whose worker 1 never answers, until all the others have been told.
+    async fn told(listener: UnixListener, all: usize) -> BTreeSet<String> {
+        let (mut told, mut silent) = (BTreeSet::new(), Vec::new());
+        while told.len() < all {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut line = String::new();
+            stream.read_to_string(&mut line).await.unwrap();
+            if line.starts_with("@!1 ") {
+                silent.push(stream);
+            } else {
+                told.insert(line);
+                stream.write_all(b"\n").await.unwrap();
+            }
+        }
+        assert_eq!(silent.len(), 1);
+        told
+    }
+
+    #[tokio::test]
+    async fn an_old_worker_that_does_not_answer_holds_no_other_one_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::open(dir.path()).unwrap();
+        let listener = UnixListener::bind(files.master_socket()).unwrap();
+        let old: Vec<u32> = (1..=9).collect();
+        let commands = ["set server b/s1 state maint".to_owned()];
+        tokio::select! {
+            biased;
+            told = told(listener, 8) => assert!(told.contains("@!9 set server b/s1 state maint\n"), "{told:?}"),
+            () = tell(&files, &old, &commands) => panic!("it waits for the one that does not answer"),
+        }
+    }
 }

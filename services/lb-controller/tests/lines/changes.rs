@@ -269,5 +269,7 @@ async fn an_app_that_went_while_it_was_loaded_is_served_when_it_comes_back() {
     scene.put(&web);
     scene.run(&web, &task);
     scene.lb.served("a.test").await;
+    // The port that the new worker got was not taken for somebody else's.
+    scene.served(port_of(&web, 0)).await;
     scene.end().await;
 }

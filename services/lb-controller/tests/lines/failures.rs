@@ -1,6 +1,13 @@
 //! Who dies is back, and who is away is waited for.
 
-use meshos_proto::meshos::apps::v1::Snapshot;
+use std::{
+    fs::{self, Permissions},
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use meshos_proto::meshos::apps::v1::{App, Snapshot};
 
 use crate::{
     client::{Load, get},
@@ -209,4 +216,106 @@ async fn a_haproxy_beside_is_driven_and_waited_for() {
     assert_eq!(scene.lb.served("a.test").await.task(), "two");
     scene.end().await;
     drop(sidecar);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_that_went_while_nobody_knows_what_haproxy_runs_is_taken_out() {
+    let mut scene = Scene::keeping().await;
+    let (stays, goes) = (app("/stays", &[("HAPROXY_0_VHOST", "a.test")]), app("/goes", &[]));
+    let task = scene.task("one").await;
+    for app in [&stays, &goes] {
+        scene.put(app);
+        scene.run(app, &task);
+    }
+    scene.lb.served("a.test").await;
+    scene.served(port_of(&goes, 0)).await;
+    let env = scene.env.clone();
+    scene.lb.stop_controller_keeping_haproxy().await;
+    // As after an end in the middle of a reload.
+    fs::write(scene.lb.dir.join("applied"), "something else").unwrap();
+    scene.remove(&goes);
+    scene.gone(&instance(&goes, "one", &[]));
+    scene.lb.start_controller(&env).await;
+    scene.unserved(port_of(&goes, 0)).await;
+    scene.lb.served("a.test").await;
+    let texts = texts(&scene.lb.dir);
+    assert!(texts.contains("stays_") && !texts.contains("goes_"), "{texts}");
+    scene.lb.stop_haproxy().await;
+    scene.end().await;
+}
+
+fn app_files(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(dir.join("apps")).unwrap().map(|entry| entry.unwrap().path())
+}
+
+/// What HAProxy reads of all apps.
+fn texts(dir: &Path) -> String {
+    app_files(dir).map(|path| fs::read_to_string(path).unwrap()).collect()
+}
+
+/// With a HAProxy that starts only while there is a file `go` in the directory, and two apps that are served.
+async fn with_late_haproxy(dir: &Path) -> (Scene, App, App) {
+    fs::write(dir.join("go"), "").unwrap();
+    let binary = dir.join("haproxy");
+    let text = format!(
+        "#!/bin/sh\ncase \" $* \" in *' -c '*) ;; *) while [ ! -e {}/go ]; do sleep 0.02; done ;; esac\n\
+         exec haproxy \"$@\"\n",
+        dir.display()
+    );
+    fs::write(&binary, text).unwrap();
+    fs::set_permissions(&binary, Permissions::from_mode(0o755)).unwrap();
+    let scene = Scene::with(&["--haproxy-binary", binary.to_str().unwrap()]).await;
+    let (one, two) =
+        (app("/one", &[("HAPROXY_0_VHOST", "a.test")]), app("/two", &[("HAPROXY_0_VHOST", "b.test")]));
+    for app in [&one, &two] {
+        scene.put(app);
+        scene.run(app, &scene.task(&app.id).await);
+    }
+    scene.lb.served("a.test").await;
+    scene.lb.served("b.test").await;
+    scene.served(port_of(&two, 0)).await;
+    scene.lb.reloads().await;
+    (scene, one, two)
+}
+
+/// Kills HAProxy, which does not come back yet.
+fn kill_haproxy(scene: &Scene, dir: &Path) {
+    fs::remove_file(dir.join("go")).unwrap();
+    kill(fs::read_to_string(scene.lb.dir.join("haproxy.pid")).unwrap().trim().parse().unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_that_somebody_takes_while_haproxy_is_dead_takes_no_other_app_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let (scene, one, two) = with_late_haproxy(dir.path()).await;
+    kill_haproxy(&scene, dir.path());
+    let number = port_of(&two, 0);
+    let foreign = until("the port is free", || async { TcpListener::bind(("0.0.0.0", number)) }).await;
+    fs::write(dir.path().join("go"), "").unwrap();
+    scene.lb.served("a.test").await;
+    scene.served(port_of(&one, 0)).await;
+    assert!(scene.lb.problem(&number.to_string()).await.contains("held by another program"));
+    scene.lb.served("b.test").await;
+    drop(foreign);
+    scene.served(number).await;
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_haproxy_does_not_start_on_are_written_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (scene, _, two) = with_late_haproxy(dir.path()).await;
+    kill_haproxy(&scene, dir.path());
+    for path in app_files(&scene.lb.dir) {
+        let text = fs::read_to_string(&path).unwrap();
+        let damaged = text.replace("mode http", "mode hxxp");
+        assert_ne!(damaged, text);
+        fs::write(&path, damaged).unwrap();
+    }
+    fs::write(dir.path().join("go"), "").unwrap();
+    scene.lb.served("a.test").await;
+    scene.lb.served("b.test").await;
+    scene.served(port_of(&two, 0)).await;
+    assert!(!texts(&scene.lb.dir).contains("hxxp"));
+    scene.end().await;
 }

@@ -56,6 +56,8 @@ pub(super) struct Cluster {
     pub answers_ready: bool,
     /// Writes and deletions of keys so far.
     pub written: usize,
+    /// Deployments that began so far.
+    pub deployments_started: u64,
 }
 
 pub(super) fn app(id: &str) -> AppUpdate {
@@ -100,6 +102,7 @@ impl Cluster {
             readiness_probes: Vec::new(),
             answers_ready: false,
             written: 0,
+            deployments_started: 0,
         };
         cluster.input(Input::Subscribed { framework_id: "F".into() });
         cluster.wants_offers = true;
@@ -108,6 +111,7 @@ impl Cluster {
 
     pub(super) fn input(&mut self, input: Input) {
         let output = self.core.handle(input, self.now);
+        self.deployments_started += output.deployments_started;
         for call in &output.now {
             self.call(call);
         }
@@ -246,6 +250,7 @@ impl Cluster {
                 resources: vec![
                     scalar("cpus", (self.free(agent) * 1000.0).round() / 1000.0),
                     scalar("mem", 100_000.0),
+                    scalar("disk", 100_000.0),
                     pb::Resource {
                         name: "ports".into(),
                         r#type: value::Type::Ranges.into(),

@@ -1,6 +1,6 @@
 //! Changes of many instances.
 
-use meshos_proto::meshos::apps::v1::{AppUpdate, Condition};
+use meshos_proto::meshos::apps::v1::{AppUpdate, Condition, UpgradeStrategyUpdate};
 
 use super::{
     super::*,
@@ -164,4 +164,85 @@ fn kills_that_nothing_is_heard_of_hold_the_next_ones_back() {
     while cluster.commit() || cluster.deliver() {}
     cluster.pass(5000);
     assert_eq!((cluster.instances("/a").len(), cluster.tasks.len(), cluster.deployments().len()), (0, 0, 0));
+}
+
+/// Tasks that were told to end since the last time.
+fn told(cluster: &mut Cluster) -> Vec<String> {
+    while cluster.commit() {}
+    cluster.calls.drain(..).filter_map(|call| Some(call.kill?.task_id.value)).collect()
+}
+
+/// Time passes, and nothing is heard of any task.
+fn deafly_pass(cluster: &mut Cluster, ms: u64) {
+    cluster.now += ms;
+    cluster.input(Input::Tick);
+}
+
+#[test]
+fn a_restart_that_ends_very_many_makes_new_ones_meanwhile() {
+    let mut cluster = cluster();
+    let strategy =
+        UpgradeStrategyUpdate { minimum_health_capacity: Some(0.0), maximum_over_capacity: Some(1.0) };
+    cluster.create(AppUpdate { upgrade_strategy: Some(strategy), ..many(3000) }).unwrap();
+    cluster.pass(1000);
+    told(&mut cluster);
+    cluster.put(AppUpdate { cmd: Some("sleep 1".into()), ..many(3000) }, false).unwrap();
+    for made in [1000, 2000, 3000] {
+        assert_eq!(told(&mut cluster).len(), 1000);
+        let new = cluster.instances("/a").into_iter().filter(|one| one.condition() == Condition::Scheduled);
+        assert_eq!(new.count(), made);
+        deafly_pass(&mut cluster, 40);
+    }
+    while cluster.commit() || cluster.deliver() {}
+    cluster.pass(1000);
+    assert_eq!((cluster.running("/a"), cluster.tasks.len(), cluster.deployments().len()), (3000, 3000, 0));
+}
+
+#[test]
+fn a_new_subscription_repeats_kills_some_at_a_time() {
+    let mut cluster = cluster();
+    cluster.create(many(MANY)).unwrap();
+    cluster.pass(1000);
+    told(&mut cluster);
+    cluster.ask(Request::Delete(DeleteAppRequest { id: "/a".into(), force: false }));
+    deafly_pass(&mut cluster, 40);
+    let all: BTreeSet<String> = told(&mut cluster).into_iter().collect();
+    assert_eq!(all.len(), MANY as usize);
+    let again: fn(&mut Cluster) = |cluster| {
+        cluster.input(Input::Disconnected);
+        cluster.input(Input::Subscribed { framework_id: "F".into() });
+    };
+    for subscribe in [again, Cluster::change_leader] {
+        subscribe(&mut cluster);
+        assert!(told(&mut cluster).is_empty());
+        let mut repeated = Vec::new();
+        for _ in 0..100 {
+            deafly_pass(&mut cluster, 1);
+            let some = told(&mut cluster);
+            assert!(some.len() <= 50, "{}", some.len());
+            repeated.extend(some);
+        }
+        assert_eq!(repeated.len(), MANY as usize);
+        assert!(repeated.into_iter().collect::<BTreeSet<_>>() == all);
+    }
+}
+
+#[test]
+fn a_task_that_was_told_to_end_twice_is_not_told_twice_as_often() {
+    let mut cluster = cluster();
+    cluster.create(many(1)).unwrap();
+    cluster.settle();
+    let request = KillTasksRequest { task_ids: cluster.task_ids("/a"), ..Default::default() };
+    cluster.answer(Request::Kill(request.clone())).unwrap();
+    deafly_pass(&mut cluster, 10_000);
+    cluster.answer(Request::Kill(request)).unwrap();
+    assert_eq!(told(&mut cluster).len(), 2);
+    let begin = cluster.now;
+    let mut at = Vec::new();
+    while let Some(due) = cluster.core.next_deadline().filter(|due| *due <= begin + 100_000) {
+        cluster.now = due;
+        cluster.input(Input::Tick);
+        at.extend(told(&mut cluster).iter().map(|_| due - begin));
+    }
+    assert_eq!(at, [30_000, 60_000, 90_000]);
 }

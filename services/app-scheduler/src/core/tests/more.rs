@@ -1,7 +1,8 @@
 //! Events, groups and health in the core.
 
 use meshos_proto::meshos::apps::v1::{
-    AppUpdate, AppUpdateList, Condition, GroupUpdate, HealthCheck, HealthCheckList, occurrence::What,
+    AppUpdate, AppUpdateList, Condition, ExecutorResources, Fetch, GroupUpdate, HealthCheck, HealthCheckList,
+    occurrence::What,
 };
 
 use super::super::*;
@@ -194,4 +195,79 @@ fn one_event_places_no_more_than_the_offers_may_take() {
     assert_eq!(cluster.core.waiting_by_definition("/a", 6)[0].1.len(), 6);
     cluster.settle();
     assert_eq!(cluster.running("/a"), 50, "the rest comes with later offers");
+}
+
+/// As a former version of this program accepted it.
+fn store_formerly(cluster: &mut Cluster, id: &str, change: impl FnOnce(&mut App)) {
+    let state = cluster.core.apps.get_mut(id).unwrap();
+    change(Arc::make_mut(state.spec.as_mut().unwrap()));
+}
+
+#[test]
+fn an_app_that_was_accepted_formerly_can_still_be_scaled() {
+    let mut cluster = Cluster::new(1);
+    group(&mut cluster, "/g", apps(&["a"])).unwrap();
+    cluster.settle();
+    store_formerly(&mut cluster, "/g/a", |app| {
+        app.fetch = vec![Fetch { uri: "http://h/a b".into(), ..Default::default() }];
+        app.labels.insert("DCOS_MIGRATION_API_VERSION".into(), "v1".into());
+    });
+    let put = |instances, cpus| AppUpdate {
+        id: Some("/g/a".into()),
+        instances: Some(instances),
+        cpus: Some(cpus),
+        ..Default::default()
+    };
+    cluster.put(put(2, 0.1), false).unwrap();
+    cluster.settle();
+    cluster.put(put(2, 0.2), false).unwrap();
+    cluster.settle();
+    // Other rules as well may have come since.
+    store_formerly(&mut cluster, "/g/a", |app| app.backoff_factor = 0.5);
+    scale(&mut cluster, 2.0).unwrap();
+    cluster.settle();
+    assert_eq!(cluster.running("/g/a"), 4);
+    let labels = [("DCOS_MIGRATION_API_VERSION".to_owned(), "v2".to_owned())];
+    store_formerly(&mut cluster, "/g/a", |app| app.backoff_factor = 1.0);
+    let other = AppUpdate {
+        labels: Some(meshos_proto::meshos::apps::v1::StringMap { items: labels.into() }),
+        ..put(4, 0.2)
+    };
+    assert_eq!(violated(cluster.put(other, false))[0].0, "/");
+}
+
+#[test]
+fn deployments_are_counted_where_they_begin() {
+    let mut cluster = Cluster::new(1);
+    cluster.create(AppUpdate { instances: Some(2), ..app("/a") }).unwrap();
+    cluster.settle();
+    assert_eq!(cluster.deployments_started, 1);
+    let huge = AppUpdate { cpus: Some(1000.0), ..app("/a") };
+    let id = cluster.put(huge.clone(), false).unwrap().deployment_id;
+    cluster.change(Request::Cancel(CancelDeploymentRequest { id, force: true })).unwrap();
+    assert_eq!(cluster.deployments_started, 2, "to stop one starts none");
+    assert!(cluster.put(AppUpdate { cpus: Some(0.0), ..huge }, false).is_err());
+    cluster.settle();
+    assert_eq!(cluster.deployments_started, 2, "nor does what is refused");
+    let task_ids = cluster.task_ids("/a").into_iter().filter(|id| !id.is_empty()).take(1).collect();
+    let kill = KillTasksRequest { task_ids, scale: true, ..Default::default() };
+    cluster.answer(Request::Kill(kill)).unwrap();
+    assert_eq!(cluster.deployments_started, 3);
+    cluster.change_leader();
+    cluster.settle();
+    assert_eq!(cluster.deployments_started, 3, "another leader goes on with it");
+}
+
+#[test]
+fn the_executor_of_all_apps_gets_what_is_asked_for_it() {
+    let args = MarathonArgs { executor: "/opt/x".into(), ..MarathonArgs::default() };
+    let mut cluster = Cluster::of(1, args);
+    let asked = ExecutorResources { cpus: 0.5, mem: 64.0, disk: 10.0 };
+    cluster.create(AppUpdate { executor_resources: Some(asked), ..app("/a") }).unwrap();
+    cluster.settle();
+    let accept = cluster.calls.iter().find_map(|call| call.accept.as_ref()).unwrap();
+    let task = &accept.operations[0].launch.as_ref().unwrap().task_infos[0];
+    let resources = &task.executor.as_ref().unwrap().resources;
+    let cpus = resources.iter().find(|one| one.name == "cpus").unwrap();
+    assert_eq!(cpus.scalar.as_ref().unwrap().value, 0.5);
 }

@@ -114,14 +114,18 @@ impl Profile {
         serde_json::from_str(text).map_err(|error| error.to_string())
     }
 
-    /// Filters that are added one after another: the strictest answer holds. One says what becomes of calls that are not
-    /// named, and allows those that are; one for each other action says it of its calls, and allows the rest.
+    /// Filters that are added one after another: the strictest answer holds. One for each other action says it of its
+    /// calls, and allows the rest; the last says what becomes of calls that are not named, which may be the one that
+    /// adds filters.
     pub(super) fn programs(&self, machine: &Machine) -> Result<Vec<BpfProgram>, String> {
         let default = action(self.default_action, self.default_errno_ret);
         let (mut named, mut by_action) = (Rules::new(), Vec::<(SeccompAction, Rules)>::new());
         for calls in self.syscalls.iter().flatten().filter(|calls| calls.is_meant(machine)) {
             let rule = calls.rule()?;
             let wanted = action(calls.action, calls.errno_ret);
+            if wanted == default {
+                continue;
+            }
             let at = by_action.iter().position(|(known, _)| *known == wanted).unwrap_or_else(|| {
                 by_action.push((wanted, Rules::new()));
                 by_action.len() - 1
@@ -133,13 +137,13 @@ impl Profile {
             }
         }
         let mut programs: Vec<_> = foreign_calls().into_iter().collect();
-        if default != SeccompAction::Allow {
-            programs.push(compile(named, default.clone(), SeccompAction::Allow)?);
-        }
         for (wanted, rules) in by_action {
-            if wanted != SeccompAction::Allow && wanted != default && !rules.is_empty() {
+            if wanted != SeccompAction::Allow && !rules.is_empty() {
                 programs.push(compile(rules, SeccompAction::Allow, wanted)?);
             }
+        }
+        if default != SeccompAction::Allow {
+            programs.push(compile(named, default, SeccompAction::Allow)?);
         }
         match programs.iter().all(|program| program.len() <= LONGEST) {
             true => Ok(programs),

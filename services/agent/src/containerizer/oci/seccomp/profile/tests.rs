@@ -90,6 +90,25 @@ fn what_is_forbidden_is_refused_whoever_calls_it() {
 }
 
 #[test]
+fn what_is_named_with_the_default_action_is_not_allowed_by_that() {
+    let made = programs(
+        r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+            {"names": ["ptrace", "mount"], "action": "SCMP_ACT_ERRNO"},
+            {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
+            {"names": ["read"], "action": "SCMP_ACT_ALLOW"}]}"#,
+        None,
+    )
+    .unwrap();
+    for call in [libc::SYS_ptrace, libc::SYS_mount, libc::SYS_write] {
+        assert_eq!(answer(&made, call, [0; 6]), errno(libc::EPERM), "{call}");
+    }
+    assert_eq!(answer(&made, libc::SYS_read, [0; 6]), ALLOWED);
+    // All but the last can be added where the profile does not allow the call that adds filters.
+    let (_, others) = made.split_last().unwrap();
+    assert_eq!(answer(others, libc::SYS_seccomp, [0; 6]), ALLOWED);
+}
+
+#[test]
 fn what_is_no_profile_is_said() {
     for bad in [
         "",
