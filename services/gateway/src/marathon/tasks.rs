@@ -79,7 +79,9 @@ impl Marathon {
 
     async fn kill_one(&self, app: &str, id: &str, request: &Request) -> Answer {
         if TaskName::of(&TaskId::new(id)).is_none() {
-            return Err(ApiError::no_task(id));
+            let is_app =
+                self.apps.read(|apps| apps.apps.contains_key(app)).ok_or_else(ApiError::not_synced)?;
+            return Err(if is_app { ApiError::no_task(id) } else { ApiError::no_app(app) });
         }
         // The leader knows whether it is there; what is known here may be older.
         let (app_id, task_ids) = (Some(app.to_owned()), vec![id.to_owned()]);

@@ -143,6 +143,8 @@ async fn marathon_c38_what_does_not_exist() {
     for (line, message) in [
         ("GET /v2/apps/x", "App '/x' does not exist"),
         ("GET /v2/apps/x/tasks", "App '/x' does not exist"),
+        ("DELETE /v2/apps/x/tasks/t", "App '/x' does not exist"),
+        ("DELETE /v2/apps/a/tasks/t", "Task 't' does not exist"),
         ("GET /v2/groups/x", "Group '/x' does not exist"),
         ("GET /v2/nosuch", "URI not found"),
     ] {
