@@ -61,7 +61,7 @@ async fn changes(scene: &mut Scene, arguments: &Arguments) -> anyhow::Result<()>
         let known = all_of(scene.http, &host, arguments.servers).await?;
         let began = Instant::now();
         scene.marathon("PUT", &format!("/v2/apps/{id}"), json!({"instances": arguments.servers + 1})).await?;
-        scaled.push(until_other(scene.http, &host, &known, began).await?);
+        scaled.push(until_other(scene.http, &host, (&known, false), began).await?);
         scene.settled(&id).await?;
         scene.marathon("PUT", &format!("/v2/apps/{id}"), json!({"instances": arguments.servers})).await?;
         scene.settled(&id).await?;
@@ -70,7 +70,9 @@ async fn changes(scene: &mut Scene, arguments: &Arguments) -> anyhow::Result<()>
         let began = Instant::now();
         let path = format!("/v2/apps/{id}/tasks/{task}");
         scene.marathon("DELETE", &path, json!({})).await?;
-        moved.push(until_other(scene.http, &host, &known, began).await?);
+        // Where it was the only one, nobody answers meanwhile.
+        let alone = arguments.servers == 1;
+        moved.push(until_other(scene.http, &host, (&known, alone), began).await?);
         scene.settled(&id).await?;
     }
     let name = |what: &str| format!("{} apps × {}: {what}", scene.apps, arguments.servers);
@@ -114,16 +116,22 @@ async fn all_of(port: u16, host: &str, count: usize) -> anyhow::Result<BTreeSet<
     Ok(known)
 }
 
-/// Asks until somebody answers who is not known.
+/// Asks until somebody answers who is not known; whether nobody may answer until then.
 async fn until_other(
     port: u16,
     host: &str,
-    known: &BTreeSet<u64>,
+    (known, nobody): (&BTreeSet<u64>, bool),
     began: Instant,
 ) -> anyhow::Result<Duration> {
     let (mut connection, request) = (Connection::open(port).await?, Request::new(host, "/", true));
     loop {
-        let answer = connection.ask(&request).await?;
+        let answer = match connection.ask(&request).await {
+            Err(_) if nobody && began.elapsed() < PATIENCE => {
+                connection = Connection::open(port).await?;
+                continue;
+            }
+            answer => answer?,
+        };
         if !known.contains(&answer.task) {
             return Ok(began.elapsed());
         }

@@ -128,18 +128,11 @@ impl Scene {
             running.as_secs_f64(),
             began.elapsed().as_secs_f64()
         ));
+        // Whatever is still to be loaded must not be taken for a consequence of changes.
+        self.calm().await?;
         let usage = self.usage();
         show(&format!("| … CPU and memory so far | {} |", usage.since(&Sample::default())));
-        // Whatever is still to be loaded must not be taken for a consequence of changes.
-        let mut reloads = self.reloads().await?;
-        loop {
-            sleep(Duration::from_secs(2)).await;
-            let now = self.reloads().await?;
-            if now == reloads {
-                return Ok(());
-            }
-            reloads = now;
-        }
+        Ok(())
     }
 
     /// Where etcd has its data.
@@ -297,6 +290,22 @@ impl Scene {
                 Ok(_) => return Ok(()),
                 Err(error) => ensure!(began.elapsed() < patience, "{host} is not served: {error}"),
             }
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until the workers of former configurations are gone: for a moment after a reload they still accept
+    /// connections, and answer what the former configuration says.
+    async fn calm(&self) -> anyhow::Result<()> {
+        let began = Instant::now();
+        loop {
+            let admin = self.admin.clone();
+            let answer = tokio::task::spawn_blocking(move || admin.get("/_haproxy_getpids")).await??;
+            let pids = String::from_utf8_lossy(&answer.body).split_whitespace().count();
+            if answer.status == 200 && pids == 2 && self.status().await?["changing"] == false {
+                return Ok(());
+            }
+            ensure!(began.elapsed() < FIRST_LOAD, "HAProxy has {pids} processes");
             sleep(Duration::from_millis(10)).await;
         }
     }
